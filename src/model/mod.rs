@@ -1,0 +1,21 @@
+//! What an observation, a trace fact and a score are; how partial events of one id become one row; the Arrow schemas.
+//!
+//! Promises: merging is a pure function of the set of events, whatever their order of arrival (I3); the columns of
+//! every table are declared once, in `tables/`, with their meaning.
+//! Must never know: the wire they came by, prices, files, time of day. Pure: no IO, no clock.
+
+mod event;
+mod merge;
+mod observation;
+mod score;
+pub mod tables;
+mod trace;
+
+pub use event::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
+pub use merge::{Merged, merge_observation, merge_score, merge_trace};
+pub use observation::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
+pub use score::{Score, ScoreDataType};
+pub use trace::TraceFacts;
+
+#[cfg(test)]
+mod tests;

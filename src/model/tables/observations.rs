@@ -1,0 +1,136 @@
+//! `observations`: narrow and hot, one row per span, generation or event.
+
+use std::collections::BTreeMap;
+
+use super::Column;
+use super::columns::{self as fill, ColumnType as T};
+use crate::base::{Money, TimestampUs};
+use crate::model::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
+
+pub(super) const COMMENT: &str = "One row per span, generation or event. What is said about a trace (user, session, tags, names) stands on every row.";
+
+/// A merged observation with all that is derived from it: everything a row of the table needs.
+#[derive(Debug, Clone)]
+pub struct ObservationRow {
+    /// With its trace's facts stamped on.
+    pub observation: Observation,
+    pub is_root: bool,
+    pub account: Option<String>,
+    pub project: Option<String>,
+    pub flow: Option<String>,
+    pub cost: RowCost,
+    pub ingested_at_us: TimestampUs,
+    pub provenance: Option<Vec<u8>>,
+}
+
+/// What an observation cost, and who says so.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowCost {
+    pub by_kind: BTreeMap<String, Money>,
+    pub input: Option<Money>,
+    pub output: Option<Money>,
+    pub total: Option<Money>,
+    pub source: Option<CostSource>,
+    /// The price book's name for the model.
+    pub model_id: Option<String>,
+    /// `book version/model/valid-from/tier` of the price used.
+    pub price_id: Option<String>,
+}
+
+// One column a line.
+#[rustfmt::skip]
+pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
+    Column { name: "trace_id", kind: T::Text, comment: "The trace, as sent.", fill: |r| fill::text(r, |r| Some(&r.observation.trace_id)) },
+    Column { name: "id", kind: T::Text, comment: "The observation, as sent: unique within its trace.", fill: |r| fill::text(r, |r| Some(&r.observation.id)) },
+    Column { name: "parent_id", kind: T::Text, comment: "The observation it belongs to; null for a root.", fill: |r| fill::text(r, |r| r.observation.parent_id.as_deref()) },
+    Column { name: "is_root", kind: T::Boolean, comment: "No parent, or marked as root by its sender.", fill: |r| fill::boolean(r, |r| Some(r.is_root)) },
+    Column { name: "type", kind: T::Text, comment: "SPAN, GENERATION, EVENT, EMBEDDING, AGENT, TOOL, CHAIN, RETRIEVER, GUARDRAIL or EVALUATOR.", fill: |r| fill::text(r, |r| Some(word(r.observation.observation_type, ObservationType::as_str, ObservationType::Span))) },
+    Column { name: "operation", kind: T::Text, comment: "gen_ai.operation.name: chat, embeddings, execute_tool, …", fill: |r| fill::text(r, |r| r.observation.operation.as_deref()) },
+    Column { name: "name", kind: T::Text, comment: "What the sender calls this step.", fill: |r| fill::text(r, |r| r.observation.name.as_deref()) },
+    Column { name: "trace_name", kind: T::Text, comment: "The trace's name; its root's name where none was said.", fill: |r| fill::text(r, |r| r.observation.trace_name.as_deref()) },
+    Column { name: "account", kind: T::Text, comment: "The tenant's own customer, from metadata.", fill: |r| fill::text(r, |r| r.account.as_deref()) },
+    Column { name: "project", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, |r| r.project.as_deref()) },
+    Column { name: "flow", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, |r| r.flow.as_deref()) },
+    Column { name: "user_id", kind: T::Text, comment: "The end user.", fill: |r| fill::text(r, |r| r.observation.user_id.as_deref()) },
+    Column { name: "session_id", kind: T::Text, comment: "The conversation.", fill: |r| fill::text(r, |r| r.observation.session_id.as_deref()) },
+    Column { name: "agent_id", kind: T::Text, comment: "gen_ai.agent.id.", fill: |r| fill::text(r, |r| r.observation.agent_id.as_deref()) },
+    Column { name: "agent_name", kind: T::Text, comment: "gen_ai.agent.name.", fill: |r| fill::text(r, |r| r.observation.agent_name.as_deref()) },
+    Column { name: "tool_name", kind: T::Text, comment: "gen_ai.tool.name.", fill: |r| fill::text(r, |r| r.observation.tool_name.as_deref()) },
+    Column { name: "environment", kind: T::Text, comment: "production, staging, …; `default` where none was said.", fill: |r| fill::text(r, |r| Some(r.observation.environment.as_deref().unwrap_or("default"))) },
+    Column { name: "release", kind: T::Text, comment: "The application's release.", fill: |r| fill::text(r, |r| r.observation.release.as_deref()) },
+    Column { name: "version", kind: T::Text, comment: "The version of this step, else of the service.", fill: |r| fill::text(r, |r| r.observation.version.as_deref()) },
+    Column { name: "tags", kind: T::TextList, comment: "The trace's tags, sorted, each once.", fill: |r| fill::text_list(r, |r| &r.observation.tags) },
+    Column { name: "level", kind: T::Text, comment: "DEBUG, DEFAULT, WARNING or ERROR.", fill: |r| fill::text(r, |r| Some(word(r.observation.level, Level::as_str, Level::Default))) },
+    Column { name: "status", kind: T::Text, comment: "ok, error or unset.", fill: |r| fill::text(r, |r| Some(word(r.observation.status, Status::as_str, Status::Unset))) },
+    Column { name: "error_type", kind: T::Text, comment: "error.type, or the type of the exception.", fill: |r| fill::text(r, |r| r.observation.error_type.as_deref()) },
+    Column { name: "status_message", kind: T::Text, comment: "What went wrong, as sent.", fill: |r| fill::text(r, |r| r.observation.status_message.as_deref()) },
+    Column { name: "finish_reasons", kind: T::TextList, comment: "Why the model stopped: stop, length, tool_calls, …", fill: |r| fill::text_list(r, |r| &r.observation.finish_reasons) },
+    Column { name: "truncated", kind: T::Boolean, comment: "A finish reason says that the answer was cut (length, max_tokens).", fill: |r| fill::boolean(r, |r| truncated(&r.observation.finish_reasons)) },
+    Column { name: "response_id", kind: T::Text, comment: "gen_ai.response.id.", fill: |r| fill::text(r, |r| r.observation.response_id.as_deref()) },
+    Column { name: "start_time", kind: T::Timestamp, comment: "Start, UTC, microseconds.", fill: |r| fill::timestamp(r, |r| Some(r.start_us())) },
+    Column { name: "start_ns", kind: T::Long, comment: "Start as sent: nanoseconds since 1970; null where none was sent.", fill: |r| fill::long(r, |r| r.observation.start_ns) },
+    Column { name: "end_time", kind: T::Timestamp, comment: "End, UTC, microseconds; null while open.", fill: |r| fill::timestamp(r, |r| r.observation.end_ns.map(us)) },
+    Column { name: "completion_start_time", kind: T::Timestamp, comment: "When the first token came.", fill: |r| fill::timestamp(r, |r| r.observation.completion_start_ns.map(us)) },
+    Column { name: "latency_ms", kind: T::Double, comment: "End − start, milliseconds.", fill: |r| fill::double(r, |r| r.ms_after_start(r.observation.end_ns)) },
+    Column { name: "ttft_ms", kind: T::Double, comment: "First token − start, milliseconds.", fill: |r| fill::double(r, |r| r.ms_after_start(r.observation.completion_start_ns)) },
+    Column { name: "model", kind: T::Text, comment: "The model as the sender names it.", fill: |r| fill::text(r, |r| r.observation.model.as_deref()) },
+    Column { name: "model_id", kind: T::Text, comment: "The price book's name for it; null when unpriced.", fill: |r| fill::text(r, |r| r.cost.model_id.as_deref()) },
+    Column { name: "provider", kind: T::Text, comment: "openai, anthropic, aws.bedrock, …", fill: |r| fill::text(r, |r| r.observation.provider.as_deref()) },
+    Column { name: "model_parameters", kind: T::TextMap, comment: "temperature, max_tokens, …", fill: |r| fill::text_map(r, |r| &r.observation.model_parameters) },
+    Column { name: "prompt_name", kind: T::Text, comment: "The managed prompt used.", fill: |r| fill::text(r, |r| r.observation.prompt_name.as_deref()) },
+    Column { name: "prompt_version", kind: T::Long, comment: "Its version.", fill: |r| fill::long(r, |r| r.observation.prompt_version) },
+    Column { name: "usage", kind: T::LongMap, comment: "Counts by kind, as reported.", fill: |r| fill::long_map(r, |r| &r.observation.usage) },
+    Column { name: "input_tokens", kind: T::Long, comment: "All input tokens, cached ones included.", fill: |r| fill::long(r, |r| r.observation.input_tokens) },
+    Column { name: "cached_input_tokens", kind: T::Long, comment: "Read from a cache; a part of input_tokens.", fill: |r| fill::long(r, |r| r.observation.cached_input_tokens) },
+    Column { name: "cache_write_tokens", kind: T::Long, comment: "Written to a cache; a part of input_tokens.", fill: |r| fill::long(r, |r| r.observation.cache_write_tokens) },
+    Column { name: "uncached_input_tokens", kind: T::Long, comment: "input_tokens − cached_input_tokens − cache_write_tokens, never below 0.", fill: |r| fill::long(r, |r| less(r.observation.input_tokens, &[r.observation.cached_input_tokens, r.observation.cache_write_tokens])) },
+    Column { name: "output_tokens", kind: T::Long, comment: "All output tokens, reasoning included.", fill: |r| fill::long(r, |r| r.observation.output_tokens) },
+    Column { name: "reasoning_tokens", kind: T::Long, comment: "Spent on reasoning; a part of output_tokens.", fill: |r| fill::long(r, |r| r.observation.reasoning_tokens) },
+    Column { name: "answer_tokens", kind: T::Long, comment: "output_tokens − reasoning_tokens, never below 0.", fill: |r| fill::long(r, |r| less(r.observation.output_tokens, &[r.observation.reasoning_tokens])) },
+    Column { name: "total_tokens", kind: T::Long, comment: "As sent, else input + output.", fill: |r| fill::long(r, |r| r.observation.total_tokens) },
+    Column { name: "usage_source", kind: T::Text, comment: "provided, counted, none, or repeated (an aggregating span: not counted).", fill: |r| fill::text(r, |r| Some(word(r.observation.usage_source, UsageSource::as_str, UsageSource::None))) },
+    Column { name: "cost", kind: T::MoneyMap, comment: "USD by kind.", fill: |r| fill::money_map(r, |r| &r.cost.by_kind) },
+    Column { name: "input_cost", kind: T::Money, comment: "USD for input, caches included.", fill: |r| fill::money(r, |r| r.cost.input) },
+    Column { name: "output_cost", kind: T::Money, comment: "USD for output, reasoning included.", fill: |r| fill::money(r, |r| r.cost.output) },
+    Column { name: "total_cost", kind: T::Money, comment: "USD.", fill: |r| fill::money(r, |r| r.cost.total) },
+    Column { name: "cost_source", kind: T::Text, comment: "provided by the client, computed by price, or none.", fill: |r| fill::text(r, |r| Some(r.cost.source.unwrap_or(CostSource::None).as_str())) },
+    Column { name: "price_id", kind: T::Text, comment: "The price used: book/model/valid-from/tier.", fill: |r| fill::text(r, |r| r.cost.price_id.as_deref()) },
+    Column { name: "metadata", kind: T::TextMap, comment: "The sender's own keys; values that are not text are JSON.", fill: |r| fill::text_map(r, |r| &r.observation.metadata) },
+    Column { name: "service_name", kind: T::Text, comment: "Resource service.name.", fill: |r| fill::text(r, |r| r.observation.service_name.as_deref()) },
+    Column { name: "scope_name", kind: T::Text, comment: "The instrumentation.", fill: |r| fill::text(r, |r| r.observation.scope_name.as_deref()) },
+    Column { name: "scope_version", kind: T::Text, comment: "Its version.", fill: |r| fill::text(r, |r| r.observation.scope_version.as_deref()) },
+    Column { name: "sdk_name", kind: T::Text, comment: "telemetry.sdk.* or the Langfuse SDK.", fill: |r| fill::text(r, |r| r.observation.sdk_name.as_deref()) },
+    Column { name: "sdk_version", kind: T::Text, comment: "Its version.", fill: |r| fill::text(r, |r| r.observation.sdk_version.as_deref()) },
+    Column { name: "source", kind: T::Text, comment: "The protocol it came by: otlp, langfuse-batch, tracelake.", fill: |r| fill::text(r, |r| r.observation.source.as_deref()) },
+    Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that first held it.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
+    Column { name: "_merge", kind: T::Binary, comment: "For rows merged from several events: which event decided which field.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+];
+
+impl ObservationRow {
+    /// Start in microseconds; a span without one started when it was received.
+    pub fn start_us(&self) -> TimestampUs {
+        self.observation.start_ns.map_or(self.ingested_at_us, us)
+    }
+
+    fn ms_after_start(&self, ns: Option<i64>) -> Option<f64> {
+        Some(ns?.saturating_sub(self.observation.start_ns?) as f64 / 1e6)
+    }
+}
+
+fn us(ns: i64) -> TimestampUs {
+    ns.div_euclid(1000)
+}
+
+fn word<E: TryFrom<i32>>(number: Option<i32>, word: fn(E) -> &'static str, otherwise: E) -> &'static str {
+    word(number.and_then(|number| E::try_from(number).ok()).unwrap_or(otherwise))
+}
+
+fn less(whole: Option<i64>, parts: &[Option<i64>]) -> Option<i64> {
+    Some((whole? - parts.iter().flatten().sum::<i64>()).max(0))
+}
+
+fn truncated(finish_reasons: &[String]) -> Option<bool> {
+    const CUT: [&str; 4] = ["length", "max_tokens", "max_output_tokens", "model_length"];
+    (!finish_reasons.is_empty())
+        .then(|| finish_reasons.iter().any(|reason| CUT.iter().any(|cut| reason.eq_ignore_ascii_case(cut))))
+}

@@ -1,0 +1,42 @@
+//! `scores`: judgements on traces, observations and sessions.
+
+use super::Column;
+use super::columns::{self as fill, ColumnType as T};
+use crate::base::TimestampUs;
+use crate::model::{Score, ScoreDataType};
+
+pub(super) const COMMENT: &str = "One row per score of a trace, an observation or a session.";
+
+#[derive(Debug, Clone)]
+pub struct ScoreRow {
+    pub score: Score,
+    pub ingested_at_us: TimestampUs,
+    pub provenance: Option<Vec<u8>>,
+}
+
+// One column a line.
+#[rustfmt::skip]
+pub const SCORES: &[Column<ScoreRow>] = &[
+    Column { name: "id", kind: T::Text, comment: "The score, as sent: unique in the tenant.", fill: |r| fill::text(r, |r| Some(&r.score.id)) },
+    Column { name: "trace_id", kind: T::Text, comment: "The trace judged.", fill: |r| fill::text(r, |r| r.score.trace_id.as_deref()) },
+    Column { name: "observation_id", kind: T::Text, comment: "The observation judged.", fill: |r| fill::text(r, |r| r.score.observation_id.as_deref()) },
+    Column { name: "session_id", kind: T::Text, comment: "The session judged.", fill: |r| fill::text(r, |r| r.score.session_id.as_deref()) },
+    Column { name: "timestamp", kind: T::Timestamp, comment: "When it was given, UTC.", fill: |r| fill::timestamp(r, |r| Some(r.timestamp_us())) },
+    Column { name: "name", kind: T::Text, comment: "What is judged: helpfulness, user_rating, …", fill: |r| fill::text(r, |r| Some(&r.score.name)) },
+    Column { name: "data_type", kind: T::Text, comment: "NUMERIC, BOOLEAN, CATEGORICAL or TEXT.", fill: |r| fill::text(r, |r| Some(ScoreDataType::try_from(r.score.data_type).unwrap_or(ScoreDataType::Numeric).as_str())) },
+    Column { name: "value", kind: T::Double, comment: "Numeric value; 0 or 1 for boolean scores.", fill: |r| fill::double(r, |r| r.score.value) },
+    Column { name: "string_value", kind: T::Text, comment: "Category or text; True or False for boolean scores.", fill: |r| fill::text(r, |r| r.score.string_value.as_deref()) },
+    Column { name: "source", kind: T::Text, comment: "API, EVAL or ANNOTATION.", fill: |r| fill::text(r, |r| Some(r.score.source.as_deref().unwrap_or("API"))) },
+    Column { name: "comment", kind: T::Text, comment: "The judge's words.", fill: |r| fill::text(r, |r| r.score.comment.as_deref()) },
+    Column { name: "config_id", kind: T::Text, comment: "The score's configuration.", fill: |r| fill::text(r, |r| r.score.config_id.as_deref()) },
+    Column { name: "environment", kind: T::Text, comment: "`default` where none was said.", fill: |r| fill::text(r, |r| Some(r.score.environment.as_deref().unwrap_or("default"))) },
+    Column { name: "metadata", kind: T::TextMap, comment: "The sender's own keys.", fill: |r| fill::text_map(r, |r| &r.score.metadata) },
+    Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that first held it.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
+    Column { name: "_merge", kind: T::Binary, comment: "For rows merged from several events: which event decided which field.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+];
+
+impl ScoreRow {
+    pub fn timestamp_us(&self) -> TimestampUs {
+        self.score.timestamp_us.unwrap_or(self.ingested_at_us)
+    }
+}

@@ -1,0 +1,40 @@
+//! What is said about a trace rather than about one of its spans.
+
+use std::collections::BTreeMap;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TraceFacts {
+    #[prost(string, tag = "1")]
+    pub trace_id: String,
+    /// When the trace began, microseconds since 1970; the earliest one said wins.
+    #[prost(int64, optional, tag = "2")]
+    pub timestamp_us: Option<i64>,
+    #[prost(string, optional, tag = "3")]
+    pub name: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    pub user_id: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub session_id: Option<String>,
+    #[prost(string, repeated, tag = "6")]
+    pub tags: Vec<String>,
+    #[prost(string, optional, tag = "7")]
+    pub release: Option<String>,
+    #[prost(string, optional, tag = "8")]
+    pub version: Option<String>,
+    #[prost(string, optional, tag = "9")]
+    pub environment: Option<String>,
+    #[prost(bool, optional, tag = "10")]
+    pub public: Option<bool>,
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub metadata: BTreeMap<String, String>,
+    /// The observation that is the trace's root.
+    #[prost(string, optional, tag = "12")]
+    pub root_id: Option<String>,
+    /// The root's name: the trace's name where none was said.
+    #[prost(string, optional, tag = "13")]
+    pub root_name: Option<String>,
+    #[prost(string, optional, tag = "14")]
+    pub input: Option<String>,
+    #[prost(string, optional, tag = "15")]
+    pub output: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! The proof, in one binary.
+
+mod wire;
