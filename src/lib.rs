@@ -1,3 +1,5 @@
 pub mod base;
+pub mod catalog;
 pub mod model;
+pub mod store;
 pub mod wire;

@@ -13,7 +13,7 @@ mod trace_facts;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use columns::ColumnType;
 pub use io::{IoRow, OBSERVATION_IO};
@@ -78,6 +78,14 @@ impl Table {
     pub fn file_schema(self) -> SchemaRef {
         let fields: Vec<Field> =
             self.columns().into_iter().map(|(name, kind, _)| Field::new(name, kind.arrow(), true)).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The schema SQL sees: the file's columns, then the partition column `day` (UTC calendar day of placement).
+    pub fn table_schema(self) -> SchemaRef {
+        let file_schema = self.file_schema();
+        let mut fields: Vec<Arc<Field>> = file_schema.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new("day", DataType::Date32, false)));
         Arc::new(Schema::new(fields))
     }
 

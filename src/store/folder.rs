@@ -1,0 +1,137 @@
+//! A folder as a store: create-if-absent and durable puts, which `object_store`'s own local store does not do.
+//!
+//! A put writes a file in `.staging/`, fsyncs it, links (create) or renames (overwrite) it into place, and fsyncs every
+//! directory it changed.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use uuid::Uuid;
+
+use super::StoreError;
+
+const STAGING: &str = ".staging";
+
+#[derive(Debug)]
+pub(super) struct FolderStore {
+    reader: LocalFileSystem,
+    root: Arc<PathBuf>,
+}
+
+impl FolderStore {
+    pub(super) fn open(folder: &FilePath) -> Result<Self, StoreError> {
+        let unusable = |e: &dyn fmt::Display| StoreError::Location(format!("{}: {e}", folder.display()));
+        fs::create_dir_all(folder.join(STAGING)).map_err(|e| unusable(&e))?;
+        let root = folder.canonicalize().map_err(|e| unusable(&e))?;
+        let reader = LocalFileSystem::new_with_prefix(&root).map_err(|e| unusable(&e))?;
+        Ok(Self { reader, root: Arc::new(root) })
+    }
+}
+
+/// Puts `payload` at `relative`; on `Ok` the bytes and the name are on the disk.
+fn put_durably(root: &FilePath, relative: &Path, payload: &PutPayload, create: bool) -> io::Result<()> {
+    let target = root.join(relative.as_ref());
+    let staged = root.join(STAGING).join(Uuid::new_v4().to_string());
+    let folder = target.parent().unwrap_or(root);
+    make_folders(root, folder)?;
+    let written = (|| {
+        let mut file = File::create_new(&staged)?;
+        for part in payload.iter() {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        match create {
+            true => fs::hard_link(&staged, &target),
+            false => fs::rename(&staged, &target),
+        }
+    })();
+    if create || written.is_err() {
+        // A staged file left behind costs space, never truth.
+        let _ = fs::remove_file(&staged);
+    }
+    written?;
+    sync_folder(folder)
+}
+
+/// Makes `folder` and those above it below `root`, and makes their names durable.
+fn make_folders(root: &FilePath, folder: &FilePath) -> io::Result<()> {
+    if folder == root || folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().unwrap_or(root);
+    make_folders(root, above)?;
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+        _ => sync_folder(above),
+    }
+}
+
+fn sync_folder(folder: &FilePath) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[async_trait]
+impl ObjectStore for FolderStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let create = match options.mode {
+            PutMode::Create => true,
+            PutMode::Overwrite => false,
+            PutMode::Update(_) => return Err(not_offered("If-Match")),
+        };
+        let (root, relative) = (Arc::clone(&self.root), location.clone());
+        let put = tokio::task::spawn_blocking(move || put_durably(&root, &relative, &payload, create));
+        match put.await {
+            Ok(Ok(())) => Ok(PutResult { e_tag: None, version: None }),
+            Ok(Err(e)) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::AlreadyExists { path: location.to_string(), source: Box::new(e) })
+            }
+            Ok(Err(e)) => Err(Error::Generic { store: "folder", source: Box::new(e) }),
+            Err(e) => Err(Error::Generic { store: "folder", source: Box::new(e) }),
+        }
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(not_offered("multipart upload"))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.reader.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.reader.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.reader.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.reader.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(not_offered("copy"))
+    }
+}
+
+fn not_offered(what: &str) -> Error {
+    Error::NotSupported { source: format!("a folder store offers no {what}").into() }
+}
+
+impl fmt::Display for FolderStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "folder {}", self.root.display())
+    }
+}

@@ -1,0 +1,213 @@
+//! The only room that touches `object_store`: paths, create-once, fsync, lost replies, the start-up probe, faults.
+//!
+//! Promises: an `Ok` from [`Store::create`] or [`Store::put`] means the object is durable (folders: file and directory
+//! fsynced); a create has exactly one winner; our own success is never taken for somebody else's. Every call is counted.
+//! Must never know: what the bytes mean.
+
+mod fault;
+mod folder;
+mod location;
+mod paths;
+mod probe;
+mod watched;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::base::{Kind, TenantId};
+
+pub use fault::{Call, Fault, Faults, SeededFaults};
+pub use location::Location;
+pub use paths::{
+    data_file, day_of_data_file, delta_log, delta_version, index_file, log_object, log_sequence, low_mark, system,
+    table_root, tenant_root,
+};
+pub use watched::{Counts, Operation};
+
+/// One bucket or folder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    objects: Arc<watched::WatchedStore>,
+    location: Location,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store is not reachable now ({action} {path}): {source}")]
+    Away { action: &'static str, path: String, source: object_store::Error },
+    #[error("the store refuses our credentials ({action} {path}): {source}")]
+    Denied { action: &'static str, path: String, source: object_store::Error },
+    #[error("{path} is not in the store")]
+    Missing { path: String },
+    #[error("{location} cannot be a tracelake store: {reason}")]
+    Unfit { location: String, reason: String },
+    #[error("{0}")]
+    Location(String),
+}
+
+impl StoreError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Away { .. } => Kind::Unavailable,
+            Self::Denied { .. } => Kind::Unavailable,
+            Self::Missing { .. } => Kind::NotFound,
+            Self::Unfit { .. } | Self::Location(_) => Kind::Invalid,
+        }
+    }
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// What became of a create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// The object is there, durable, and ours.
+    Ours,
+    /// Another's object was there first; this is its content.
+    Theirs(Bytes),
+}
+
+/// Rounds of put and read-back before a create with an unknown outcome is given up.
+const CREATE_ATTEMPTS_MAX: u32 = 6;
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+
+impl Store {
+    /// Opens and probes a store: it must refuse to create a key twice and let one of 16 racing creates win.
+    pub async fn open(location: Location) -> Result<Self> {
+        let store = Self::over(location.connect()?, location);
+        probe::probe(&store).await?;
+        Ok(store)
+    }
+
+    /// Opens for reading: no probe, nothing is written.
+    pub fn open_read_only(location: Location) -> Result<Self> {
+        Ok(Self::over(location.connect()?, location))
+    }
+
+    /// A store over any objects and with scripted faults, probed: for tests and simulation.
+    pub async fn with_faults(location: Location, faults: Arc<dyn Faults>) -> Result<Self> {
+        let objects = watched::WatchedStore::new(location.connect()?, Some(faults));
+        let store = Self { objects: Arc::new(objects), location };
+        probe::probe(&store).await?;
+        Ok(store)
+    }
+
+    fn over(objects: Arc<dyn ObjectStore>, location: Location) -> Self {
+        Self { objects: Arc::new(watched::WatchedStore::new(objects, None)), location }
+    }
+
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Calls made so far, by operation.
+    pub fn counts(&self) -> Counts {
+        self.objects.counts()
+    }
+
+    /// All a tenant's queries may ever read through (I5): paths are below `tenant={id}/`.
+    pub fn tenant_objects(&self, tenant: &TenantId) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, tenant_root(tenant)))
+    }
+
+    /// Creates `path` if it is absent. `body` must be unique to this call (it carries an id of ours), because a reply may
+    /// be lost: on any doubt the object is read back, and an equal body is our own success.
+    pub async fn create(&self, path: &Path, body: Bytes) -> Result<Created> {
+        let mut backoff = BACKOFF_FIRST;
+        let mut attempt = 1;
+        loop {
+            let options = PutOptions::from(PutMode::Create);
+            let failure = match self.objects.put_opts(path, PutPayload::from(body.clone()), options).await {
+                Ok(_) => return Ok(Created::Ours),
+                Err(failure) => failure,
+            };
+            // Also after `AlreadyExists`: it may be our own put, retried below us, or a 409 with nothing there.
+            match self.get(path).await {
+                Ok(Some(found)) if found == body => return Ok(Created::Ours),
+                Ok(Some(found)) => return Ok(Created::Theirs(found)),
+                Ok(None) if attempt < CREATE_ATTEMPTS_MAX && !is_denied(&failure) => {}
+                Ok(None) => return Err(failed("create", path, failure)),
+                // Unknown: never conclude. The same bytes may be put again at the same place.
+                Err(unknown) if attempt >= CREATE_ATTEMPTS_MAX || is_denied(&failure) => return Err(unknown),
+                Err(_) => {}
+            }
+            tokio::time::sleep(backoff).await;
+            backoff *= 2;
+            attempt += 1;
+        }
+    }
+
+    /// Puts an object whose name nobody else uses. Durable on return.
+    pub async fn put(&self, path: &Path, body: Bytes) -> Result<()> {
+        let mut backoff = BACKOFF_FIRST;
+        let mut attempt = 1;
+        loop {
+            match self.objects.put_opts(path, PutPayload::from(body.clone()), PutOptions::default()).await {
+                Ok(_) => return Ok(()),
+                Err(failure) if attempt >= CREATE_ATTEMPTS_MAX || is_denied(&failure) => {
+                    return Err(failed("put", path, failure));
+                }
+                Err(_) => tokio::time::sleep(backoff).await,
+            }
+            backoff *= 2;
+            attempt += 1;
+        }
+    }
+
+    /// The whole object, or `None` if there is none.
+    pub async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
+        let read = async { self.objects.get(path).await?.bytes().await };
+        match read.await {
+            Ok(body) => Ok(Some(body)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(failed("get", path, failure)),
+        }
+    }
+
+    /// Objects below `prefix` after `after`, in order of their names. Never on a hot path (I10).
+    pub async fn list(&self, prefix: &Path, after: Option<&Path>) -> Result<Vec<ObjectMeta>> {
+        let listing = match after {
+            Some(after) => self.objects.list_with_offset(Some(prefix), after),
+            None => self.objects.list(Some(prefix)),
+        };
+        let mut found: Vec<ObjectMeta> = listing.try_collect().await.map_err(|e| failed("list", prefix, e))?;
+        found.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(found)
+    }
+
+    /// The names of the "folders" directly below `prefix`.
+    pub async fn list_folders(&self, prefix: &Path) -> Result<Vec<String>> {
+        let found = self.objects.list_with_delimiter(Some(prefix)).await.map_err(|e| failed("list", prefix, e))?;
+        Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+    }
+
+    /// Removes an object; one that is not there is removed already.
+    pub async fn delete(&self, path: &Path) -> Result<()> {
+        match self.objects.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(failure) => Err(failed("delete", path, failure)),
+        }
+    }
+}
+
+fn is_denied(failure: &object_store::Error) -> bool {
+    use object_store::Error::{PermissionDenied, Unauthenticated};
+    matches!(failure, PermissionDenied { .. } | Unauthenticated { .. })
+}
+
+fn failed(action: &'static str, path: &Path, source: object_store::Error) -> StoreError {
+    let path = path.to_string();
+    match is_denied(&source) {
+        true => StoreError::Denied { action, path, source },
+        false => StoreError::Away { action, path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests;

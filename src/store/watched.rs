@@ -1,0 +1,140 @@
+//! Every call to the store passes here: it is counted (I10), and tests can make it fail.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use super::fault::{Call, Fault, Faults, broken};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Put,
+    Get,
+    List,
+    Delete,
+}
+
+/// Calls made, by operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub put: u64,
+    pub get: u64,
+    pub list: u64,
+    pub delete: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct WatchedStore {
+    inner: Arc<dyn ObjectStore>,
+    faults: Option<Arc<dyn Faults>>,
+    calls: [AtomicU64; 4],
+}
+
+impl WatchedStore {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, faults: Option<Arc<dyn Faults>>) -> Self {
+        Self { inner, faults, calls: Default::default() }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let [put, get, list, delete] = [0, 1, 2, 3].map(|at: usize| self.calls[at].load(Ordering::Relaxed));
+        Counts { put, get, list, delete }
+    }
+
+    /// Counts a call, suffers what its fault does before the store sees it, and says what comes after.
+    async fn enter(&self, operation: Operation, path: &Path) -> Result<Fault> {
+        self.calls[operation as usize].fetch_add(1, Ordering::Relaxed);
+        let Some(faults) = &self.faults else { return Ok(Fault::None) };
+        match faults.on(Call { operation, path }) {
+            Fault::Fail => Err(broken(path)),
+            Fault::Delay(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(Fault::None)
+            }
+            fault => Ok(fault),
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for WatchedStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        let fault = self.enter(Operation::Put, location).await?;
+        match fault {
+            Fault::IgnoreCondition => options.mode = PutMode::Overwrite,
+            Fault::CheckThenWrite if options.mode == PutMode::Create => {
+                if let Ok(found) = self.inner.head(location).await {
+                    let source = format!("{} is there", found.location).into();
+                    return Err(object_store::Error::AlreadyExists { path: location.to_string(), source });
+                }
+                tokio::task::yield_now().await;
+                options.mode = PutMode::Overwrite;
+            }
+            _ => {}
+        }
+        let done = self.inner.put_opts(location, payload, options).await;
+        match fault {
+            Fault::LoseReply => Err(broken(location)),
+            _ => done,
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.enter(Operation::Put, location).await?;
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.enter(Operation::Get, location).await?;
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.enter(Operation::Get, location).await?;
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.calls[Operation::Delete as usize].fetch_add(1, Ordering::Relaxed);
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.enter(Operation::List, prefix.unwrap_or(&Path::default())).await?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.enter(Operation::Put, to).await?;
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Display for WatchedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
