@@ -1,5 +1,6 @@
 pub mod base;
 pub mod catalog;
+pub mod format;
 pub mod model;
 pub mod store;
 pub mod wire;

@@ -1,0 +1,160 @@
+//! `_index` objects: what only we read about the files of one commit. Now: a filter of the keys in each file, so that
+//! "have we this id already" is answered without opening a file (a false yes once in 65,000).
+//!
+//! `"TLIDX" version:u16 crc32c:u32 IndexObject`
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use xorf::{BinaryFuse16, Filter};
+
+use super::{FormatError, Result};
+
+const MAGIC: &[u8; 5] = b"TLIDX";
+const VERSION: u16 = 1;
+const HEAD_BYTES: usize = 5 + 2 + 4;
+const WHAT: &str = "index object";
+
+#[derive(Clone, PartialEq, Message)]
+pub struct IndexObject {
+    #[prost(string, tag = "1")]
+    pub table: String,
+    #[prost(message, repeated, tag = "2")]
+    pub files: Vec<FileIndex>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct FileIndex {
+    /// The data file, as its add action names it.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    #[prost(message, optional, tag = "2")]
+    pub keys: Option<KeyFilter>,
+}
+
+/// A binary fuse filter (16 bit) over 64-bit key hashes: about 2.3 bytes a key.
+#[derive(Clone, PartialEq, Message)]
+pub struct KeyFilter {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(fixed64, tag = "2")]
+    seed: u64,
+    #[prost(uint32, tag = "3")]
+    segment_length: u32,
+    #[prost(uint32, tag = "4")]
+    segment_length_mask: u32,
+    #[prost(uint32, tag = "5")]
+    segment_count_length: u32,
+    /// Little-endian 16-bit fingerprints.
+    #[prost(bytes = "vec", tag = "6")]
+    fingerprints: Vec<u8>,
+}
+
+impl KeyFilter {
+    /// A filter of these hashes, which are sorted and made unique here. `None`: the construction failed, which
+    /// random hashes make practically impossible; a file without a filter may hold any key.
+    pub fn of(mut hashes: Vec<u64>) -> Option<Self> {
+        hashes.sort_unstable();
+        hashes.dedup();
+        if hashes.is_empty() {
+            return Some(Self::default());
+        }
+        let filter = BinaryFuse16::try_from(&hashes).ok()?;
+        Some(Self {
+            count: hashes.len() as u64,
+            seed: filter.descriptor.seed,
+            segment_length: filter.descriptor.segment_length,
+            segment_length_mask: filter.descriptor.segment_length_mask,
+            segment_count_length: filter.descriptor.segment_count_length,
+            fingerprints: filter.fingerprints.iter().flat_map(|print| print.to_le_bytes()).collect(),
+        })
+    }
+
+    /// A filter ready to be asked; keep it rather than making it again.
+    pub fn load(&self) -> impl Fn(u64) -> bool + use<> {
+        let prints = self.fingerprints.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let filter = BinaryFuse16::try_from(&[0u64][..]).ok().map(|mut filter| {
+            filter.descriptor.seed = self.seed;
+            filter.descriptor.segment_length = self.segment_length;
+            filter.descriptor.segment_length_mask = self.segment_length_mask;
+            filter.descriptor.segment_count_length = self.segment_count_length;
+            filter.fingerprints = prints.collect();
+            filter
+        });
+        let empty = self.count == 0;
+        // Without a filter any key may be there.
+        move |hash| !empty && filter.as_ref().is_none_or(|filter| filter.contains(&hash))
+    }
+}
+
+/// The hash of a row's key, the same for ever: SHA-256 of the parts with their lengths, cut to 64 bits.
+pub fn key_hash(parts: &[&str]) -> u64 {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    u64::from_le_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"))
+}
+
+pub fn encode(index: &IndexObject) -> Bytes {
+    let body = index.encode_to_vec();
+    let mut object = BytesMut::with_capacity(HEAD_BYTES + body.len());
+    object.put_slice(MAGIC);
+    object.put_u16_le(VERSION);
+    object.put_u32_le(crc32c::crc32c(&body));
+    object.put_slice(&body);
+    object.freeze()
+}
+
+pub fn decode(object: &[u8]) -> Result<IndexObject> {
+    let corrupt = |detail: &str| FormatError::Corrupt { what: WHAT, detail: detail.to_owned() };
+    let (head, body) = object.split_at_checked(HEAD_BYTES).ok_or_else(|| corrupt("it is too short"))?;
+    if &head[..5] != MAGIC {
+        return Err(corrupt("it does not begin with the magic bytes"));
+    }
+    let version = u16::from_le_bytes([head[5], head[6]]);
+    if version > VERSION {
+        return Err(FormatError::Newer { what: WHAT, found: version, known: VERSION });
+    }
+    if crc32c::crc32c(body).to_le_bytes() != head[7..11] {
+        return Err(corrupt("the checksum is wrong"));
+    }
+    IndexObject::decode(body).map_err(|e| corrupt(&e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_knows_every_key_also_after_it_was_stored() {
+        for count in [0usize, 1, 2, 1000] {
+            let hashes: Vec<u64> = (0..count).map(|at| key_hash(&["trace", &at.to_string()])).collect();
+            let keys = KeyFilter::of(hashes.clone()).unwrap();
+            let index =
+                IndexObject { table: "scores".into(), files: vec![FileIndex { path: "p".into(), keys: Some(keys) }] };
+            let read = decode(&encode(&index)).unwrap();
+            assert_eq!(read, index);
+            let contains = read.files[0].keys.as_ref().unwrap().load();
+            assert!(hashes.iter().all(|hash| contains(*hash)));
+            let strangers = (0..2000).filter(|at| contains(key_hash(&["other", &at.to_string()]))).count();
+            assert!(strangers <= 2, "{strangers} of 2000 strangers of {count} keys");
+        }
+    }
+
+    #[test]
+    fn a_damaged_index_is_an_error() {
+        let mut object = encode(&IndexObject { table: "t".into(), files: vec![] }).to_vec();
+        object[12] ^= 1;
+        assert!(decode(&object).is_err());
+        assert!(decode(b"TLIDX").is_err());
+    }
+
+    #[test]
+    fn key_hashes_are_the_same_for_ever() {
+        assert_eq!(key_hash(&["a", "b"]), 0x9123_94e3_13b6_6acf);
+        assert_ne!(key_hash(&["ab", ""]), key_hash(&["a", "b"]));
+    }
+}
