@@ -26,7 +26,7 @@ pub struct DataFile {
     pub size_bytes: u64,
     pub day: Day,
     pub rows: u64,
-    /// True minimum and maximum of the table's time column; `None` if no row has one.
+    /// True minimum and maximum of the table's time column; `None` if not known: such a file is never pruned by time.
     pub time_us: Option<(TimestampUs, TimestampUs)>,
     /// Length of the Parquet footer, so that it is fetched by one exact request.
     pub footer_bytes: Option<u64>,

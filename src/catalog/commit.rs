@@ -1,0 +1,213 @@
+//! The committer: one change becomes one `_delta_log/{n}.json`, created if absent.
+//!
+//! ```text
+//! n = known version + 1
+//! loop: may the change still be made on this snapshot?  no -> say what became of it
+//!       create n                                        ours -> done (also after a lost reply)
+//!       theirs -> apply it, n + 1
+//! ```
+//! A commit costs one request when nobody else wrote.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::snapshot::{DataFile, Snapshot};
+use super::table::{TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
+use super::{CatalogError, Result};
+use crate::base::{Day, TimestampUs, WriterId};
+use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
+use crate::store::{self, Created};
+
+/// A tip not looked at for this long may hide a log that was cleaned behind it: it is read again before a commit.
+const TIP_VERIFIED_WITHIN: Duration = Duration::from_secs(600);
+/// Races lost in a row before waiting between them, and before giving up.
+const RACES_BEFORE_WAITING: u32 = 3;
+const RACES_MAX: u32 = 200;
+
+/// A Parquet file already in the store, about to become live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    pub path: String,
+    pub day: Day,
+    pub size_bytes: u64,
+    pub footer_bytes: u64,
+    pub time_us: Option<(TimestampUs, TimestampUs)>,
+    /// Delta's own statistics, with `numRecords`.
+    pub stats: String,
+    /// The id of the `_index` object that describes it.
+    pub index: Option<String>,
+}
+
+/// Rows of a writer's log, from after `from` up to `to`.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub writer: WriterId,
+    /// The position the table must be at.
+    pub from: u64,
+    /// The position it is at afterwards.
+    pub to: u64,
+    pub files: Vec<NewFile>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Change {
+    Append(Append),
+    /// Replaces files by others with the same rows. Void if any input is gone, for whatever reason.
+    Rewrite {
+        inputs: Vec<String>,
+        outputs: Vec<NewFile>,
+    },
+    /// Drops every live file of these days, also those that appear while it tries.
+    DropDays {
+        through: Day,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// In the table as this version.
+    Done { version: u64 },
+    /// There was nothing to do: the table is at or past the append's `to`, or nothing matched. The files of the change
+    /// are orphans.
+    Nothing,
+    /// Another owner of the writer's log committed up to `position`, inside `(from, to]`: keep only what lies above it
+    /// and append that.
+    Moved { position: u64 },
+    /// The table is at `position`, before `from`: what lies between is in no table. The log's owner must replay.
+    Behind { position: u64 },
+}
+
+impl TableState {
+    pub(super) async fn commit(&self, change: Change) -> Result<Committed> {
+        let _moving = self.moving.lock().await;
+        let mut snapshot = match self.verified_within(TIP_VERIFIED_WITHIN) {
+            Some(snapshot) => snapshot,
+            None => self.catch_up().await?,
+        };
+        for race in 0..RACES_MAX {
+            let (operation, actions) = match self.actions(&change, &snapshot)? {
+                Ok(actions) => actions,
+                Err(done) => return Ok(done),
+            };
+            let version = next_version(&snapshot);
+            let body = delta::encode_commit(&self.with_head(version, operation, actions));
+            let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
+            match self.store.create(&path, body.clone()).await? {
+                Created::Ours => {
+                    let next = Arc::new(self.applied(&snapshot, version, &body)?);
+                    self.remember(next);
+                    return Ok(Committed::Done { version });
+                }
+                Created::Theirs(body) => {
+                    snapshot = self.remember(Arc::new(self.applied(&snapshot, version, &body)?));
+                }
+            }
+            if race >= RACES_BEFORE_WAITING {
+                let spread = u64::from(Uuid::new_v4().as_bytes()[0]);
+                tokio::time::sleep(Duration::from_millis(5 + spread % 45)).await;
+            }
+        }
+        Err(self.corrupt(format!("{RACES_MAX} commits of others came before ours")))
+    }
+
+    /// The actions of `change` on `snapshot`, or what became of it already.
+    fn actions(&self, change: &Change, snapshot: &Snapshot) -> Result<Result<(&'static str, Vec<Action>), Committed>> {
+        let now_ms = self.clock.now_us() / 1000;
+        match change {
+            Change::Append(append) => {
+                let position = snapshot.position(&append.writer);
+                if position >= append.to {
+                    return Ok(Err(Committed::Nothing));
+                } else if position > append.from {
+                    return Ok(Err(Committed::Moved { position }));
+                } else if position < append.from {
+                    return Ok(Err(Committed::Behind { position }));
+                }
+                let mut actions: Vec<Action> = append.files.iter().map(|file| add(file, true, now_ms)).collect();
+                actions.push(Action::Txn(Txn {
+                    app_id: app_id(&append.writer),
+                    version: append.to as i64,
+                    last_updated: Some(now_ms),
+                }));
+                Ok(Ok(("WRITE", actions)))
+            }
+            Change::Rewrite { inputs, outputs } => {
+                let mut actions = Vec::with_capacity(inputs.len() + outputs.len());
+                for path in inputs {
+                    if !snapshot.files.contains_key(path) {
+                        return Err(CatalogError::InputGone { table: self.table.name(), path: path.clone() });
+                    }
+                    actions.push(remove(path, false, now_ms));
+                }
+                let rows_in: u64 = inputs.iter().map(|path| snapshot.files[path].rows).sum();
+                let rows_out: u64 = outputs.iter().map(rows).sum();
+                if rows_in != rows_out {
+                    let reason = format!("I8: a rewrite of {rows_in} rows would leave {rows_out}");
+                    return Err(self.corrupt(reason));
+                }
+                actions.extend(outputs.iter().map(|file| add(file, false, now_ms)));
+                Ok(Ok(("OPTIMIZE", actions)))
+            }
+            Change::DropDays { through } => {
+                let matching = |file: &&Arc<DataFile>| file.day <= *through;
+                let actions: Vec<Action> =
+                    snapshot.files.values().filter(matching).map(|file| remove(&file.path, true, now_ms)).collect();
+                match actions.is_empty() {
+                    true => Ok(Err(Committed::Nothing)),
+                    false => Ok(Ok(("DELETE", actions))),
+                }
+            }
+        }
+    }
+
+    /// Commit info first; version 0 also makes the table.
+    fn with_head(&self, version: u64, operation: &str, actions: Vec<Action>) -> Vec<Action> {
+        let now_ms = self.clock.now_us() / 1000;
+        let info = CommitInfo {
+            timestamp: now_ms,
+            operation: operation.to_owned(),
+            engine_info: concat!("tracelake/", env!("CARGO_PKG_VERSION")).to_owned(),
+            // Makes the body unique: by it a lost reply is told from a lost race.
+            txn_id: Uuid::new_v4().to_string(),
+            more: BTreeMap::new(),
+        };
+        let mut all = vec![Action::CommitInfo(info)];
+        if version == 0 {
+            all.extend(delta::creation(self.table, Uuid::new_v4().to_string(), now_ms));
+        }
+        all.extend(actions);
+        all
+    }
+}
+
+fn rows(file: &NewFile) -> u64 {
+    let stats: Option<serde_json::Value> = serde_json::from_str(&file.stats).ok();
+    stats.and_then(|stats| stats.get("numRecords")?.as_u64()).unwrap_or(0)
+}
+
+fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
+    let mut tags = BTreeMap::from([(TAG_FOOTER.to_owned(), Some(file.footer_bytes.to_string()))]);
+    if let Some((min, max)) = file.time_us {
+        tags.insert(TAG_TIME_MIN.to_owned(), Some(min.to_string()));
+        tags.insert(TAG_TIME_MAX.to_owned(), Some(max.to_string()));
+    }
+    if let Some(index) = &file.index {
+        tags.insert(TAG_INDEX.to_owned(), Some(index.clone()));
+    }
+    Action::Add(Add {
+        path: file.path.clone(),
+        partition_values: BTreeMap::from([("day".to_owned(), Some(file.day.to_string()))]),
+        size: file.size_bytes as i64,
+        modification_time: now_ms,
+        data_change,
+        stats: Some(file.stats.clone()),
+        tags: Some(tags),
+    })
+}
+
+fn remove(path: &str, data_change: bool, now_ms: i64) -> Action {
+    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp: Some(now_ms), data_change })
+}
