@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray};
 use arrow::compute::{self, SortColumn};
 use arrow::datatypes::TimestampMicrosecondType;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
+use super::index::key_hash;
 use crate::base::{ByteSize, TimestampUs};
 use crate::model::tables::{ColumnType, Table};
 
@@ -101,6 +102,16 @@ fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::A
 fn time_range(table: Table, rows: &RecordBatch) -> Option<(TimestampUs, TimestampUs)> {
     let times = column(rows, table.time_column()).as_primitive::<TimestampMicrosecondType>();
     Some((compute::min(times)?, compute::max(times)?))
+}
+
+/// The key hashes of `rows`, for a file's key filter.
+pub fn key_hashes(keys: &[&str], rows: &RecordBatch) -> Vec<u64> {
+    let columns: Vec<&StringViewArray> = keys.iter().map(|name| column(rows, name).as_string_view()).collect();
+    let hash = |row: usize| {
+        let parts: Vec<&str> = columns.iter().map(|column| column.value(row)).collect();
+        key_hash(&parts)
+    };
+    (0..rows.num_rows()).map(hash).collect()
 }
 
 fn column<'a>(rows: &'a RecordBatch, name: &str) -> &'a ArrayRef {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::path::Path;
+pub use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -25,8 +25,8 @@ use crate::base::{Kind, TenantId};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    data_file, day_of_data_file, delta_log, delta_version, index_file, log_object, log_sequence, low_mark, system,
-    table_root, tenant_root,
+    data_file, day_of_data_file, delta_log, delta_version, index_file, log_object, log_sequence, logs, low_mark,
+    system, table_root, tenant_root,
 };
 pub use watched::{Counts, Operation};
 

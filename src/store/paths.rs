@@ -45,6 +45,11 @@ pub fn index_file(tenant: &TenantId, table: &str, id: Uuid) -> Path {
     Path::from(format!("tenant={tenant}/_index/{table}/{id}"))
 }
 
+/// `wal`: a folder per writer.
+pub fn logs() -> Path {
+    Path::from("wal")
+}
+
 /// `wal/{writer}/{sequence}`; without a sequence the folder.
 pub fn log_object(writer: &WriterId, sequence: Option<u64>) -> Path {
     match sequence {

@@ -99,6 +99,16 @@ impl Table {
         }
     }
 
+    /// The columns that name a row: no two live rows of a table have the same. Empty for the ledger, whose rows add up.
+    pub fn key_columns(self) -> &'static [&'static str] {
+        match self {
+            Self::ObservationIo | Self::Observations => &["trace_id", "id"],
+            Self::TraceFacts => &["trace_id"],
+            Self::Scores => &["id"],
+            Self::Ledger => &[],
+        }
+    }
+
     /// The column that says when a row happened; files are pruned by its true minimum and maximum.
     pub fn time_column(self) -> &'static str {
         match self {

@@ -1,0 +1,334 @@
+//! One tenant's fresh rows from one writer's log: an active segment that grows, and frozen ones on their way to files.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::entry::{Heard, Origin, Said, TableSet};
+use super::rows::{RowSettings, event_bytes};
+use super::segment::{Carried, Segment, View};
+use crate::base::{Reservation, TimestampUs};
+use crate::catalog::Positions;
+use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
+use crate::model::tables::Table;
+use crate::model::{Event, EventBatch, EventKind, TraceFacts};
+
+/// Traces whose facts are kept after their flush, for rows that come later.
+const REMEMBERED_TRACES_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub(super) struct TenantBuffer {
+    state: Mutex<State>,
+    settings: Arc<RowSettings>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    active: Segment,
+    /// Oldest first.
+    frozen: VecDeque<Arc<View>>,
+    /// The active segment as the last query saw it, until it changes.
+    seen: Option<Arc<View>>,
+    /// Memory held by the active segment, and by the frozen ones in their order.
+    held: Option<Reservation>,
+    held_frozen: VecDeque<Option<Reservation>>,
+    remembered: HashMap<Arc<str>, TraceFacts>,
+    remembered_order: VecDeque<Arc<str>>,
+}
+
+/// What a flush decision needs to know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weight {
+    pub(super) bytes: u64,
+    pub(super) oldest_us: Option<TimestampUs>,
+    pub(super) frozen: usize,
+}
+
+impl TenantBuffer {
+    /// A buffer whose tables stand at `position` or above.
+    pub(super) fn new(settings: Arc<RowSettings>, position: u64) -> Self {
+        let active = Segment { from: position, to: position, ..Default::default() };
+        Self { state: Mutex::new(State { active, ..Default::default() }), settings }
+    }
+
+    /// Takes the events of one frame at `position`; `wanted` by the tables that do not hold it yet.
+    pub(super) fn apply(
+        &self,
+        position: u64,
+        stamp_us: TimestampUs,
+        batch: EventBatch,
+        wanted: TableSet,
+        held: Option<Reservation>,
+    ) {
+        let origin =
+            Origin { stamp_us, door: batch.door.as_str().into(), price_book: batch.price_book.as_str().into() };
+        let mut state = self.state.lock();
+        state.grow(position, held);
+        if wanted.has(Table::Ledger) {
+            state.active.count(position, &origin, "received", None, batch.received);
+            for (reason, count) in &batch.rejected {
+                state.active.count(position, &origin, "rejected", Some(reason), *count);
+            }
+        }
+        for event in batch.events {
+            let is_trace = matches!(event.kind, Some(EventKind::Trace(_)));
+            let heard = state.hear(event, &origin, position, wanted);
+            if !is_trace && heard.is_some_and(|heard| heard != Heard::New) && wanted.has(Table::Ledger) {
+                state.active.count(position, &origin, "merged", None, 1);
+            }
+        }
+    }
+
+    /// Takes carried events, at replay.
+    pub(super) fn apply_carry(&self, position: u64, batch: CarryBatch, wanted: TableSet) {
+        let mut state = self.state.lock();
+        state.grow(position, None);
+        for group in batch.groups {
+            let origin = Origin {
+                stamp_us: group.stamp_us,
+                door: group.door.as_str().into(),
+                price_book: group.price_book.as_str().into(),
+            };
+            for event in group.events {
+                state.hear(event, &origin, position, wanted);
+            }
+        }
+    }
+
+    /// Takes books without events.
+    pub(super) fn apply_counts(&self, position: u64, stamp_us: TimestampUs, counts: CountsBatch) {
+        let origin = Origin { stamp_us, door: counts.door.as_str().into(), price_book: "".into() };
+        let mut state = self.state.lock();
+        state.grow(position, None);
+        state.active.count(position, &origin, "received", None, counts.received);
+        for (reason, count) in &counts.rejected {
+            state.active.count(position, &origin, "rejected", Some(reason), *count);
+        }
+    }
+
+    /// Our own carry frame is durable at `position`.
+    pub(super) fn carried(&self, carried: &Carried, position: u64) {
+        let mut state = self.state.lock();
+        state.grow(position, None);
+        state.active.moved_to(carried, position);
+    }
+
+    pub(super) fn weight(&self) -> Weight {
+        let state = self.state.lock();
+        Weight { bytes: state.active.bytes, oldest_us: state.active.oldest_us, frozen: state.frozen.len() }
+    }
+
+    /// Freezes everything up to `position` but what may wait (arrived since `waiting_since_us`), which stays active.
+    /// Returns the carry frame to write before the frozen segment may be committed.
+    pub(super) fn freeze(&self, position: u64, waiting_since_us: TimestampUs) -> Option<(CarryBatch, Carried)> {
+        let mut state = self.state.lock();
+        if state.active.is_empty() {
+            return None;
+        }
+        let mut segment = std::mem::take(&mut state.active);
+        segment.to = position;
+        let waiting = segment.split_waiting(waiting_since_us);
+        let carried = Carried {
+            observations: waiting.observations.keys().cloned().collect(),
+            traces: waiting.traces.keys().cloned().collect(),
+        };
+        let carry = carry_batch(&waiting);
+        state.active = Segment { from: position, to: position, ..Default::default() };
+        state.active.absorb(waiting);
+        for trace in segment.traces.keys().cloned().collect::<Vec<_>>() {
+            if let Some(facts) = segment.facts(&trace) {
+                state.remember(trace, facts);
+            }
+        }
+        // What waits may need the facts of traces just frozen.
+        let traces: Vec<Arc<str>> = state.active.observations.keys().map(|(trace, _)| Arc::clone(trace)).collect();
+        for trace in traces {
+            state.inherit(&trace);
+        }
+        let held = state.held.take();
+        state.seen = None;
+        state.held_frozen.push_back(held);
+        state.frozen.push_back(Arc::new(View::new(segment, Arc::clone(&self.settings))));
+        Some((carry, carried))
+    }
+
+    /// Undoes the newest freeze: its carry frame could not be written.
+    pub(super) fn thaw(&self) {
+        let mut state = self.state.lock();
+        let Some(view) = state.frozen.pop_back() else { return };
+        let held = state.held_frozen.pop_back().flatten();
+        let mut segment = view.segment.clone();
+        let newer = std::mem::take(&mut state.active);
+        let (to, books, inherited) = (newer.to, newer.books.clone(), newer.inherited.clone());
+        segment.absorb(newer);
+        segment.to = segment.to.max(to);
+        segment.books.extend(books);
+        segment.inherited.extend(inherited);
+        state.active = segment;
+        let to = state.active.to;
+        state.grow(to, held);
+    }
+
+    /// The oldest frozen segment, if any.
+    pub(super) fn oldest_frozen(&self) -> Option<Arc<View>> {
+        self.state.lock().frozen.front().cloned()
+    }
+
+    /// The oldest frozen segment is in every table: fresh reads no longer need it.
+    pub(super) fn release_oldest(&self) {
+        let mut state = self.state.lock();
+        state.frozen.pop_front();
+        state.held_frozen.pop_front();
+    }
+
+    /// Another owner committed a part of the oldest frozen segment to `table`.
+    pub(super) fn unwant_oldest(&self, table: Table, position: u64) {
+        let mut state = self.state.lock();
+        if let Some(view) = state.frozen.front_mut() {
+            let mut segment = view.segment.clone();
+            segment.unwant(table, position);
+            *view = Arc::new(View::new(segment, Arc::clone(&self.settings)));
+        }
+    }
+
+    /// The lowest position still needed from the log: everything below stands in every table.
+    pub(super) fn needs_from(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let oldest = state.frozen.front().map(|view| view.segment.from);
+        oldest.or_else(|| (!state.active.is_empty()).then_some(state.active.from))
+    }
+
+    /// All segments as they are now, oldest first.
+    pub(super) fn pin(&self) -> Vec<Arc<View>> {
+        let mut state = self.state.lock();
+        if state.seen.is_none() && !state.active.is_empty() {
+            let view = View::new(state.active.clone(), Arc::clone(&self.settings));
+            state.seen = Some(Arc::new(view));
+        }
+        state.frozen.iter().cloned().chain(state.seen.clone()).collect()
+    }
+}
+
+/// The rows of pinned segments that a snapshot at `position` does not hold.
+pub(super) fn rows_above(
+    views: &[Arc<View>],
+    table: Table,
+    position: u64,
+    settings: &Arc<RowSettings>,
+) -> Vec<arrow::array::RecordBatch> {
+    let mut batches = Vec::new();
+    for view in views.iter().filter(|view| view.segment.to > position || view.segment.to == view.segment.from) {
+        if position <= view.segment.from {
+            batches.extend_from_slice(view.batches(table));
+        } else {
+            // Only after another owner of the log committed half of it.
+            let mut segment = view.segment.clone();
+            segment.unwant(table, position);
+            batches.extend_from_slice(View::new(segment, Arc::clone(settings)).batches(table));
+        }
+    }
+    batches
+}
+
+pub(super) fn position_of(positions: &Positions, writer: &crate::base::WriterId) -> u64 {
+    positions.get(writer).copied().unwrap_or(0)
+}
+
+impl State {
+    fn grow(&mut self, position: u64, held: Option<Reservation>) {
+        self.seen = None;
+        self.active.to = self.active.to.max(position);
+        match (&mut self.held, held) {
+            (Some(all), Some(more)) => all.absorb(more),
+            (none @ None, more) => *none = more,
+            (Some(_), None) => {}
+        }
+    }
+
+    fn hear(&mut self, event: Event, origin: &Origin, position: u64, wanted: TableSet) -> Option<Heard> {
+        let bytes = event_bytes(&event);
+        let order = event.order;
+        let origin = origin.clone();
+        match event.kind? {
+            EventKind::Observation(value) => {
+                self.inherit(&Arc::from(value.trace_id.as_str()));
+                Some(self.active.add_observation(Said { order, value, origin, position, wanted }, bytes))
+            }
+            EventKind::Trace(value) => {
+                let trace: Arc<str> = value.trace_id.as_str().into();
+                self.inherit(&trace);
+                if self.active.inherited.get(&trace).is_some_and(|known| says_nothing_new(known, &value)) {
+                    return Some(Heard::Known);
+                }
+                Some(self.active.add_trace(Said { order, value, origin, position, wanted }, bytes))
+            }
+            EventKind::Score(value) => {
+                Some(self.active.add_score(Said { order, value, origin, position, wanted }, bytes))
+            }
+        }
+    }
+
+    fn inherit(&mut self, trace: &Arc<str>) {
+        if let Some(facts) = self.remembered.get(trace)
+            && !self.active.inherited.contains_key(trace)
+        {
+            self.active.inherited.insert(Arc::clone(trace), facts.clone());
+        }
+    }
+
+    fn remember(&mut self, trace: Arc<str>, mut facts: TraceFacts) {
+        (facts.input, facts.output) = (None, None);
+        if self.remembered.insert(Arc::clone(&trace), facts).is_none() {
+            self.remembered_order.push_back(trace);
+            if self.remembered_order.len() > REMEMBERED_TRACES_MAX
+                && let Some(oldest) = self.remembered_order.pop_front()
+            {
+                self.remembered.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// Whether `said` only repeats facts that stand in the trace's row already.
+fn says_nothing_new(known: &TraceFacts, said: &TraceFacts) -> bool {
+    fn same<T: PartialEq>(known: &Option<T>, said: &Option<T>) -> bool {
+        said.is_none() || known == said
+    }
+    same(&known.name, &said.name)
+        && same(&known.user_id, &said.user_id)
+        && same(&known.session_id, &said.session_id)
+        && same(&known.release, &said.release)
+        && same(&known.version, &said.version)
+        && same(&known.environment, &said.environment)
+        && same(&known.public, &said.public)
+        && same(&known.root_id, &said.root_id)
+        && said.input.is_none()
+        && said.output.is_none()
+        && said.tags.iter().all(|tag| known.tags.contains(tag))
+        && said.metadata.iter().all(|(key, value)| known.metadata.get(key) == Some(value))
+}
+
+/// What waits, as a frame that replay reads back to the same entries.
+fn carry_batch(waiting: &Segment) -> CarryBatch {
+    let mut groups: Vec<(Origin, Vec<Event>)> = Vec::new();
+    let mut put = |origin: &Origin, event: Event| match groups.iter_mut().find(|(known, _)| known == origin) {
+        Some((_, events)) => events.push(event),
+        None => groups.push((origin.clone(), vec![event])),
+    };
+    for said in waiting.observations.values().flat_map(|entry| &entry.said) {
+        let kind = Some(EventKind::Observation(said.value.clone()));
+        put(&said.origin, Event { order: said.order.clone(), kind });
+    }
+    for said in waiting.traces.values().flat_map(|entry| &entry.said) {
+        let kind = Some(EventKind::Trace(said.value.clone()));
+        put(&said.origin, Event { order: said.order.clone(), kind });
+    }
+    let group = |(origin, events): (Origin, Vec<Event>)| CarryGroup {
+        stamp_us: origin.stamp_us,
+        door: origin.door.to_string(),
+        price_book: origin.price_book.to_string(),
+        events,
+    };
+    CarryBatch { groups: groups.into_iter().map(group).collect() }
+}

@@ -1,0 +1,128 @@
+//! What of the log may go: low marks, deletion below them, heartbeats, and the adoption of logs left behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::writer::Writer;
+use super::{Result, Shared};
+use crate::base::{TenantId, WriterId};
+use crate::format::log::{self, CountsBatch, EncodedFrame, FrameKind};
+use crate::store::{self, Store};
+
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Low marks kept behind the newest: one is enough, a few tell a story.
+const MARKS_KEPT: usize = 3;
+
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut stopping = shared.stopping.subscribe();
+    let mut fenced = shared.fenced.clone();
+    loop {
+        tokio::select! {
+            _ = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = fenced.wait_for(|fenced| *fenced) => return,
+        }
+        if let Err(error) = look(&shared).await {
+            tracing::warn!(%error, "log upkeep failed; it is tried again");
+        }
+    }
+}
+
+/// One round: heartbeat, mark, delete, adopt.
+pub(super) async fn look(shared: &Arc<Shared>) -> Result<()> {
+    let writers = shared.writers.read().clone();
+    for writer in writers {
+        if writer.buffers.needs_from().is_some() {
+            heartbeat(&writer).await?;
+        }
+        mark(shared, &writer).await?;
+        if !Arc::ptr_eq(&writer, &shared.own) && writer.buffers.needs_from().is_none() {
+            // Drained: whoever comes back under this id claims it again.
+            shared.writers.write().retain(|kept| !Arc::ptr_eq(kept, &writer));
+        }
+    }
+    adopt(shared).await
+}
+
+/// While rows of it are in no table, a log shows that its owner lives: others adopt silent ones.
+async fn heartbeat(writer: &Writer) -> Result<()> {
+    let nothing = EncodedFrame::new(None::<&TenantId>, FrameKind::Counts, &CountsBatch::default());
+    writer.log().append(Some(nothing), |_, _| {}).await.map(drop)
+}
+
+/// Writes a low mark if it moved, and deletes log objects below it that are old enough; claims stay, as the fence
+/// against a process that slept through all of this.
+async fn mark(shared: &Shared, writer: &Writer) -> Result<()> {
+    let at = Arc::new(parking_lot::Mutex::new(0));
+    let applied = {
+        let at = Arc::clone(&at);
+        move |position, _| *at.lock() = position
+    };
+    writer.log().append(None, applied).await?;
+    let end = *at.lock();
+    // needs_from is exclusive: everything up to and including it is in the tables.
+    let mark = writer.buffers.needs_from().unwrap_or(end).min(end) + 1;
+    let before = *writer.marked.lock();
+    if mark <= before + 1 {
+        return Ok(());
+    }
+    let objects = shared.catalog.store();
+    let body = Bytes::from(format!("{{\"version\":1,\"id\":\"{}\"}}", uuid::Uuid::new_v4()));
+    objects.create(&store::low_mark(writer.id(), Some(mark)), body).await?;
+    *writer.marked.lock() = mark;
+    sweep(shared, writer.id(), mark).await
+}
+
+async fn sweep(shared: &Shared, writer: &WriterId, mark: u64) -> Result<()> {
+    let objects = shared.catalog.store();
+    let oldest_kept_us = shared.clock.now_us() - shared.settings.log_kept_s as i64 * 1_000_000;
+    for meta in objects.list(&store::log_object(writer, None), None).await? {
+        let below = store::log_sequence(&meta.location).is_some_and(|sequence| sequence < mark);
+        if !below || meta.last_modified.timestamp_micros() >= oldest_kept_us {
+            continue;
+        }
+        if !is_claim(objects, &meta.location).await? {
+            objects.delete(&meta.location).await?;
+        }
+    }
+    let marks = objects.list(&store::low_mark(writer, None), None).await?;
+    for meta in marks.iter().rev().skip(MARKS_KEPT) {
+        objects.delete(&meta.location).await?;
+    }
+    Ok(())
+}
+
+async fn is_claim(objects: &Store, path: &store::Path) -> Result<bool> {
+    let Some(body) = objects.get(path).await? else { return Ok(false) };
+    // Torn and unreadable objects are kept with the claims: they are evidence.
+    Ok(log::decode_object(&body).map_or(true, |(_, frames)| frames.iter().any(|f| f.kind == FrameKind::Claim)))
+}
+
+/// Takes over logs that hold rows in no table and have been silent for too long.
+async fn adopt(shared: &Arc<Shared>) -> Result<()> {
+    let objects = shared.catalog.store();
+    let silent_since_us = shared.clock.now_us() - shared.settings.adopt_after_s as i64 * 1_000_000;
+    for name in objects.list_folders(&store::logs()).await? {
+        let Ok(id) = name.parse::<WriterId>() else { continue };
+        if shared.writers.read().iter().any(|writer| *writer.id() == id) {
+            continue;
+        }
+        let marks = objects.list(&store::low_mark(&id, None), None).await?;
+        let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
+        let after = store::log_object(&id, Some(marked.saturating_sub(1)));
+        let open = objects.list(&store::log_object(&id, None), Some(&after)).await?;
+        let news_us = open.iter().map(|meta| meta.last_modified.timestamp_micros()).max();
+        if news_us.is_none_or(|news_us| news_us >= silent_since_us) {
+            continue;
+        }
+        tracing::warn!(writer = %id, "this log has been silent with rows in no table: adopting it");
+        // If its owner lives after all, it is fenced by our claim and stops: nothing is lost either way.
+        let (fence, _) = watch::channel(false);
+        let adopted = Writer::open(&shared.catalog, &shared.clock, id, &shared.rows, fence).await?;
+        shared.writers.write().push(Arc::new(adopted));
+    }
+    Ok(())
+}

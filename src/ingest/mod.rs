@@ -1,0 +1,213 @@
+//! The way in: admit, group-commit to the log, buffer and merge, flush to Parquet, commit, replay.
+//!
+//! Promises: `append` returns `Ok` only when the data is a durable object and visible to queries here (I1, I4); what the
+//! log holds is in the tables exactly once (I2), whatever crashes when; buffers are bounded (I7).
+//! Must never know: which door a request came by beyond its name, and what is asked of the rows.
+
+mod buffer;
+mod entry;
+mod flush;
+mod fresh;
+mod log;
+mod marks;
+mod replay;
+mod rows;
+mod segment;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use prost::Message;
+use tokio::sync::watch;
+
+use crate::base::{Budget, ByteSize, Kind, Reservation, TenantId, WriterId};
+use crate::catalog::{Catalog, CatalogError};
+use crate::format::FormatError;
+use crate::model::EventBatch;
+use crate::store::StoreError;
+
+pub use rows::RowSettings;
+use writer::Writer;
+
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("{name} is full ({limit}): retry later")]
+    Full { name: &'static str, limit: ByteSize },
+    #[error("a request of {size} is larger than {name} ({limit})")]
+    TooLarge { size: ByteSize, name: &'static str, limit: ByteSize },
+    #[error("the log could not be written: {0}")]
+    Away(String),
+    #[error("log {writer} belongs to another process now")]
+    Fenced { writer: WriterId },
+    #[error("this server is stopping")]
+    Stopped,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("{path}: {source}")]
+    Format { path: String, source: FormatError },
+    #[error("log {writer}: {reason}")]
+    Corrupt { writer: WriterId, reason: String },
+    #[error("rows of {table} could not be written as Parquet: {source}")]
+    Parquet { table: &'static str, source: parquet::errors::ParquetError },
+}
+
+impl IngestError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::TooLarge { .. } => Kind::TooLarge,
+            Self::Full { .. } | Self::Away(_) | Self::Stopped => Kind::Unavailable,
+            Self::Fenced { .. } => Kind::Fenced,
+            Self::Store(e) => e.kind(),
+            Self::Catalog(e) => e.kind(),
+            Self::Format { .. } | Self::Corrupt { .. } => Kind::Corrupt,
+            Self::Parquet { .. } => Kind::Internal,
+        }
+    }
+
+    /// How long a sender should wait before it tries again.
+    pub fn retry_after(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+}
+
+pub type Result<T, E = IngestError> = std::result::Result<T, E>;
+
+/// The limits and times of the way in.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngestSettings {
+    /// Memory for requests on their way in and rows not flushed yet, over all tenants.
+    pub buffer_bytes_max: ByteSize,
+    /// A tenant's rows are flushed when they take this much memory.
+    pub flush_bytes: ByteSize,
+    /// … or when the oldest is this old, for tenants with more than `quiet_bytes`.
+    pub flush_after_s: u64,
+    /// Quiet tenants are flushed after this long: fewer, larger files.
+    pub flush_quiet_after_s: u64,
+    pub quiet_bytes: ByteSize,
+    /// Open observations, and rows whose trace has no root yet, wait this long for more.
+    pub wait_for_root_s: u64,
+    /// Log objects that are in every table are kept this long.
+    pub log_kept_s: u64,
+    /// A log without news for this long, with rows in no table, is adopted.
+    pub adopt_after_s: u64,
+}
+
+impl Default for IngestSettings {
+    fn default() -> Self {
+        Self {
+            buffer_bytes_max: ByteSize::mib(512),
+            flush_bytes: ByteSize::mib(64),
+            flush_after_s: 60,
+            flush_quiet_after_s: 900,
+            quiet_bytes: ByteSize::mib(1),
+            wait_for_root_s: 600,
+            log_kept_s: 3600,
+            adopt_after_s: 180,
+        }
+    }
+}
+
+/// How long a request waits for room in the buffer before it is refused.
+const ROOM_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The way in of one process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Catalog,
+    clock: Arc<dyn crate::base::Clock>,
+    settings: IngestSettings,
+    rows: Arc<RowSettings>,
+    budget: Budget,
+    own: Arc<Writer>,
+    /// Our own writer first, then adopted ones until they are drained.
+    writers: RwLock<Vec<Arc<Writer>>>,
+    /// True from the moment another process owns our log.
+    fenced: watch::Receiver<bool>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Ingest {
+    /// Claims the writer's log, replays what is in no table yet, and starts flushing. When it returns, everything ever
+    /// acked under this writer id is visible.
+    pub async fn start(
+        catalog: Catalog,
+        clock: Arc<dyn crate::base::Clock>,
+        writer: WriterId,
+        settings: IngestSettings,
+        rows: RowSettings,
+    ) -> Result<Self> {
+        let budget = Budget::new("buffer_bytes_max", settings.buffer_bytes_max);
+        let rows = Arc::new(rows);
+        let (fence, fenced) = watch::channel(false);
+        let own = Writer::open(&catalog, &clock, writer, &rows, fence).await?;
+        let own = Arc::new(own);
+        let (stopping, _) = watch::channel(false);
+        let writers = RwLock::new(vec![Arc::clone(&own)]);
+        let shared = Shared { catalog, clock, settings, rows, budget, own, writers, fenced, stopping };
+        let ingest = Self { shared: Arc::new(shared) };
+        tokio::spawn(flush::run(Arc::clone(&ingest.shared)));
+        tokio::spawn(marks::run(Arc::clone(&ingest.shared)));
+        Ok(ingest)
+    }
+
+    /// Takes memory for a request of `bytes` before it is read. Waits a little when the buffer is full, then refuses.
+    pub async fn admit(&self, bytes: u64) -> Result<Reservation> {
+        let budget = &self.shared.budget;
+        if bytes > budget.limit().bytes() {
+            return Err(IngestError::TooLarge { size: ByteSize(bytes), name: budget.name(), limit: budget.limit() });
+        }
+        let full = IngestError::Full { name: budget.name(), limit: budget.limit() };
+        budget.reserve(bytes, ROOM_PATIENCE).await.ok_or(full)
+    }
+
+    /// Appends what one request said. On `Ok` it is durable in the store and visible to the next query here.
+    pub async fn append(&self, tenant: &TenantId, mut batch: EventBatch, admitted: Reservation) -> Result<()> {
+        batch.price_book = self.shared.rows.book.version().to_owned();
+        // From here on the rows count, not the request's bytes.
+        let bytes = batch.encoded_len() as u64 + batch.events.len() as u64 * segment::EVENT_OVERHEAD_BYTES;
+        drop(admitted);
+        let held = self.admit(bytes).await?;
+        self.shared.own.append(tenant, batch, held).await
+    }
+
+    /// Memory for requests and fresh rows.
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+
+    pub fn writer(&self) -> &WriterId {
+        self.shared.own.id()
+    }
+
+    /// Resolves when another process owns our log: this one must stop.
+    pub async fn fenced(&self) {
+        let mut fenced = self.shared.fenced.clone();
+        if fenced.wait_for(|fenced| *fenced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Flushes what is buffered now. Rows that may wait for more are carried on in the log, unless `all`.
+    pub async fn flush(&self, all: bool) -> Result<()> {
+        flush::flush_everything(&self.shared, all).await
+    }
+
+    /// Flushes and stops. Requests after this are refused.
+    pub async fn stop(&self) -> Result<()> {
+        self.shared.stopping.send_replace(true);
+        self.flush(false).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

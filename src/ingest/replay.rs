@@ -1,0 +1,150 @@
+//! Taking a log over: find its end, replay what is in no table yet, claim the next number.
+//!
+//! Each table is fed only what lies above its own position, so a crash between two tables' commits neither loses nor
+//! doubles. A torn object at the end was never acked: the claim after it says so, and later replays skip it.
+
+use std::collections::BTreeMap;
+
+use super::buffer::position_of;
+use super::entry::TableSet;
+use super::log::Owner;
+use super::writer::{Buffers, TablePositions};
+use super::{IngestError, Result};
+use crate::base::TenantId;
+use crate::catalog::Catalog;
+use crate::format::FormatError;
+use crate::format::log::{self, CarryBatch, Claim, CountsBatch, Frame, FrameKind, ObjectHeader};
+use crate::model::EventBatch;
+use crate::model::tables::Table;
+use crate::store;
+
+pub(super) struct Replayed {
+    /// Our claim's sequence.
+    pub(super) claimed: u64,
+    /// The low mark found.
+    pub(super) marked: u64,
+    pub(super) objects: u64,
+    pub(super) frames: u64,
+}
+
+/// Replays the log from its low mark, and claims the number after its end.
+pub(super) async fn claim_and_replay(owner: &Owner, catalog: &Catalog, buffers: &Buffers) -> Result<Replayed> {
+    let marks = owner.store.list(&store::low_mark(&owner.writer, None), None).await?;
+    let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
+    let after = store::log_object(&owner.writer, Some(marked.saturating_sub(1)));
+    let listed = owner.store.list(&store::log_object(&owner.writer, None), Some(&after)).await?;
+    let sequences: Vec<u64> = listed.iter().filter_map(|meta| store::log_sequence(&meta.location)).collect();
+    let mut replay = Replay { owner, catalog, buffers, positions: BTreeMap::new(), frames: 0 };
+    let mut objects = 0;
+    let mut torn: Option<u64> = None;
+    let mut next = marked.max(1);
+    // Objects below the mark may be gone, in any order; from the mark on there are no holes.
+    for sequence in sequences.into_iter().filter(|sequence| *sequence >= marked.max(1)) {
+        if sequence != next {
+            return Err(replay.corrupt(format!("object {next} is missing; the next there is {sequence}")));
+        }
+        let path = store::log_object(&owner.writer, Some(sequence));
+        let body = owner.store.get(&path).await?;
+        let body = body.ok_or_else(|| replay.corrupt(format!("object {sequence} was listed but is not there")))?;
+        torn = replay.object(sequence, &body, torn).await?;
+        (objects, next) = (objects + 1, sequence + 1);
+    }
+    loop {
+        match owner.claim(next, torn).await? {
+            None => break,
+            Some(body) => {
+                torn = replay.object(next, &body, torn).await?;
+                (objects, next) = (objects + 1, next + 1);
+            }
+        }
+    }
+    Ok(Replayed { claimed: next, marked, objects, frames: replay.frames })
+}
+
+struct Replay<'a> {
+    owner: &'a Owner,
+    catalog: &'a Catalog,
+    buffers: &'a Buffers,
+    positions: BTreeMap<TenantId, TablePositions>,
+    frames: u64,
+}
+
+impl Replay<'_> {
+    /// Replays one object. `torn`: the object before was torn; this one must be the claim that says so. Returns its own
+    /// sequence if this object is torn.
+    async fn object(&mut self, sequence: u64, body: &[u8], torn: Option<u64>) -> Result<Option<u64>> {
+        let path = store::log_object(&self.owner.writer, Some(sequence)).to_string();
+        let (header, frames) = match log::decode_object(body) {
+            Ok(read) => read,
+            Err(FormatError::Torn { .. }) if torn.is_none() => return Ok(Some(sequence)),
+            Err(source) => return Err(IngestError::Format { path, source }),
+        };
+        if header.sequence != sequence || header.writer != self.owner.writer.as_str() {
+            let reason = format!("object {sequence} says it is {} of log {}", header.sequence, header.writer);
+            return Err(self.corrupt(reason));
+        }
+        if let Some(torn) = torn {
+            let claims = frames.iter().filter(|frame| frame.kind == FrameKind::Claim);
+            let mut claims = claims.filter_map(|frame| frame.decode::<Claim>().ok());
+            if !claims.any(|claim| claim.torn_sequence == Some(torn)) {
+                return Err(self.corrupt(format!("object {torn} is torn, and {sequence} after it is not its claim")));
+            }
+        }
+        for frame in frames {
+            self.frame(sequence, &header, frame, &path).await?;
+            self.frames += 1;
+        }
+        Ok(None)
+    }
+
+    async fn frame(&mut self, sequence: u64, header: &ObjectHeader, frame: Frame, path: &str) -> Result<()> {
+        let format = |source| IngestError::Format { path: path.to_owned(), source };
+        let Some(tenant) = frame.tenant.clone() else { return Ok(()) };
+        let positions = self.positions_of(&tenant).await?;
+        let wanted = Table::ALL.into_iter().filter(|table| sequence > positions[*table as usize]);
+        let wanted = wanted.fold(TableSet::NONE, TableSet::with);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let state = self.buffers.of(&tenant, sequence - 1);
+        *state.positions.lock() = Some(positions);
+        match frame.kind {
+            FrameKind::Events => {
+                let batch: EventBatch = frame.decode().map_err(format)?;
+                state.buffer.apply(sequence, header.stamp_us, batch, wanted, None);
+            }
+            FrameKind::Carry => {
+                let batch: CarryBatch = frame.decode().map_err(format)?;
+                state.buffer.apply_carry(sequence, batch, wanted);
+            }
+            FrameKind::Counts if wanted.has(Table::Ledger) => {
+                let counts: CountsBatch = frame.decode().map_err(format)?;
+                state.buffer.apply_counts(sequence, header.stamp_us, counts);
+            }
+            FrameKind::Counts | FrameKind::Claim => {}
+            FrameKind::Erase | FrameKind::TenantDelete => {
+                let reason =
+                    format!("object {sequence} holds a {:?} frame, which this version cannot follow", frame.kind);
+                return Err(self.corrupt(reason));
+            }
+        }
+        Ok(())
+    }
+
+    async fn positions_of(&mut self, tenant: &TenantId) -> Result<TablePositions> {
+        if let Some(positions) = self.positions.get(tenant) {
+            return Ok(*positions);
+        }
+        let mut positions = TablePositions::default();
+        for table in Table::ALL {
+            let snapshot = self.catalog.snapshot(tenant, table).await?;
+            positions[table as usize] = position_of(&snapshot.positions, &self.owner.writer);
+        }
+        self.positions.insert(tenant.clone(), positions);
+        Ok(positions)
+    }
+
+    fn corrupt(&self, reason: String) -> IngestError {
+        IngestError::Corrupt { writer: self.owner.writer.clone(), reason }
+    }
+}

@@ -1,0 +1,240 @@
+//! A stretch of one tenant's log in memory: the events of a range of positions, merged by id.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::RecordBatch;
+
+use super::entry::{Entry, Heard, Origin, Said, TableSet};
+use super::rows::{self, RowSettings};
+use crate::base::TimestampUs;
+use crate::model::tables::Table;
+use crate::model::{Observation, Score, TraceFacts};
+
+/// (trace id, observation id)
+pub(super) type ObservationKey = (Arc<str>, Arc<str>);
+
+/// Minute of receipt, door, outcome, reason: what the `ledger` table counts by.
+pub(super) type BookKey = (TimestampUs, Arc<str>, &'static str, Option<String>);
+
+/// The books of a segment, by log position.
+pub(super) type Books = BTreeMap<u64, BTreeMap<BookKey, i64>>;
+
+/// Memory an event takes beside the bytes of its texts.
+pub(super) const EVENT_OVERHEAD_BYTES: u64 = 1536;
+
+/// The ids whose events were written to the log again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Carried {
+    pub(super) observations: Vec<ObservationKey>,
+    pub(super) traces: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Segment {
+    /// Positions in `(from, to]` are here, as far as each table wants them.
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) observations: HashMap<ObservationKey, Arc<Entry<Observation>>>,
+    pub(super) traces: HashMap<Arc<str>, Arc<Entry<TraceFacts>>>,
+    pub(super) scores: HashMap<Arc<str>, Arc<Entry<Score>>>,
+    /// Facts of traces flushed a while ago, for rows that came after them.
+    pub(super) inherited: HashMap<Arc<str>, TraceFacts>,
+    pub(super) books: Books,
+    pub(super) bytes: u64,
+    /// The oldest stamp of what is here.
+    pub(super) oldest_us: Option<TimestampUs>,
+}
+
+impl Segment {
+    pub(super) fn is_empty(&self) -> bool {
+        self.observations.is_empty() && self.traces.is_empty() && self.scores.is_empty() && self.books.is_empty()
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.observations.len() + self.traces.len() + self.scores.len()
+    }
+
+    pub(super) fn add_observation(&mut self, said: Said<Observation>, bytes: u64) -> Heard {
+        let key: ObservationKey = (said.value.trace_id.as_str().into(), said.value.id.as_str().into());
+        self.note(said.origin.stamp_us, bytes + EVENT_OVERHEAD_BYTES);
+        add(&mut self.observations, key, said)
+    }
+
+    pub(super) fn add_trace(&mut self, said: Said<TraceFacts>, bytes: u64) -> Heard {
+        let key: Arc<str> = said.value.trace_id.as_str().into();
+        self.note(said.origin.stamp_us, bytes + EVENT_OVERHEAD_BYTES);
+        add(&mut self.traces, key, said)
+    }
+
+    pub(super) fn add_score(&mut self, said: Said<Score>, bytes: u64) -> Heard {
+        let key: Arc<str> = said.value.id.as_str().into();
+        self.note(said.origin.stamp_us, bytes + EVENT_OVERHEAD_BYTES);
+        add(&mut self.scores, key, said)
+    }
+
+    pub(super) fn count(
+        &mut self,
+        position: u64,
+        origin: &Origin,
+        outcome: &'static str,
+        reason: Option<&str>,
+        count: u64,
+    ) {
+        if count != 0 {
+            let key = (minute(origin.stamp_us), Arc::clone(&origin.door), outcome, reason.map(str::to_owned));
+            *self.books.entry(position).or_default().entry(key).or_default() += count as i64;
+            self.note(origin.stamp_us, 0);
+        }
+    }
+
+    fn note(&mut self, stamp_us: TimestampUs, bytes: u64) {
+        self.bytes += bytes;
+        self.oldest_us = Some(self.oldest_us.map_or(stamp_us, |oldest| oldest.min(stamp_us)));
+    }
+
+    /// Splits off what may wait for more: open observations, and rows of traces whose root has not come, unless they
+    /// arrived before `since_us`.
+    pub(super) fn split_waiting(&mut self, since_us: TimestampUs) -> Segment {
+        let rooted: HashSet<Arc<str>> = {
+            let by_rows = self.observations.iter().filter(|(_, entry)| {
+                entry.said.iter().any(|said| said.value.root_mark == Some(true))
+                    || entry.said.iter().all(|said| said.value.parent_id.is_none())
+            });
+            let by_facts = self.traces.iter().filter(|(_, entry)| entry.said.iter().any(|s| s.value.root_id.is_some()));
+            let inherited = self.inherited.iter().filter(|(_, facts)| facts.root_id.is_some());
+            by_rows
+                .map(|((trace, _), _)| Arc::clone(trace))
+                .chain(by_facts.map(|(trace, _)| Arc::clone(trace)))
+                .chain(inherited.map(|(trace, _)| Arc::clone(trace)))
+                .collect()
+        };
+        let young = |stamp_us: TimestampUs| stamp_us >= since_us;
+        let mut waiting = Segment::default();
+        let observations = self.observations.extract_if(|(trace, _), entry| {
+            let open = entry.said.iter().all(|said| said.value.end_ns.is_none());
+            entry.wanted() == TableSet::ALL && young(entry.origin().stamp_us) && (open || !rooted.contains(trace))
+        });
+        waiting.observations = observations.collect();
+        let unrooted = |trace: &Arc<str>, entry: &mut Arc<Entry<TraceFacts>>| {
+            entry.wanted() == TableSet::ALL && young(entry.origin().stamp_us) && !rooted.contains(trace)
+        };
+        waiting.traces = self.traces.extract_if(unrooted).collect();
+        let share = waiting.rows() as u64 * self.bytes / (self.rows() + waiting.rows()).max(1) as u64;
+        self.bytes -= share;
+        waiting.bytes = share;
+        let stamps = waiting.observations.values().map(|entry| entry.origin().stamp_us);
+        waiting.oldest_us = stamps.chain(waiting.traces.values().map(|entry| entry.origin().stamp_us)).min();
+        waiting
+    }
+
+    /// Takes back what was split off: it is older than what came since, and merges like anything else.
+    pub(super) fn absorb(&mut self, other: Segment) {
+        merge_all(&mut self.observations, other.observations);
+        merge_all(&mut self.traces, other.traces);
+        merge_all(&mut self.scores, other.scores);
+        self.bytes += other.bytes;
+        self.oldest_us = self.oldest_us.into_iter().chain(other.oldest_us).min();
+    }
+
+    /// `table` holds everything up to `position` already: another owner of the log committed it.
+    pub(super) fn unwant(&mut self, table: Table, position: u64) {
+        unwant_all(&mut self.observations, table, position);
+        unwant_all(&mut self.traces, table, position);
+        unwant_all(&mut self.scores, table, position);
+        if table == Table::Ledger {
+            self.books = self.books.split_off(&(position + 1));
+        }
+    }
+
+    /// Says where these events stand in the log now: they were carried.
+    pub(super) fn moved_to(&mut self, carried: &Carried, position: u64) {
+        for key in &carried.observations {
+            move_to(&mut self.observations, key, position);
+        }
+        for key in &carried.traces {
+            move_to(&mut self.traces, key, position);
+        }
+    }
+
+    /// Everything about one trace that is known here.
+    pub(super) fn facts(&self, trace: &str) -> Option<TraceFacts> {
+        rows::facts(self.traces.get(trace).map(Arc::as_ref), self.inherited.get(trace))
+    }
+}
+
+fn add<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
+    entries: &mut HashMap<K, Arc<Entry<T>>>,
+    key: K,
+    said: Said<T>,
+) -> Heard {
+    match entries.entry(key) {
+        std::collections::hash_map::Entry::Occupied(mut known) => Arc::make_mut(known.get_mut()).add(said),
+        std::collections::hash_map::Entry::Vacant(free) => {
+            free.insert(Arc::new(Entry::new(said)));
+            Heard::New
+        }
+    }
+}
+
+fn unwant_all<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
+    entries: &mut HashMap<K, Arc<Entry<T>>>,
+    table: Table,
+    position: u64,
+) {
+    for entry in entries.values_mut() {
+        Arc::make_mut(entry).unwant(table, position);
+    }
+}
+
+fn move_to<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
+    entries: &mut HashMap<K, Arc<Entry<T>>>,
+    key: &K,
+    position: u64,
+) {
+    if let Some(entry) = entries.get_mut(key) {
+        Arc::make_mut(entry).move_to(position);
+    }
+}
+
+pub(super) fn minute(at_us: TimestampUs) -> TimestampUs {
+    at_us - at_us.rem_euclid(60_000_000)
+}
+
+fn merge_all<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
+    into: &mut HashMap<K, Arc<Entry<T>>>,
+    from: HashMap<K, Arc<Entry<T>>>,
+) {
+    for (key, entry) in from {
+        match into.entry(key) {
+            std::collections::hash_map::Entry::Occupied(mut known) => {
+                let known = Arc::make_mut(known.get_mut());
+                for said in Arc::unwrap_or_clone(entry).said {
+                    known.add(said);
+                }
+            }
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(entry);
+            }
+        }
+    }
+}
+
+/// A segment that no longer changes, as queries and flushes see it. Batches are made once, when first asked for.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) segment: Segment,
+    settings: Arc<RowSettings>,
+    batches: [OnceLock<Vec<RecordBatch>>; Table::ALL.len()],
+}
+
+impl View {
+    pub(super) fn new(segment: Segment, settings: Arc<RowSettings>) -> Self {
+        Self { segment, settings, batches: Default::default() }
+    }
+
+    /// The rows of `table`, one batch per home day, in the table's schema.
+    pub(super) fn batches(&self, table: Table) -> &[RecordBatch] {
+        self.batches[table as usize].get_or_init(|| rows::batches(table, &self.segment, &self.settings))
+    }
+}

@@ -1,0 +1,124 @@
+//! One log and what of it is not in files yet: our own, or one adopted from a process that went away.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::buffer::TenantBuffer;
+use super::entry::TableSet;
+use super::log::{self, LogHandle, Owner};
+use super::replay::{self, Replayed};
+use super::rows::RowSettings;
+use super::{IngestError, Result};
+use crate::base::{Clock, Reservation, TenantId, WriterId};
+use crate::catalog::Catalog;
+use crate::format::log::new_id;
+use crate::model::EventBatch;
+use crate::model::tables::Table;
+
+/// The positions of one tenant's tables, as far as this log is concerned.
+pub(super) type TablePositions = [u64; Table::ALL.len()];
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    id: WriterId,
+    log: LogHandle,
+    /// The sequence of our claim: everything of an earlier owner lies below.
+    pub(super) claimed: u64,
+    pub(super) buffers: Arc<Buffers>,
+    /// The low mark last written.
+    pub(super) marked: Mutex<u64>,
+    /// One flush of this log's rows at a time per tenant is kept by this lock.
+    pub(super) flushing: tokio::sync::Mutex<()>,
+}
+
+/// The tenants' buffers of one log.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    rows: Arc<RowSettings>,
+    by_tenant: RwLock<HashMap<TenantId, Arc<TenantState>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct TenantState {
+    pub(super) buffer: TenantBuffer,
+    /// Where the tables stand; `None` until the first flush looks, for tenants that were not in the replayed log.
+    pub(super) positions: Mutex<Option<TablePositions>>,
+}
+
+impl Writer {
+    /// Claims the log of `id` and replays it.
+    pub(super) async fn open(
+        catalog: &Catalog,
+        clock: &Arc<dyn Clock>,
+        id: WriterId,
+        rows: &Arc<RowSettings>,
+        fence: watch::Sender<bool>,
+    ) -> Result<Self> {
+        let owner =
+            Owner { store: catalog.store().clone(), clock: Arc::clone(clock), writer: id.clone(), owner_id: new_id() };
+        let buffers = Arc::new(Buffers { rows: Arc::clone(rows), by_tenant: RwLock::default() });
+        let Replayed { claimed, marked, objects, frames } = replay::claim_and_replay(&owner, catalog, &buffers).await?;
+        tracing::info!(writer = %id, claimed, objects, frames, "log claimed and replayed");
+        let log = owner.start(claimed, move || {
+            fence.send_replace(true);
+        });
+        Ok(Self { id, log, claimed, buffers, marked: Mutex::new(marked), flushing: tokio::sync::Mutex::default() })
+    }
+
+    pub(super) fn id(&self) -> &WriterId {
+        &self.id
+    }
+
+    pub(super) fn log(&self) -> &LogHandle {
+        &self.log
+    }
+
+    pub(super) async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<()> {
+        let buffers = Arc::clone(&self.buffers);
+        let tenant = tenant.clone();
+        // Encoding and compressing is work for this request's task, not for the one that owns the log.
+        let (frame, tenant, batch) = tokio::task::spawn_blocking(move || {
+            let frame = log::events_frame(&tenant, &batch);
+            (frame, tenant, batch)
+        })
+        .await
+        .map_err(|_| IngestError::Stopped)?;
+        let apply = move |position: u64, stamp_us| {
+            let state = buffers.of(&tenant, position.saturating_sub(1));
+            state.buffer.apply(position, stamp_us, batch, TableSet::ALL, Some(held));
+        };
+        self.log.append(Some(frame), apply).await.map(drop)
+    }
+}
+
+impl Buffers {
+    /// The tenant's buffer; a new one stands at `position`.
+    pub(super) fn of(&self, tenant: &TenantId, position: u64) -> Arc<TenantState> {
+        if let Some(state) = self.get(tenant) {
+            return state;
+        }
+        let mut by_tenant = self.by_tenant.write();
+        let state = by_tenant.entry(tenant.clone()).or_insert_with(|| {
+            let buffer = TenantBuffer::new(Arc::clone(&self.rows), position);
+            Arc::new(TenantState { buffer, positions: Mutex::new(None) })
+        });
+        Arc::clone(state)
+    }
+
+    pub(super) fn get(&self, tenant: &TenantId) -> Option<Arc<TenantState>> {
+        self.by_tenant.read().get(tenant).cloned()
+    }
+
+    /// In order of their names.
+    pub(super) fn all(&self) -> BTreeMap<TenantId, Arc<TenantState>> {
+        self.by_tenant.read().iter().map(|(tenant, state)| (tenant.clone(), Arc::clone(state))).collect()
+    }
+
+    /// The lowest position any tenant still needs from the log.
+    pub(super) fn needs_from(&self) -> Option<u64> {
+        self.by_tenant.read().values().filter_map(|state| state.buffer.needs_from()).min()
+    }
+}
