@@ -1,3 +1,4 @@
 pub mod base;
 pub mod model;
+pub mod price;
 pub mod wire;
