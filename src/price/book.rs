@@ -1,0 +1,225 @@
+//! The price book: ask it what a usage cost.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use rust_decimal::Decimal;
+
+use super::error::PriceError;
+use super::file;
+use super::find::Finder;
+use super::usage::{Quantities, Side, UsageKind};
+use crate::base::{Day, Money, TimestampUs};
+
+/// Prices of many models, immutable. Another version is another book.
+#[derive(Debug)]
+pub struct PriceBook {
+    version: String,
+    models: Vec<Model>,
+    finder: Finder,
+}
+
+/// What is asked: what did this usage of this model cost then?
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// As the sender names it.
+    pub model: &'a str,
+    pub provider: Option<&'a str>,
+    /// The start of the observation: decides which price held.
+    pub at_us: TimestampUs,
+    /// `flex`, `priority`, `batch`, …
+    pub service_tier: Option<&'a str>,
+    pub usage: &'a Quantities,
+}
+
+/// The answer. `total` is the sum of `by_kind`, to the last digit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Priced {
+    pub by_kind: BTreeMap<String, Money>,
+    /// Input tokens of every kind, caches and audio included.
+    pub input: Money,
+    /// Output tokens of every kind.
+    pub output: Money,
+    pub total: Money,
+    /// The book's name for the model.
+    pub model_id: String,
+    /// `book version/model/valid-from/tier`; `start` for a price that holds from the beginning.
+    pub price_id: String,
+}
+
+impl PriceBook {
+    /// The book that comes with the program, parsed once.
+    pub fn built_in() -> Arc<PriceBook> {
+        static BOOK: LazyLock<Arc<PriceBook>> = LazyLock::new(|| {
+            let book = PriceBook::parse(include_str!("book.json"));
+            Arc::new(book.expect("a test parses this very text"))
+        });
+        BOOK.clone()
+    }
+
+    pub fn parse(text: &str) -> Result<PriceBook, PriceError> {
+        let file::Parsed { version, models, finder } = file::parse(text)?;
+        Ok(PriceBook { version, models, finder })
+    }
+
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter()
+    }
+
+    /// The model a name stands for, priced or not.
+    pub fn find(&self, model: &str, provider: Option<&str>) -> Option<&Model> {
+        self.finder.find(model, provider).map(|index| &self.models[index])
+    }
+
+    /// `None`: the book has no such model, no price of it held then, nothing was used that has a rate, or the usage
+    /// is nonsense (a million dollars or more). Never zero in place of "unknown".
+    pub fn price(&self, ask: &Ask<'_>) -> Option<Priced> {
+        let model = self.find(ask.model, ask.provider)?;
+        let price = model.price_at(ask.at_us)?;
+        let tier = price.tier(ask.usage.input_tokens(), ask.service_tier)?;
+        let mut by_kind = BTreeMap::new();
+        let (mut input, mut output, mut total) = (Money::ZERO, Money::ZERO, Money::ZERO);
+        for (kind, count) in &ask.usage.by_kind {
+            let Some(rate) = tier.rates.of(*kind) else { continue };
+            let cost = rate.cost_of(*count)?;
+            match kind.side() {
+                Side::Input => input = input + cost,
+                Side::Output => output = output + cost,
+                Side::Other => {}
+            }
+            total = total + cost;
+            by_kind.insert(kind.as_str().to_string(), cost);
+        }
+        if by_kind.is_empty() || total >= MONEY_END {
+            return None;
+        }
+        Some(Priced { by_kind, input, output, total, model_id: model.id.clone(), price_id: tier.price_id.clone() })
+    }
+}
+
+/// Columns of money hold less than this.
+const MONEY_END: Money = Money::from_pico(1_000_000 * 1_000_000_000_000);
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub id: String,
+    /// Who sells it at this price.
+    pub providers: Vec<String>,
+    /// Regular expression for the names it goes by.
+    pub pattern: String,
+    /// Oldest first.
+    pub prices: Vec<Price>,
+}
+
+impl Model {
+    /// The price that held at that time: the last one that had begun.
+    pub fn price_at(&self, at_us: TimestampUs) -> Option<&Price> {
+        let day = Day::of_us(at_us);
+        self.prices.iter().rev().find(|price| price.valid_from.is_none_or(|from| from <= day))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Price {
+    /// `None`: from the beginning.
+    pub valid_from: Option<Day>,
+    /// The first whose conditions hold is used; the last one has none.
+    pub tiers: Vec<Tier>,
+}
+
+impl Price {
+    fn tier(&self, input_tokens: i64, service_tier: Option<&str>) -> Option<&Tier> {
+        self.tiers.iter().find(|tier| tier.holds(input_tokens, service_tier))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Tier {
+    pub name: String,
+    /// Holds above this number of input tokens, cached ones included.
+    pub input_tokens_above: Option<i64>,
+    /// Holds for these service tiers; empty: for every one.
+    pub service_tiers: Vec<String>,
+    pub(super) rates: Rates,
+    pub(super) price_id: String,
+}
+
+impl Tier {
+    /// Kinds with their rates as the book gives them: (kind, USD, per million or per unit).
+    pub fn rates(&self) -> impl Iterator<Item = (UsageKind, Decimal, bool)> + '_ {
+        let own = |kind: UsageKind| self.rates.0[kind as usize].map(|rate| (kind, rate.usd, rate.is_per_million));
+        UsageKind::ALL.into_iter().filter_map(own)
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        self.input_tokens_above.is_none() && self.service_tiers.is_empty()
+    }
+
+    fn holds(&self, input_tokens: i64, service_tier: Option<&str>) -> bool {
+        let is_long = self.input_tokens_above.is_none_or(|above| input_tokens > above);
+        let is_served = |said: &str| self.service_tiers.iter().any(|tier| tier.eq_ignore_ascii_case(said.trim()));
+        is_long && (self.service_tiers.is_empty() || service_tier.is_some_and(is_served))
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rates([Option<Rate>; UsageKind::ALL.len()]);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate {
+    /// As the book says it.
+    usd: Decimal,
+    is_per_million: bool,
+    /// 10⁻²¹ USD for one unit: every rate a book may state, also by the thousandth, is a whole number of them.
+    zepto_per_unit: i128,
+}
+
+impl Rates {
+    /// `None` if the rate is negative, a million or more, or has more than twelve digits after the point.
+    pub(super) fn set(&mut self, kind: UsageKind, usd: Decimal, is_per_million: bool) -> Option<()> {
+        let usd = usd.normalize();
+        if usd.is_sign_negative() && !usd.is_zero() || usd >= Decimal::from(1_000_000) || usd.scale() > 12 {
+            return None;
+        }
+        let digits = if is_per_million { 15 } else { 21 } - usd.scale();
+        let zepto_per_unit = usd.mantissa().checked_mul(10i128.checked_pow(digits)?)?;
+        self.0[kind as usize] = Some(Rate { usd, is_per_million, zepto_per_unit });
+        Some(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// The rate of a kind, or of the kind it falls back to.
+    fn of(&self, kind: UsageKind) -> Option<Rate> {
+        if kind == UsageKind::Milliseconds {
+            let second = self.0[UsageKind::Seconds as usize]?;
+            return Some(Rate { zepto_per_unit: second.zepto_per_unit / 1000, ..second });
+        }
+        let mut of = Some(kind);
+        while let Some(asked) = of {
+            if let Some(rate) = self.0[asked as usize] {
+                return Some(rate);
+            }
+            of = asked.rate_of();
+        }
+        None
+    }
+}
+
+impl Rate {
+    /// Exact, then rounded once at 10⁻¹², half to even. `None` at a million dollars.
+    fn cost_of(&self, count: i64) -> Option<Money> {
+        const ZEPTO_PER_PICO: i128 = 1_000_000_000;
+        let zepto = self.zepto_per_unit.checked_mul(i128::from(count.max(0)))?;
+        let (pico, rest) = (zepto / ZEPTO_PER_PICO, zepto % ZEPTO_PER_PICO);
+        let is_up = rest * 2 > ZEPTO_PER_PICO || (rest * 2 == ZEPTO_PER_PICO && pico % 2 == 1);
+        let cost = Money::from_pico(i64::try_from(pico + i128::from(is_up)).ok()?);
+        (cost < MONEY_END).then_some(cost)
+    }
+}
