@@ -1,4 +1,5 @@
 pub mod base;
+pub mod cli;
 pub mod corpus;
 pub mod model;
 pub mod wire;
