@@ -19,7 +19,7 @@ const TABLE_ROWS_MAX: usize = 10_000;
 /// Takes batches one by one; CSV and JSON go straight out.
 pub(super) enum RecordWriter<'o> {
     Table { batches: Vec<RecordBatch>, schema: SchemaRef, rows_left_out: usize, out: &'o mut (dyn Write + Send) },
-    Csv(csv::Writer<&'o mut (dyn Write + Send)>),
+    Csv(Box<csv::Writer<&'o mut (dyn Write + Send)>>),
     Json(json::ArrayWriter<&'o mut (dyn Write + Send)>),
 }
 
@@ -35,7 +35,7 @@ impl<'o> RecordWriter<'o> {
                 let mut writer = csv::WriterBuilder::new().with_header(true).build(out);
                 // So that an empty answer still has its header.
                 writer.write(&flat(&RecordBatch::new_empty(schema))?)?;
-                Self::Csv(writer)
+                Self::Csv(Box::new(writer))
             }
             OutputFormat::Json => Self::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(out)),
         })
