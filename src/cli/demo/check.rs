@@ -61,9 +61,10 @@ pub(super) async fn count(connection: &Connection, range: TimeRange) -> Result<C
         by_model: BTreeMap::new(),
     };
     for row in connection.metrics(by_model).await?.rows {
-        let Some(Value::Text(model)) = row.dimensions.first().and_then(|model| model.value.clone()) else {
+        let model = match row.dimensions.first().and_then(|model| model.value.clone()) {
+            Some(Value::Text(model)) if !model.is_empty() => model,
             // Spans that call no model.
-            continue;
+            _ => continue,
         };
         let mut numbers = [0; 5];
         for (number, value) in numbers.iter_mut().zip(&row.measures) {
@@ -84,6 +85,7 @@ fn integer(value: &MetricValue) -> Result<i64, CliError> {
     match &value.value {
         None => Ok(0),
         Some(Value::Integer(integer)) => Ok(*integer),
+        Some(Value::Number(number)) if number.fract() == 0.0 => Ok(*number as i64),
         other => Err(CliError::Mismatch(format!("a whole number was expected, not {other:?}"))),
     }
 }

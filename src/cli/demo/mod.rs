@@ -29,6 +29,7 @@ pub struct DemoTarget {
 
 #[derive(Debug, Clone)]
 pub struct DemoTenant {
+    /// Its id, as it stands in the paths of its tables.
     pub name: String,
     pub public_key: String,
     pub secret_key: String,

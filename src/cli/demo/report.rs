@@ -104,3 +104,27 @@ tracelake.v1.MetricsService/CostBreakdown
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hints_can_be_pasted_as_they_stand() {
+        let tenant = DemoTenant { name: "acme".into(), public_key: "pk-lf-1".into(), secret_key: "sk-lf-2".into() };
+        let target = DemoTarget {
+            grpc_addr: "127.0.0.1:4317".into(),
+            tenants: vec![tenant.clone()],
+            data: "./tracelake-demo/".into(),
+            observations: 100,
+            now_us: 1_795_000_000_000_000,
+        };
+        let mut out = Vec::new();
+        next_steps(&target, &tenant, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        println!("{text}");
+        assert!(text.contains("\n  ./tracelake-demo/tenant=acme/observations/day=*/*.parquet\n"), "{text}");
+        assert!(text.contains("-H 'authorization: Basic cGstbGYtMTpzay1sZi0y' -d '{\"range\":{\"from_unix_micros\":"));
+        assert!(text.contains("tracelake sql --server 127.0.0.1:4317 \"SELECT model, "));
+    }
+}

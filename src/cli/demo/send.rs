@@ -136,6 +136,9 @@ pub(super) async fn send_all(visits: &[Visit<'_>], out: &mut (dyn Write + Send))
                 bar.inc(spans);
             }
         }
+        if bar.is_hidden() {
+            writeln!(out, "  {}: {} spans", visit.tenant.name, numbers::count(visit.load.observations() as i64))?;
+        }
     }
     bar.finish_and_clear();
     let (seconds, sent) = (started.elapsed().as_secs_f64(), spans + repeated);
