@@ -1,0 +1,126 @@
+//! Figures, what they are measured against, and on what machine.
+
+use std::fmt;
+
+use comfy_table::modifiers::UTF8_ROUND_CORNERS;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+
+use crate::timing::Timing;
+
+/// The figures of one bench.
+pub(crate) struct Report {
+    bench: &'static str,
+    figures: Vec<Figure>,
+}
+
+pub(crate) struct Figure {
+    pub(crate) what: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) baseline: Option<Baseline>,
+    /// Fastest and slowest run as a share of the median.
+    pub(crate) spread: Option<(f64, f64)>,
+}
+
+/// What a figure is held against: a limit that was measured in the same process, or a promise.
+#[derive(Clone)]
+pub(crate) struct Baseline {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+}
+
+impl Report {
+    /// Forgets the peak of memory so far, so that each bench has its own.
+    pub(crate) fn begin(bench: &'static str) -> Self {
+        // Where the kernel does not allow it, the peak is that of the process until now.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        Self { bench, figures: Vec::new() }
+    }
+
+    /// More is better.
+    pub(crate) fn rate(
+        &mut self,
+        what: &str,
+        count: u64,
+        unit: &'static str,
+        timing: &Timing,
+        baseline: Option<Baseline>,
+    ) {
+        let share = |time: std::time::Duration| time.as_secs_f64() / timing.median.as_secs_f64();
+        let spread = Some((share(timing.spread.0), share(timing.spread.1)));
+        self.figures.push(Figure { what: what.into(), value: timing.per_second(count), unit, baseline, spread });
+    }
+
+    /// A size or a count, measured against nothing.
+    pub(crate) fn value(&mut self, what: &str, value: f64, unit: &'static str) {
+        self.figures.push(Figure { what: what.into(), value, unit, baseline: None, spread: None });
+    }
+}
+
+impl Figure {
+    /// How many times the baseline's time it takes: 1 is the limit itself, 2 is half as fast.
+    fn ratio(&self) -> Option<f64> {
+        self.baseline.as_ref().map(|baseline| baseline.value / self.value)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        let mut table = Table::new();
+        table.load_preset(UTF8_FULL_CONDENSED).apply_modifier(UTF8_ROUND_CORNERS);
+        let header = ["figure", "unit", "spread", "baseline", "ratio"].map(|title| right(title.into()));
+        table.set_header(std::iter::once(Cell::new(self.bench)).chain(header));
+        for figure in &self.figures {
+            let baseline = figure.baseline.as_ref().map(|base| format!("{} {}", base.name, short(base.value)));
+            table.add_row([
+                Cell::new(&figure.what),
+                right(short(figure.value)),
+                right(figure.unit.into()),
+                right(figure.spread.map(|(low, high)| format!("{low:.2}–{high:.2}")).unwrap_or_default()),
+                right(baseline.unwrap_or_default()),
+                right(figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default()),
+            ]);
+        }
+        let peak = peak_memory_mib().map_or("unknown".into(), |mib| format!("{mib} MiB"));
+        write!(f, "{table}\npeak memory: {peak}")
+    }
+}
+
+/// Processor, cores, memory and the build: a figure without them says little.
+pub(crate) fn machine_line() -> String {
+    let field = |path: &str, name: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into());
+    let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
+    let memory_kib = field("/proc/meminfo", "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    let memory = memory_kib.map_or("unknown memory".into(), |kib| format!("{:.1} GiB", kib as f64 / 1_048_576.0));
+    let build = if cfg!(debug_assertions) { "unoptimised build: figures mean nothing" } else { "optimised build" };
+    format!("{processor}, {cores} cores, {memory}, {}, {build}", std::env::consts::OS)
+}
+
+fn peak_memory_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().split(' ').next()?.parse::<u64>().ok()? / 1_024)
+}
+
+/// Three digits that count, and a letter for the rest.
+fn short(value: f64) -> String {
+    let (scaled, letter) = match value.abs() {
+        size if size >= 1e9 => (value / 1e9, " G"),
+        size if size >= 1e6 => (value / 1e6, " M"),
+        size if size >= 1e4 => (value / 1e3, " k"),
+        _ => (value, ""),
+    };
+    let decimals = match scaled.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{scaled:.decimals$}{letter}")
+}

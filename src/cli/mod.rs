@@ -1,0 +1,22 @@
+//! What people type that is a client: SQL, the prompt, the demo.
+//!
+//! Promises: everything is asked over gRPC as any other client would ask; what cannot be answered is said in a sentence
+//! and is an error; long answers are streamed, and what must be held is bounded.
+//! Must never know: how the server stores, plans or prices anything.
+
+mod connection;
+pub mod demo;
+mod error;
+mod numbers;
+mod records;
+mod repl;
+mod sql;
+mod statements;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use connection::Connection;
+pub use error::CliError;
+pub use repl::repl;
+pub use sql::{OutputFormat, run};
