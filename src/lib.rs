@@ -1,3 +1,4 @@
 pub mod base;
+pub mod decode;
 pub mod model;
 pub mod wire;

@@ -1,0 +1,4 @@
+#[path = "../../../tests/captures/fixtures.rs"]
+mod fixtures;
+mod mutation;
+mod recordings;
