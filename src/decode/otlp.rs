@@ -85,7 +85,7 @@ pub(super) struct Origin {
 impl Origin {
     fn new(resource: Resource) -> Self {
         let mut origin = Self::default();
-        let mut environment_rank = u8::MAX;
+        let mut environments = None;
         for (key, value) in filled(resource.attributes) {
             match (key.as_str(), meaning(&key)) {
                 ("telemetry.sdk.name", _) => origin.sdk_name = Some(value),
@@ -98,10 +98,7 @@ impl Origin {
                 }
                 (_, Some(Meaning::Ranked(Target::One(Slot::Release), _))) => origin.release = Some(value),
                 (_, Some(Meaning::Ranked(Target::One(Slot::Environment), rank))) => {
-                    if rank < environment_rank {
-                        environment_rank = rank;
-                        origin.environment = Some(environment(&value));
-                    }
+                    environments = environments.into_iter().chain([(rank, value)]).min();
                 }
                 _ if origin.attributes.len() < RESOURCE_ATTRIBUTES_MAX => {
                     origin.attributes.push((format!("resource.{key}"), value));
@@ -109,6 +106,7 @@ impl Origin {
                 _ => {}
             }
         }
+        origin.environment = environments.map(|(_, name)| environment(&name));
         origin
     }
 

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status as SpanStatus, span};
 use prost::Message;
 
 use super::bag::{Bag, Found};
-use super::dialect::{self, INDEXED_COMPLETION, INDEXED_OUTPUT, Slot, TYPE_RULES};
+use super::dialect::{self, INDEXED_MESSAGES, INDEXED_PROMPT, Slot, TYPE_RULES};
 use super::digest::digest;
 use super::otlp::Origin;
 use super::trace::AboutTrace;
@@ -338,21 +338,18 @@ fn first_token(bag: &mut Bag, observation: &mut Observation) {
 
 /// Input, output and metadata.
 fn payload(bag: &mut Bag, origin: &Origin, observation: &mut Observation) {
-    for via in [INDEXED_COMPLETION, INDEXED_OUTPUT] {
-        let is_completion = via == INDEXED_COMPLETION;
-        let (inputs, outputs) = if is_completion {
-            (std::mem::take(&mut bag.prompts), std::mem::take(&mut bag.completions))
+    let lists = [
+        (Slot::Input, INDEXED_PROMPT[0], std::mem::take(&mut bag.prompts)),
+        (Slot::Output, INDEXED_PROMPT[1], std::mem::take(&mut bag.completions)),
+        (Slot::Input, INDEXED_MESSAGES[0], std::mem::take(&mut bag.inputs)),
+        (Slot::Output, INDEXED_MESSAGES[1], std::mem::take(&mut bag.outputs)),
+    ];
+    for (slot, via, pieces) in lists.into_iter().filter(|(_, _, pieces)| !pieces.is_empty()) {
+        if bag.beats(slot, via) {
+            // The prefix is two words: gen_ai.prompt, llm.input_messages.
+            bag.offer_text(slot, via, pieces::joined(pieces, 2).to_string());
         } else {
-            (std::mem::take(&mut bag.inputs), std::mem::take(&mut bag.outputs))
-        };
-        for (slot, via, items) in [(Slot::Input, via[0], inputs), (Slot::Output, via[1], outputs)] {
-            if items.is_empty() {
-            } else if bag.beats(slot, via) {
-                // The prefix is two words: gen_ai.prompt, llm.input_messages.
-                bag.offer_text(slot, via, pieces::joined(items, 2).to_string());
-            } else {
-                bag.keep_all(items);
-            }
+            bag.keep_all(pieces);
         }
     }
     observation.input = bag.take_text(Slot::Input);

@@ -6,8 +6,8 @@ use super::{Row, Slot, row};
 pub(in crate::decode) const VIA_DETAILS: [&str; 2] = ["event.gen_ai.details.input", "event.gen_ai.details.output"];
 pub(in crate::decode) const VIA_MESSAGES: [&str; 2] = ["event.gen_ai.messages.input", "event.gen_ai.messages.output"];
 pub(in crate::decode) const VIA_CONTENT: [&str; 2] = ["event.gen_ai.content.input", "event.gen_ai.content.output"];
-pub(in crate::decode) const INDEXED_COMPLETION: [&str; 2] = ["indexed.gen_ai.prompt", "indexed.gen_ai.completion"];
-pub(in crate::decode) const INDEXED_OUTPUT: [&str; 2] = ["indexed.llm.input_messages", "indexed.llm.output_messages"];
+pub(in crate::decode) const INDEXED_PROMPT: [&str; 2] = ["indexed.gen_ai.prompt", "indexed.gen_ai.completion"];
+pub(in crate::decode) const INDEXED_MESSAGES: [&str; 2] = ["indexed.llm.input_messages", "indexed.llm.output_messages"];
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
@@ -15,8 +15,8 @@ pub(super) const TABLE: &[Row] = &[
         "langfuse.observation.input", "genkit:input", "ai.prompt.messages", "ai.prompt", "ai.toolCall.args",
         VIA_DETAILS[0], VIA_MESSAGES[0], VIA_CONTENT[0], "gcp.vertex.agent.llm_request",
         "gcp.vertex.agent.tool_call_args", "prompt", "lk.input_text", "lk.user_transcript", "lk.chat_ctx",
-        "mlflow.spanInputs", "traceloop.entity.input", "input.value", "input", "tool_arguments", INDEXED_COMPLETION[0],
-        INDEXED_OUTPUT[0], "gen_ai.input.messages", "gen_ai.tool.call.arguments", "ai.value", "ai.values",
+        "mlflow.spanInputs", "traceloop.entity.input", "input.value", "input", "tool_arguments", INDEXED_PROMPT[0],
+        INDEXED_MESSAGES[0], "gen_ai.input.messages", "gen_ai.tool.call.arguments", "ai.value", "ai.values",
     ]),
     row(Slot::Output, &[
         "langfuse.observation.output", "genkit:output", "ai.response.text", "ai.result.text", "ai.toolCall.result",
@@ -24,7 +24,7 @@ pub(super) const TABLE: &[Row] = &[
         VIA_MESSAGES[1], VIA_CONTENT[1], "gcp.vertex.agent.llm_response", "gcp.vertex.agent.tool_response",
         "all_messages_events", "lk.function_tool.output", "lk.response.text", "mlflow.spanOutputs",
         "traceloop.entity.output", "output.value", "output", "pydantic_ai.all_messages", "final_result",
-        "tool_response", INDEXED_COMPLETION[1], INDEXED_OUTPUT[1], "gen_ai.output.messages", "gen_ai.tool.call.result",
+        "tool_response", INDEXED_PROMPT[1], INDEXED_MESSAGES[1], "gen_ai.output.messages", "gen_ai.tool.call.result",
     ]),
     row(Slot::Metadata, &["langfuse.observation.metadata", "langfuse.metadata"]),
     // OpenInference's context: set once around a piece of work, it stands on every span in it.
