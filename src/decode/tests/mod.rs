@@ -1,0 +1,7 @@
+#[path = "../../../tests/captures/fixtures.rs"]
+mod fixtures;
+mod mutation;
+mod own_proto;
+mod reading;
+mod recordings;
+mod rules;

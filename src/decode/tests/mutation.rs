@@ -1,0 +1,130 @@
+//! Whatever arrives: an answer or an error, never a panic, and the books balance.
+
+use prost::Message;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::fixtures::recordings;
+use super::recordings::bodies;
+use crate::decode::{DecodeLimits, Decoded, ingest_request, otlp_json, otlp_protobuf};
+use crate::model::EventKind;
+use crate::wire;
+
+const ROUNDS: usize = 4_000;
+
+/// Changes a few bytes: flipped, overwritten, cut out, inserted, doubled, or the end cut off.
+fn mutate(body: &[u8], random: &mut SmallRng) -> Vec<u8> {
+    let mut body = body.to_vec();
+    for _ in 0..random.random_range(1..=4) {
+        if body.is_empty() {
+            return body;
+        }
+        let at = random.random_range(0..body.len());
+        let end = (at + random.random_range(1..=16)).min(body.len());
+        match random.random_range(0..6) {
+            0 => body[at] ^= 1 << random.random_range(0..8),
+            1 => body[at] = random.random(),
+            2 => drop(body.drain(at..end)),
+            3 => body.insert(at, *b"\0\"{}[]\\09e-\xff".get(random.random_range(0..12)).unwrap()),
+            4 => {
+                let copy = body[at..end].to_vec();
+                body.splice(at..at, copy);
+            }
+            _ => body.truncate(at),
+        }
+    }
+    body
+}
+
+/// The smallest bodies of the recordings, so that rounds are many.
+fn corpus(json: bool) -> Vec<Vec<u8>> {
+    let mut corpus: Vec<Vec<u8>> = recordings()
+        .iter()
+        .flat_map(bodies)
+        .filter(|(is_json, body)| *is_json == json && body.len() < 20_000)
+        .map(|(_, body)| body)
+        .collect();
+    corpus.sort();
+    corpus
+}
+
+fn check_books(decoded: &Decoded) {
+    let batch = &decoded.batch;
+    let items = batch.events.iter().filter(|event| matches!(event.kind, Some(EventKind::Observation(_)))).count();
+    assert_eq!(batch.received, (items + decoded.rejections.len()) as u64);
+    assert_eq!(batch.rejected.values().sum::<u64>(), decoded.rejections.len() as u64);
+}
+
+#[test]
+fn mutated_protobuf_never_panics() {
+    let (corpus, mut random) = (corpus(false), SmallRng::seed_from_u64(1));
+    assert!(!corpus.is_empty());
+    let mut read = 0;
+    for round in 0..ROUNDS {
+        let body = mutate(&corpus[round % corpus.len()], &mut random);
+        if let Ok(decoded) = otlp_protobuf(&body, &DecodeLimits::default()) {
+            read += 1;
+            check_books(&decoded);
+        }
+    }
+    assert!(read > ROUNDS / 20, "most mutants must get past the envelope to be worth anything: {read}");
+}
+
+#[test]
+fn mutated_json_never_panics() {
+    let (corpus, mut random) = (corpus(true), SmallRng::seed_from_u64(2));
+    assert!(!corpus.is_empty());
+    let mut read = 0;
+    for round in 0..ROUNDS {
+        let body = mutate(&corpus[round % corpus.len()], &mut random);
+        if let Ok(decoded) = otlp_json(&body, &DecodeLimits::default()) {
+            read += 1;
+            check_books(&decoded);
+        }
+    }
+    assert!(read > ROUNDS / 20, "most mutants must get past the envelope to be worth anything: {read}");
+}
+
+#[test]
+fn mutated_own_proto_never_panics() {
+    let observation = wire::Observation {
+        trace_id: "t".into(),
+        id: "o".into(),
+        name: Some("llm".into()),
+        start_unix_nano: Some(1_795_242_103_549_089_401),
+        input_tokens: Some(20),
+        cost: [("total".to_owned(), "0.5".to_owned())].into(),
+        ..Default::default()
+    };
+    let score = wire::Score {
+        id: "s".into(),
+        trace_id: Some("t".into()),
+        name: "q".into(),
+        value: Some(wire::score::Value::Numeric(0.5)),
+        ..Default::default()
+    };
+    let request = wire::IngestRequest {
+        observations: vec![observation],
+        traces: vec![wire::Trace { id: "t".into(), ..Default::default() }],
+        scores: vec![score],
+    };
+    let (body, mut random) = (request.encode_to_vec(), SmallRng::seed_from_u64(3));
+    for _ in 0..ROUNDS {
+        if let Ok(request) = wire::IngestRequest::decode(&mutate(&body, &mut random)[..]) {
+            ingest_request(request, &DecodeLimits::default());
+        }
+    }
+}
+
+#[test]
+fn deep_and_long_keys_do_not_exhaust_the_stack() {
+    let deep = format!("gen_ai.prompt.{}", "0.a.".repeat(100_000));
+    let body = serde_json::json!({"resourceSpans": [{"scopeSpans": [{"spans": [{
+        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
+        "attributes": [{"key": deep, "value": {"stringValue": "x"}}],
+    }]}]}]});
+    let decoded = otlp_json(body.to_string().as_bytes(), &DecodeLimits::default()).unwrap();
+    assert_eq!(decoded.batch.received, 1);
+    let nested = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(otlp_json(nested.as_bytes(), &DecodeLimits::default()).is_err());
+}
