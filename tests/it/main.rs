@@ -1,3 +1,5 @@
 //! The proof, in one binary.
 
+mod layers;
+mod schema;
 mod wire;
