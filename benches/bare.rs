@@ -39,6 +39,16 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     report.rate("empty files", 1, "files/s", &empty, None);
 }
 
+/// Bytes to Parquet on every core at once: the limit for what works on all of them.
+pub(crate) fn on_all_cores(bodies: &[Vec<u8>]) -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        let shares = bodies.chunks(bodies.len().div_ceil(threads).max(1));
+        let workers: Vec<_> = shares.map(|share| scope.spawn(move || parquet(share).len())).collect();
+        workers.into_iter().map(|worker| worker.join().expect("the bare loop does not fail")).sum()
+    })
+}
+
 /// Returns spans per second, bytes to Parquet.
 fn case(
     report: &mut Report,
@@ -68,7 +78,7 @@ fn spans(body: &[u8]) -> Vec<Span> {
 }
 
 /// One file of all spans: ids, times, status, and the attributes as a map.
-fn parquet(bodies: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn parquet(bodies: &[Vec<u8>]) -> Vec<u8> {
     let mut rows = Rows::new();
     let schema = rows.finish().schema();
     let zstd = Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level of zstd"));

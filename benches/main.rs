@@ -4,6 +4,7 @@ mod bare;
 mod corpus;
 mod report;
 mod timing;
+mod way_in;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 2] = [("corpus", corpus::run), ("bare", bare::run)];
+const BENCHES: [(&str, Bench); 6] = [
+    ("corpus", corpus::run),
+    ("bare", bare::run),
+    ("ingest", way_in::ingest),
+    ("flush", way_in::flush),
+    ("replay", way_in::replay),
+    ("soak", way_in::soak),
+];
 
 const USAGE: &str = "usage: cargo bench -- [NAME …] [--observations N] [--data DIR|s3://bucket/prefix]";
 
@@ -37,7 +45,11 @@ fn main() -> ExitCode {
         }
     };
     println!("{}", report::machine_line());
-    println!("{} observations, data in {}", settings.observations, settings.data.as_deref().unwrap_or("memory"));
+    println!(
+        "{} observations, data in {}",
+        settings.observations,
+        settings.data.as_deref().unwrap_or("a temporary folder")
+    );
     for (name, bench) in BENCHES {
         if settings.names.is_empty() || settings.names.iter().any(|wanted| wanted == name) {
             let mut report = Report::begin(name);

@@ -59,9 +59,9 @@ impl Report {
 }
 
 impl Figure {
-    /// How many times the baseline's time it takes: 1 is the limit itself, 2 is half as fast.
+    /// The share of the baseline that is reached: 1 is as fast, 0.5 half as fast.
     fn ratio(&self) -> Option<f64> {
-        self.baseline.as_ref().map(|baseline| baseline.value / self.value)
+        self.baseline.as_ref().map(|baseline| self.value / baseline.value)
     }
 }
 
