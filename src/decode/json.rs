@@ -3,6 +3,10 @@
 //! camelCase and snake_case; ids in hex or base64; numbers as numbers or text; enums as numbers or names; `{}` and null
 //! for values; anything absent. A span that is still malformed is refused alone.
 
+use super::loose::{Loose, Object};
+use super::value::without_nul;
+use super::{DecodeError, reject};
+use crate::model::{RejectReason, Rejection};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -10,37 +14,33 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
-use serde_json::Value as Json;
 
-use super::{DecodeError, reject};
-use crate::model::{RejectReason, Rejection};
-
-type Object = serde_json::Map<String, Json>;
 /// What is wrong with a span.
 type Malformed = (RejectReason, String);
 
 /// Reads a body: the request, and the spans that could not be read.
+///
+/// A text cut in the middle of a character (JavaScript writes half of a pair, others half of a sequence) spoils the
+/// whole document for a strict reader, so such halves are replaced and the document is read again.
 pub(super) fn request(body: &[u8]) -> Result<(ExportTraceServiceRequest, Vec<Rejection>), DecodeError> {
-    let Json::Object(mut document) = document(body)? else {
+    let error = match serde_json::from_slice(body) {
+        Ok(document) => return resources(document),
+        Err(error) => error,
+    };
+    let repaired = without_lone_surrogates(String::from_utf8_lossy(body).into_owned());
+    resources(serde_json::from_str(&repaired).map_err(|_| DecodeError::Json(error))?)
+}
+
+fn resources(document: Loose<'_>) -> Result<(ExportTraceServiceRequest, Vec<Rejection>), DecodeError> {
+    let Loose::Object(mut document) = document else {
         return Err(DecodeError::Shape("the document is not an object"));
     };
-    let Ok(resources) = list(take(&mut document, "resourceSpans", "resource_spans")) else {
+    let Ok(resources) = list(document.take("resourceSpans", "resource_spans")) else {
         return Err(DecodeError::Shape("resourceSpans is not a list"));
     };
     let mut rejections = Vec::new();
     let resource_spans = resources.into_iter().map(|entry| resource_spans(entry, &mut rejections)).collect();
     Ok((ExportTraceServiceRequest { resource_spans }, rejections))
-}
-
-/// A text cut in the middle of a character (JavaScript writes half of a pair, others half of a sequence) spoils the
-/// whole document for a strict reader, so such halves are replaced and the document is read again.
-fn document(body: &[u8]) -> Result<Json, DecodeError> {
-    let error = match serde_json::from_slice(body) {
-        Ok(document) => return Ok(document),
-        Err(error) => error,
-    };
-    let repaired = without_lone_surrogates(String::from_utf8_lossy(body).into_owned());
-    serde_json::from_str(&repaired).map_err(|_| DecodeError::Json(error))
 }
 
 /// Replaces `\uD800` to `\uDFFF` that have no partner by the replacement character.
@@ -71,41 +71,40 @@ fn without_lone_surrogates(text: String) -> String {
     String::from_utf8(repaired).unwrap_or(text)
 }
 
-fn resource_spans(entry: Json, rejections: &mut Vec<Rejection>) -> ResourceSpans {
+fn resource_spans(entry: Loose<'_>, rejections: &mut Vec<Rejection>) -> ResourceSpans {
     let Some(mut entry) = object(entry, "an entry of resourceSpans", rejections) else {
         return ResourceSpans::default();
     };
-    let resource = match take(&mut entry, "resource", "resource") {
-        Json::Object(mut resource) => {
-            let attributes = attributes(take(&mut resource, "attributes", "attributes")).unwrap_or_default();
+    let resource = match entry.take("resource", "resource") {
+        Loose::Object(mut resource) => {
+            let attributes = attributes(resource.take("attributes", "attributes")).unwrap_or_default();
             Some(Resource { attributes, ..Resource::default() })
         }
         _ => None,
     };
-    let scopes = list(take(&mut entry, "scopeSpans", "scope_spans"));
+    let scopes = list(entry.take("scopeSpans", "scope_spans"));
     let scope_spans =
         or_reject(scopes, "scopeSpans", rejections).into_iter().map(|scope| scope_spans(scope, rejections)).collect();
     ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }
 }
 
-fn scope_spans(entry: Json, rejections: &mut Vec<Rejection>) -> ScopeSpans {
+fn scope_spans(entry: Loose<'_>, rejections: &mut Vec<Rejection>) -> ScopeSpans {
     let Some(mut entry) = object(entry, "an entry of scopeSpans", rejections) else {
         return ScopeSpans::default();
     };
-    let scope = match take(&mut entry, "scope", "scope") {
-        Json::Object(mut scope) => Some(InstrumentationScope {
-            name: text(take(&mut scope, "name", "name")),
-            version: text(take(&mut scope, "version", "version")),
-            attributes: attributes(take(&mut scope, "attributes", "attributes")).unwrap_or_default(),
+    let scope = match entry.take("scope", "scope") {
+        Loose::Object(mut scope) => Some(InstrumentationScope {
+            name: text(scope.take("name", "name")),
+            version: text(scope.take("version", "version")),
+            attributes: attributes(scope.take("attributes", "attributes")).unwrap_or_default(),
             ..InstrumentationScope::default()
         }),
         _ => None,
     };
     let mut spans = Vec::new();
-    for entry in or_reject(list(take(&mut entry, "spans", "spans")), "spans", rejections) {
+    for entry in or_reject(list(entry.take("spans", "spans")), "spans", rejections) {
         let Some(entry) = object(entry, "a span", rejections) else { continue };
-        let id = entry.get("spanId").or_else(|| entry.get("span_id")).and_then(Json::as_str).unwrap_or_default();
-        let id: String = id.chars().take(32).collect();
+        let id: String = entry.text("spanId", "span_id").unwrap_or_default().chars().take(32).collect();
         match span(entry) {
             Ok(span) => spans.push(span),
             Err((reason, message)) => rejections.push(reject(id, reason, message)),
@@ -114,8 +113,8 @@ fn scope_spans(entry: Json, rejections: &mut Vec<Rejection>) -> ScopeSpans {
     ScopeSpans { scope, spans, ..ScopeSpans::default() }
 }
 
-fn span(mut entry: Object) -> Result<Span, Malformed> {
-    let mut field = |camel: &str, snake: &str| take(&mut entry, camel, snake);
+fn span(mut entry: Object<'_>) -> Result<Span, Malformed> {
+    let mut field = |camel, snake| entry.take(camel, snake);
     Ok(Span {
         trace_id: id(field("traceId", "trace_id"), 16, "traceId")?,
         span_id: id(field("spanId", "span_id"), 8, "spanId")?,
@@ -133,14 +132,13 @@ fn span(mut entry: Object) -> Result<Span, Malformed> {
     })
 }
 
-fn events(entries: Json) -> Result<Vec<span::Event>, Malformed> {
+fn events(entries: Loose<'_>) -> Result<Vec<span::Event>, Malformed> {
     let entries = list(entries).map_err(|()| malformed("events is not a list"))?;
     let events = entries.into_iter().filter_map(|entry| match entry {
-        Json::Object(mut entry) => Some(span::Event {
-            time_unix_nano: time(take(&mut entry, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
-                .unwrap_or_default(),
-            name: text(take(&mut entry, "name", "name")),
-            attributes: attributes(take(&mut entry, "attributes", "attributes")).unwrap_or_default(),
+        Loose::Object(mut entry) => Some(span::Event {
+            time_unix_nano: time(entry.take("timeUnixNano", "time_unix_nano"), "timeUnixNano").unwrap_or_default(),
+            name: text(entry.take("name", "name")),
+            attributes: attributes(entry.take("attributes", "attributes")).unwrap_or_default(),
             ..span::Event::default()
         }),
         _ => None,
@@ -148,13 +146,13 @@ fn events(entries: Json) -> Result<Vec<span::Event>, Malformed> {
     Ok(events.collect())
 }
 
-fn links(entries: Json) -> Result<Vec<span::Link>, Malformed> {
+fn links(entries: Loose<'_>) -> Result<Vec<span::Link>, Malformed> {
     let entries = list(entries).map_err(|()| malformed("links is not a list"))?;
     let links = entries.into_iter().filter_map(|entry| match entry {
-        Json::Object(mut entry) => Some(span::Link {
-            trace_id: id(take(&mut entry, "traceId", "trace_id"), 16, "traceId").unwrap_or_default(),
-            span_id: id(take(&mut entry, "spanId", "span_id"), 8, "spanId").unwrap_or_default(),
-            attributes: attributes(take(&mut entry, "attributes", "attributes")).unwrap_or_default(),
+        Loose::Object(mut entry) => Some(span::Link {
+            trace_id: id(entry.take("traceId", "trace_id"), 16, "traceId").unwrap_or_default(),
+            span_id: id(entry.take("spanId", "span_id"), 8, "spanId").unwrap_or_default(),
+            attributes: attributes(entry.take("attributes", "attributes")).unwrap_or_default(),
             ..span::Link::default()
         }),
         _ => None,
@@ -162,12 +160,12 @@ fn links(entries: Json) -> Result<Vec<span::Link>, Malformed> {
     Ok(links.collect())
 }
 
-fn status(entry: Json) -> Option<Status> {
-    let Json::Object(mut entry) = entry else { return None };
-    let message = text(take(&mut entry, "message", "message"));
-    let code = match take(&mut entry, "code", "code") {
-        Json::Number(code) => code.as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or_default(),
-        Json::String(name) => match name.trim_start_matches("STATUS_CODE_").to_ascii_uppercase().as_str() {
+fn status(entry: Loose<'_>) -> Option<Status> {
+    let Loose::Object(mut entry) = entry else { return None };
+    let message = text(entry.take("message", "message"));
+    let code = match entry.take("code", "code") {
+        Loose::Integer(code) => i32::try_from(code).unwrap_or_default(),
+        Loose::Text(name) => match name.trim_start_matches("STATUS_CODE_").to_ascii_uppercase().as_str() {
             "OK" | "1" => 1,
             "ERROR" | "2" => 2,
             _ => 0,
@@ -178,15 +176,15 @@ fn status(entry: Json) -> Option<Status> {
 }
 
 /// Hex in any case, or base64 (what protobuf's own JSON mapping writes). Absent is empty.
-fn id(value: Json, bytes: usize, name: &str) -> Result<Vec<u8>, Malformed> {
+fn id(value: Loose<'_>, bytes: usize, name: &str) -> Result<Vec<u8>, Malformed> {
     let invalid = |shown: String| {
         let shown: String = shown.chars().take(80).collect();
         (RejectReason::InvalidId, format!("{name} is neither hex nor base64 of {bytes} bytes: {shown}"))
     };
     match value {
-        Json::Null => Ok(Vec::new()),
-        Json::String(text) if text.is_empty() => Ok(Vec::new()),
-        Json::String(text) => {
+        Loose::Null => Ok(Vec::new()),
+        Loose::Text(text) if text.is_empty() => Ok(Vec::new()),
+        Loose::Text(text) => {
             let decoded = match text.len() == 2 * bytes {
                 true => hex::decode(&text).ok(),
                 false => BASE64_STANDARD.decode(&text).ok().filter(|decoded| decoded.len() == bytes),
@@ -198,12 +196,17 @@ fn id(value: Json, bytes: usize, name: &str) -> Result<Vec<u8>, Malformed> {
 }
 
 /// Nanoseconds; absent is zero.
-fn time(value: Json, name: &str) -> Result<u64, Malformed> {
+fn time(value: Loose<'_>, name: &str) -> Result<u64, Malformed> {
     let text = match value {
-        Json::Null => return Ok(0),
-        Json::String(text) if text.trim().is_empty() => return Ok(0),
-        Json::String(text) => text,
-        Json::Number(number) => number.to_string(),
+        Loose::Null => return Ok(0),
+        Loose::Text(text) if text.trim().is_empty() => return Ok(0),
+        Loose::Text(text) => text,
+        Loose::Integer(ns) => {
+            return u64::try_from(ns)
+                .map_err(|_| (RejectReason::InvalidTime, format!("{name} lies before 1970: {ns}")));
+        }
+        Loose::Unsigned(ns) => return Ok(ns),
+        Loose::Float(ns) => ns.to_string(),
         other => return Err((RejectReason::InvalidTime, format!("{name} is not a time: {other}"))),
     };
     let text = text.trim();
@@ -215,95 +218,90 @@ fn time(value: Json, name: &str) -> Result<u64, Malformed> {
 }
 
 /// A list of keys and values; absent is empty. Entries without a key are left out.
-fn attributes(value: Json) -> Result<Vec<KeyValue>, ()> {
+fn attributes(value: Loose<'_>) -> Result<Vec<KeyValue>, ()> {
     let entries = list(value)?.into_iter().filter_map(|entry| {
-        let Json::Object(mut entry) = entry else { return None };
-        let Json::String(key) = entry.remove("key")? else { return None };
-        Some(KeyValue { key, value: Some(any_value(entry.remove("value").unwrap_or_default())), ..KeyValue::default() })
+        let Loose::Object(mut entry) = entry else { return None };
+        let Loose::Text(key) = entry.take("key", "key") else { return None };
+        Some(KeyValue { key, value: Some(any_value(entry.take("value", "value"))), ..KeyValue::default() })
     });
     Ok(entries.collect())
 }
 
 /// `{"stringValue": …}` and its like; `{}` and null are no value; bare JSON is taken for what it is.
-fn any_value(value: Json) -> AnyValue {
+fn any_value(value: Loose<'_>) -> AnyValue {
     let value = match value {
-        Json::Null => None,
-        Json::Object(wrapped) => wrapped.into_iter().next().and_then(|(kind, value)| wrapped_value(&kind, value)),
-        Json::Array(items) => Some(array(items)),
+        Loose::Null => None,
+        Loose::Object(wrapped) => wrapped.into_first().and_then(|(kind, value)| wrapped_value(&kind, value)),
+        Loose::List(items) => Some(array(items)),
         other => scalar(other),
     };
     AnyValue { value }
 }
 
-fn wrapped_value(kind: &str, value: Json) -> Option<Value> {
+fn wrapped_value(kind: &str, value: Loose<'_>) -> Option<Value> {
     match (kind, value) {
-        (_, Json::Null) => None,
-        ("arrayValue" | "array_value", Json::Object(mut inner)) => {
-            Some(array(list(take(&mut inner, "values", "values")).unwrap_or_default()))
+        (_, Loose::Null) => None,
+        ("arrayValue" | "array_value", Loose::Object(mut inner)) => {
+            Some(array(list(inner.take("values", "values")).unwrap_or_default()))
         }
-        ("kvlistValue" | "kvlist_value", Json::Object(mut inner)) => {
-            let values = attributes(take(&mut inner, "values", "values")).unwrap_or_default();
+        ("kvlistValue" | "kvlist_value", Loose::Object(mut inner)) => {
+            let values = attributes(inner.take("values", "values")).unwrap_or_default();
             Some(Value::KvlistValue(KeyValueList { values }))
         }
-        ("intValue" | "int_value", Json::String(text)) => {
+        ("intValue" | "int_value", Loose::Text(text)) => {
             Some(text.trim().parse().map_or(Value::StringValue(text), Value::IntValue))
         }
         // "NaN" and "Infinity" are how JSON spells what it has no numbers for.
-        ("doubleValue" | "double_value", Json::String(text)) => {
+        ("doubleValue" | "double_value", Loose::Text(text)) => {
             Some(text.trim().parse().map_or(Value::StringValue(text), Value::DoubleValue))
         }
-        ("doubleValue" | "double_value", Json::Number(number)) => number.as_f64().map(Value::DoubleValue),
-        ("boolValue" | "bool_value", Json::String(text)) => {
+        ("doubleValue" | "double_value", Loose::Integer(number)) => Some(Value::DoubleValue(number as f64)),
+        ("boolValue" | "bool_value", Loose::Text(text)) => {
             Some(text.trim().parse().map_or(Value::StringValue(text), Value::BoolValue))
         }
-        ("bytesValue" | "bytes_value", Json::String(text)) => {
+        ("bytesValue" | "bytes_value", Loose::Text(text)) => {
             Some(BASE64_STANDARD.decode(&text).map_or(Value::StringValue(text), Value::BytesValue))
         }
-        (_, Json::Array(items)) => Some(array(items)),
+        (_, Loose::List(items)) => Some(array(items)),
         (_, other) => scalar(other),
     }
 }
 
-fn array(items: Vec<Json>) -> Value {
+fn array(items: Vec<Loose<'_>>) -> Value {
     Value::ArrayValue(ArrayValue { values: items.into_iter().map(any_value).collect() })
 }
 
-fn scalar(value: Json) -> Option<Value> {
+fn scalar(value: Loose<'_>) -> Option<Value> {
     match value {
-        Json::String(text) => Some(Value::StringValue(text)),
-        Json::Bool(flag) => Some(Value::BoolValue(flag)),
-        Json::Number(number) => match number.as_i64() {
-            Some(integer) => Some(Value::IntValue(integer)),
-            None => number.as_f64().map(Value::DoubleValue),
-        },
+        Loose::Text(text) => Some(Value::StringValue(text)),
+        Loose::Bool(flag) => Some(Value::BoolValue(flag)),
+        Loose::Integer(number) => Some(Value::IntValue(number)),
+        Loose::Unsigned(number) => Some(Value::DoubleValue(number as f64)),
+        Loose::Float(number) => Some(Value::DoubleValue(number)),
         other => Some(Value::StringValue(other.to_string())),
     }
 }
 
-fn take(object: &mut Object, camel: &str, snake: &str) -> Json {
-    object.remove(camel).or_else(|| object.remove(snake)).unwrap_or_default()
-}
-
 /// Absent is an empty list.
-fn list(value: Json) -> Result<Vec<Json>, ()> {
+fn list(value: Loose<'_>) -> Result<Vec<Loose<'_>>, ()> {
     match value {
-        Json::Null => Ok(Vec::new()),
-        Json::Array(items) => Ok(items),
+        Loose::Null => Ok(Vec::new()),
+        Loose::List(items) => Ok(items),
         _ => Err(()),
     }
 }
 
-fn or_reject(list: Result<Vec<Json>, ()>, name: &str, rejections: &mut Vec<Rejection>) -> Vec<Json> {
+fn or_reject<'a>(list: Result<Vec<Loose<'a>>, ()>, name: &str, rejections: &mut Vec<Rejection>) -> Vec<Loose<'a>> {
     list.unwrap_or_else(|()| {
         rejections.push(reject("", RejectReason::Malformed, format!("{name} is not a list")));
         Vec::new()
     })
 }
 
-fn object(value: Json, name: &str, rejections: &mut Vec<Rejection>) -> Option<Object> {
+fn object<'a>(value: Loose<'a>, name: &str, rejections: &mut Vec<Rejection>) -> Option<Object<'a>> {
     match value {
-        Json::Object(object) => Some(object),
-        Json::Null => None,
+        Loose::Object(object) => Some(object),
+        Loose::Null => None,
         _ => {
             rejections.push(reject("", RejectReason::Malformed, format!("{name} is not an object")));
             None
@@ -312,10 +310,11 @@ fn object(value: Json, name: &str, rejections: &mut Vec<Rejection>) -> Option<Ob
 }
 
 /// Names and the like: text, or the text of a number.
-fn text(value: Json) -> String {
+fn text(value: Loose<'_>) -> String {
     match value {
-        Json::Null => String::new(),
-        other => super::value::plain(other),
+        Loose::Null => String::new(),
+        Loose::Text(text) => without_nul(text),
+        other => other.to_string(),
     }
 }
 

@@ -9,6 +9,7 @@ mod bag;
 mod dialect;
 mod digest;
 mod json;
+mod loose;
 mod native;
 mod otlp;
 mod pieces;

@@ -13,6 +13,8 @@ use crate::model::{EventBatch, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
 const RESOURCE_ATTRIBUTES_MAX: usize = 32;
+/// What a resource or scope says is copied to each of its spans, so one long text must not become gigabytes.
+const RESOURCE_TEXT_BYTES_MAX: usize = 1024;
 /// The scope of all Langfuse SDKs.
 const LANGFUSE_SCOPE: &str = "langfuse-sdk";
 
@@ -112,7 +114,7 @@ impl Origin {
 
     fn with_scope(&self, scope: InstrumentationScope) -> Self {
         let mut origin = self.clone();
-        let (name, version) = (without_nul(scope.name), without_nul(scope.version));
+        let (name, version) = (cut(without_nul(scope.name)), cut(without_nul(scope.version)));
         if name == LANGFUSE_SCOPE {
             let python = self.language == "python";
             origin.metadata_is_json = python && number(&version, 0) >= Some(5);
@@ -135,9 +137,15 @@ impl Origin {
 fn filled(attributes: Vec<KeyValue>) -> impl Iterator<Item = (String, String)> {
     attributes.into_iter().filter_map(|attribute| {
         let value: Value = attribute.value?.value?;
-        let value = text(value);
-        (!value.is_empty()).then(|| (without_nul(attribute.key), value))
+        let value = cut(text(value));
+        (!value.is_empty()).then(|| (cut(without_nul(attribute.key)), value))
     })
+}
+
+/// At most [`RESOURCE_TEXT_BYTES_MAX`] of `text`, whole characters.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(RESOURCE_TEXT_BYTES_MAX));
+    text
 }
 
 /// The number at `place` of a dotted version; none for a version that is not said.

@@ -1,5 +1,7 @@
 //! What the spans of a request say about their traces, folded into one event per trace.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 
 use super::digest::digest;
@@ -50,20 +52,21 @@ fn is_root(observation: &Observation, said: &AboutTrace) -> bool {
     !said.is_part && (observation.parent_id.is_none() || observation.root_mark == Some(true))
 }
 
-struct Fold {
+struct Fold<'a> {
     facts: TraceFacts,
+    tags: BTreeSet<&'a String>,
     event_time_us: i64,
     /// A span without a parent is a better root than one with a mark, an earlier one better than a later one.
     root: Option<(bool, i64)>,
 }
 
-impl Fold {
+impl<'a> Fold<'a> {
     fn new(trace_id: &str) -> Self {
         let facts = TraceFacts { trace_id: trace_id.to_owned(), ..TraceFacts::default() };
-        Self { facts, event_time_us: i64::MIN, root: None }
+        Self { facts, tags: BTreeSet::new(), event_time_us: i64::MIN, root: None }
     }
 
-    fn add(&mut self, observation: &Observation, order: &Order, said: AboutTrace) {
+    fn add(&mut self, observation: &'a Observation, order: &Order, said: AboutTrace) {
         let is_root = is_root(observation, &said);
         let facts = &mut self.facts;
         self.event_time_us = self.event_time_us.max(order.event_time_us);
@@ -78,11 +81,7 @@ impl Fold {
         if facts.environment.is_none() {
             facts.environment.clone_from(&observation.environment);
         }
-        for tag in &observation.tags {
-            if let Err(place) = facts.tags.binary_search(tag) {
-                facts.tags.insert(place, tag.clone());
-            }
-        }
+        self.tags.extend(&observation.tags);
         facts.metadata.extend(said.metadata);
         facts.input = said.input.or(facts.input.take());
         facts.output = said.output.or(facts.output.take());
@@ -96,7 +95,8 @@ impl Fold {
         }
     }
 
-    fn finish(self) -> Event {
+    fn finish(mut self) -> Event {
+        self.facts.tags = self.tags.into_iter().cloned().collect();
         let event_id = digest(&self.facts.encode_to_vec());
         let order = Order { event_time_us: self.event_time_us, is_update: false, event_id };
         Event { order, kind: Some(EventKind::Trace(self.facts)) }

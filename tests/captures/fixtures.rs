@@ -1,5 +1,8 @@
 //! The recordings in this folder, for whichever test includes this file.
 
+// Each test needs its own part of it.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,6 @@ pub(crate) struct Recording {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Run {
-    #[allow(dead_code)]
     pub(crate) run_id: String,
     /// Trace id by the label that `expected` uses.
     pub(crate) trace_ids: BTreeMap<String, String>,
@@ -32,11 +34,9 @@ pub(crate) struct Run {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
     pub(crate) file: String,
-    #[allow(dead_code)]
     pub(crate) path: String,
     pub(crate) content_type: String,
     pub(crate) content_encoding: String,
-    #[allow(dead_code)]
     pub(crate) headers: BTreeMap<String, String>,
 }
 

@@ -37,7 +37,9 @@ pub(super) const TABLE: &[Row] = &[
     row(Slot::AgentName, &["gen_ai.agent.name", "agent.name"]),
     row(Slot::ToolName, &["gen_ai.tool.name", "ai.toolCall.name", "tool.name"]),
     row(Slot::FirstTokenTime, &["langfuse.observation.completion_start_time"]),
-    row(Slot::FirstTokenSeconds, &["gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk"]),
+    row(Slot::FirstTokenSeconds, &[
+        "gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk",
+    ]),
     row(Slot::FirstTokenMillis, &["ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms"]),
 ];
 
@@ -51,7 +53,8 @@ pub(in crate::decode) const TYPE_RULES: &[(Slot, Words)] = {
     &[
         (Slot::ObservationType, &[
             ("span", Span), ("generation", Generation), ("event", Event), ("embedding", Embedding), ("agent", Agent),
-            ("tool", Tool), ("chain", Chain), ("retriever", Retriever), ("guardrail", Guardrail), ("evaluator", Evaluator),
+            ("tool", Tool), ("chain", Chain), ("retriever", Retriever), ("guardrail", Guardrail),
+            ("evaluator", Evaluator),
         ]),
         (Slot::SpanKind, &[
             ("LLM", Generation), ("CHAIN", Chain), ("RETRIEVER", Retriever), ("EMBEDDING", Embedding), ("AGENT", Agent),

@@ -15,8 +15,9 @@ pub(super) const TABLE: &[Row] = &[
     ]),
     // A conversation id is per agent run with some senders, so it comes after a session id.
     row(Slot::SessionId, &[
-        "langfuse.session.id", "session.id", "gen_ai.conversation.id", "langfuse.observation.metadata.langfuse_session_id",
-        "langfuse.trace.metadata.langfuse_session_id", "ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId",
+        "langfuse.session.id", "session.id", "gen_ai.conversation.id",
+        "langfuse.observation.metadata.langfuse_session_id", "langfuse.trace.metadata.langfuse_session_id",
+        "ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId",
         "traceloop.association.properties.session_id",
     ]),
     row(Slot::Tags, &[

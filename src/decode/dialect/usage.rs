@@ -29,7 +29,8 @@ pub(super) const TABLE: &[Row] = &[
         "llm.usage.total_tokens", "ai.usage.totalTokens",
     ]),
     count(Count::CachedInput, &[
-        "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_read_tokens",
+        "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.cache_read_tokens",
         "gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens",
         "gen_ai.usage.prompt_details.cache_read", "gen_ai.usage.input_cached_tokens",
         "llm.token_count.prompt_details.cache_read", "llm.token_count.cache_read_input_tokens",

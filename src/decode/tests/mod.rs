@@ -5,3 +5,4 @@ mod own_proto;
 mod reading;
 mod recordings;
 mod rules;
+mod usage;

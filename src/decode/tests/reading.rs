@@ -48,7 +48,9 @@ fn every_spelling_of_json_reads_the_same() {
     let canonical = json!({
         "traceId": TRACE_ID, "spanId": "b7ad6b7169203331", "parentSpanId": "00f067aa0ba902b7", "name": "n",
         "startTimeUnixNano": "1795242103000000001", "endTimeUnixNano": "1795242104000000002",
-        "attributes": [{"key": "int", "value": {"intValue": "9007199254740993"}}, {"key": "d", "value": {"doubleValue": 0.5}}],
+        "attributes": [
+            {"key": "int", "value": {"intValue": "9007199254740993"}}, {"key": "d", "value": {"doubleValue": 0.5}},
+        ],
         "status": {"code": 2, "message": "m"},
     });
     let spellings = [
@@ -61,7 +63,8 @@ fn every_spelling_of_json_reads_the_same() {
             canonical.clone(),
             "attributes",
             json!([
-                {"key": "int", "value": {"intValue": 9_007_199_254_740_993i64}}, {"key": "d", "value": {"double_value": "0.5"}},
+                {"key": "int", "value": {"intValue": 9_007_199_254_740_993i64}},
+                {"key": "d", "value": {"double_value": "0.5"}},
                 {"value": {"stringValue": "no key"}}, 7,
             ]),
         ),

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 use super::fixtures::{Recording, Request, recordings};
 use crate::base::Money;
 use crate::decode::{DecodeLimits, Decoded, otlp_json, otlp_protobuf};
-use crate::model::{
-    Event, EventKind, Level, Observation, ObservationType, Order, Status, TraceFacts, merge_observation, merge_trace,
-};
+use crate::model::{Event, EventKind, Level, Observation, Order, Status, TraceFacts, merge_observation, merge_trace};
 
 /// One trace as a server would show it.
 #[derive(Default)]
@@ -148,12 +146,12 @@ fn shown(trace: &Trace) -> Value {
         "release": facts.release,
         "version": facts.version,
         "observation_count": observations.len(),
-        "observations_by_type": count(observations.iter().map(|o| o.observation_type.and_then(|kind| ObservationType::try_from(kind).ok()).unwrap().as_str())),
+        "observations_by_type": count(observations.iter().map(|observation| observation.observation_type().as_str())),
         "names": count(observations.iter().map(name)),
         "root_count": observations.iter().filter(is_root).count(),
         "error_count": error_names.len(),
         "error_names": error_names,
-        "levels": count(observations.iter().map(|o| o.level.and_then(|level| Level::try_from(level).ok()).unwrap_or(Level::Default).as_str())),
+        "levels": count(observations.iter().map(|observation| observation.level().as_str())),
         "tokens": {
             "input": sum(|o| o.input_tokens),
             "output": sum(|o| o.output_tokens),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::reading::{ids, request, wrapped};
 use crate::decode::{DecodeLimits, Decoded, otlp_json};
-use crate::model::{EventKind, Level, Observation, ObservationType, RejectReason, Status, TraceFacts, UsageSource};
+use crate::model::{EventKind, Level, Observation, ObservationType, RejectReason, Status, TraceFacts};
 
 const START_NS: i64 = 1_795_242_103_000_000_000;
 
@@ -36,15 +36,15 @@ fn span(attributes: Value) -> Value {
     span
 }
 
-fn observed(attributes: Value) -> Observation {
+pub(super) fn observed(attributes: Value) -> Observation {
     only(decoded(span(attributes))).0
 }
 
-fn refused(attributes: Value) -> RejectReason {
+pub(super) fn refused(attributes: Value) -> RejectReason {
     decoded(span(attributes)).rejections[0].reason
 }
 
-fn map<V>(pairs: &[(&str, V)]) -> BTreeMap<String, V>
+pub(super) fn map<V>(pairs: &[(&str, V)]) -> BTreeMap<String, V>
 where
     V: Clone,
 {
@@ -90,162 +90,6 @@ fn the_best_key_wins_and_the_other_is_kept() {
 }
 
 #[test]
-fn usage_is_read_in_every_convention() {
-    // The same call, clients §4: 120 in, 100 of them cached; 45 out, 20 of them reasoning.
-    let details = |usage: Value| json!({"langfuse.observation.usage_details": usage.to_string()});
-    let cases = [
-        (details(json!({"input": 20, "output": 45, "input_cached_tokens": 100})), Some(0)),
-        (
-            details(
-                json!({"input": 20, "output": 45, "total": 165, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 100}),
-            ),
-            Some(0),
-        ),
-        (
-            details(
-                json!({"input": 20, "output": 25, "total": 165, "input_cached_tokens": 100, "output_reasoning_tokens": 20, "input_audio_tokens": 0}),
-            ),
-            Some(20),
-        ),
-        (
-            details(
-                json!({"input": 120, "output": 45, "total": 165, "input_cached_tokens": 100, "output_reasoning_tokens": 20}),
-            ),
-            Some(20),
-        ),
-        (
-            details(
-                json!({"input": 20, "output": 25, "total": 165, "input_cache_read": 100, "output_reasoning": 20, "input_audio": 0}),
-            ),
-            Some(20),
-        ),
-        (
-            details(
-                json!({"prompt_tokens": 120, "completion_tokens": 45, "total_tokens": 165, "prompt_tokens_details": {"cached_tokens": 100, "audio_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 20}}),
-            ),
-            Some(20),
-        ),
-        (
-            details(
-                json!({"input_tokens": 120, "input_tokens_details": {"cached_tokens": 100, "cache_write_tokens": null}, "output_tokens": 45, "output_tokens_details": {"reasoning_tokens": 20}, "total_tokens": 165}),
-            ),
-            Some(20),
-        ),
-        (
-            json!({"gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 45, "gen_ai.usage.cache_read.input_tokens": 100, "gen_ai.usage.reasoning.output_tokens": 20}),
-            Some(20),
-        ),
-        (
-            json!({"gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 45, "gen_ai.usage.details.cache_read_tokens": 100, "gen_ai.usage.details.reasoning_tokens": 20}),
-            Some(20),
-        ),
-        (
-            json!({"gen_ai.usage.prompt_tokens": 120, "gen_ai.usage.completion_tokens": 45, "llm.usage.total_tokens": 165, "gen_ai.usage.cache_read_input_tokens": 100}),
-            Some(0),
-        ),
-        (
-            json!({"llm.token_count.prompt": 120, "llm.token_count.completion": 45, "llm.token_count.total": 165, "llm.token_count.prompt_details.cache_read": 100, "llm.token_count.completion_details.reasoning": 20}),
-            Some(20),
-        ),
-        (
-            json!({"gen_ai.usage.input_tokens": 120, "ai.usage.inputTokens": 120, "ai.usage.outputTokens": "45", "ai.usage.cachedInputTokens": 100, "ai.usage.reasoningTokens": 20}),
-            Some(20),
-        ),
-        // Input reported without its cache, as Anthropic's API has it: 100 cannot be inside 20.
-        (
-            json!({"gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 45, "gen_ai.usage.cache_read.input_tokens": 100}),
-            Some(0),
-        ),
-    ];
-    for (attributes, reasoning) in cases {
-        let got = observed(attributes.clone());
-        let flat = (got.input_tokens, got.output_tokens, got.cached_input_tokens, got.total_tokens);
-        assert_eq!(flat, (Some(120), Some(45), Some(100), Some(165)), "{attributes}");
-        assert_eq!(got.reasoning_tokens.or(Some(0)), reasoning, "{attributes}");
-        assert_eq!(got.usage_source(), UsageSource::Provided);
-        assert_eq!(got.usage["total"], 165, "{attributes}");
-    }
-}
-
-#[test]
-fn agreed_names_become_buckets_and_others_are_kept_by_name() {
-    let got = observed(json!({
-        "gen_ai.usage.input_tokens": 132, "gen_ai.usage.output_tokens": 45, "gen_ai.usage.cache_read.input_tokens": 100,
-        "gen_ai.usage.cache_write.input_tokens": 12, "gen_ai.usage.reasoning.output_tokens": 20,
-        "gen_ai.usage.details.accepted_prediction_tokens": 3, "gen_ai.usage.cost.currency": "USD",
-    }));
-    let wanted = [
-        ("input", 20),
-        ("output", 25),
-        ("total", 177),
-        ("input_cached_tokens", 100),
-        ("input_cache_creation", 12),
-        ("output_reasoning_tokens", 20),
-        ("accepted_prediction_tokens", 3),
-    ];
-    assert_eq!(got.usage, map(&wanted));
-    assert_eq!((got.input_tokens, got.cache_write_tokens), (Some(132), Some(12)));
-    assert_eq!(got.attributes["gen_ai.usage.cost.currency"], "USD");
-}
-
-#[test]
-fn a_write_by_time_to_live_is_a_part_of_all_writes() {
-    let usage =
-        json!({"input": 10, "input_cache_creation": 30, "input_cache_creation_5m": 20, "input_cache_creation_1h": 10});
-    let got = observed(json!({"langfuse.observation.usage_details": usage.to_string()}));
-    assert_eq!((got.input_tokens, got.cache_write_tokens), (Some(40), Some(30)));
-}
-
-#[test]
-fn an_aggregating_span_repeats_its_childrens_usage() {
-    for attributes in [
-        json!({"gen_ai.operation.name": "invoke_agent"}),
-        json!({"gen_ai.operation.name": "agent_step"}),
-        json!({"ai.operationId": "ai.generateText"}),
-        json!({"operation.name": "ai.streamText my-function"}),
-    ] {
-        let mut attributes = attributes;
-        attributes["gen_ai.usage.input_tokens"] = 7.into();
-        attributes["gen_ai.usage.cost"] = 2_000_000.into();
-        attributes["gen_ai.request.model"] = "m".into();
-        let got = observed(attributes);
-        assert_eq!(got.usage_source(), UsageSource::Repeated);
-        assert_eq!((got.usage["input"], got.input_tokens, got.total_tokens), (7, None, None));
-        assert_eq!((got.model, got.provided_cost.len()), (None, 0));
-        assert_eq!(got.attributes["gen_ai.request.model"], "m");
-    }
-    assert_eq!(observed(json!({"gen_ai.operation.name": "invoke_agent"})).usage_source, None, "no usage at all");
-}
-
-#[test]
-fn costs_are_exact_and_impossible_ones_refuse_the_span() {
-    let details = |json: &str| json!({"langfuse.observation.cost_details": json});
-    let cost = |attributes: Value| observed(attributes).provided_cost;
-    assert_eq!(
-        cost(details(r#"{"input": 0.001, "output": 1e-7, "total": 0.0010001, "x": null}"#)),
-        map(&[("input", 1_000_000_000), ("output", 100_000), ("total", 1_000_100_000)])
-    );
-    assert_eq!(cost(details(r#"{"total": 0.123456789012}"#)), map(&[("total", 123_456_789_012)]));
-    assert_eq!(cost(details(r#"{"total": "0.5"}"#)), map(&[("total", 500_000_000_000)]));
-    assert_eq!(cost(json!({"gen_ai.usage.cost": 0.0031})), map(&[("total", 3_100_000_000)]));
-    assert_eq!(
-        cost(json!({"llm.cost.total": 0.3, "llm.cost.prompt": 0.1, "llm.cost.completion": 0.2, "operation.cost": 0.4})),
-        map(&[("input", 100_000_000_000), ("output", 200_000_000_000), ("total", 300_000_000_000)])
-    );
-    assert_eq!(cost(json!({"gen_ai.cost.total_cost": "0.25"})), map(&[("total", 250_000_000_000)]));
-    for impossible in [
-        details(r#"{"total": 1000000}"#),
-        details(r#"{"total": -0.1}"#),
-        details(r#"{"input": "NaN"}"#),
-        json!({"gen_ai.usage.cost": 1e300}),
-        json!({"gen_ai.usage.cost": -1}),
-        json!({"llm.cost.total": "inf"}),
-    ] {
-        assert_eq!(refused(impossible.clone()), RejectReason::InvalidCost, "{impossible}");
-    }
-}
-
-#[test]
 fn attributes_that_cannot_be_read_are_kept_as_they_came() {
     let bad = json!({
         "langfuse.observation.usage_details": "{oops", "langfuse.observation.cost_details": "free",
@@ -285,7 +129,9 @@ fn errors_come_from_the_level_the_status_or_the_exception() {
     let mut failed = span(json!({}));
     failed["status"] = json!({"code": "STATUS_CODE_ERROR"});
     failed["events"] = json!([
-        {"name": "exception", "attributes": wrapped(&json!({"exception.type": "ValueError", "exception.message": "bad", "exception.stacktrace": "at x"}))},
+        {"name": "exception", "attributes": wrapped(&json!({
+            "exception.type": "ValueError", "exception.message": "bad", "exception.stacktrace": "at x",
+        }))},
         {"name": "note", "timeUnixNano": 5, "attributes": wrapped(&json!({"n": 1}))},
     ]);
     let got = only(decoded(failed.clone())).0;
@@ -325,7 +171,8 @@ fn input_and_output_come_from_the_best_source() {
         r#"[{"content":"there"}]"#,
     );
     check(
-        json!({"llm.input_messages.1.message.tool_calls.0.tool_call.id": "c", "llm.output_messages.0.message.role": "a"}),
+        json!({"llm.input_messages.1.message.tool_calls.0.tool_call.id": "c",
+               "llm.output_messages.0.message.role": "a"}),
         r#"[{"message":{"tool_calls":[{"tool_call":{"id":"c"}}]}}]"#,
         r#"[{"message":{"role":"a"}}]"#,
     );
@@ -459,7 +306,8 @@ fn a_call_keeps_its_particulars() {
     assert_eq!((got.service_tier.as_deref(), got.operation.as_deref()), (Some("flex"), Some("chat")));
     assert!(got.attributes.is_empty(), "{:?}", got.attributes);
     let got = observed(json!({
-        "langfuse.observation.model.parameters": r#"{"temperature": 0.20, "max_tokens": "Infinity", "service_tier": "priority"}"#,
+        "langfuse.observation.model.parameters":
+            r#"{"temperature": 0.20, "max_tokens": "Infinity", "service_tier": "priority"}"#,
     }));
     assert_eq!((got.model_parameters["temperature"].as_str(), got.service_tier.as_deref()), ("0.20", Some("priority")));
 }
@@ -514,4 +362,38 @@ fn a_trace_is_told_by_its_root_and_by_whoever_knows() {
 #[test]
 fn a_scrubbed_session_is_no_session() {
     assert_eq!(observed(json!({"session.id": "[Scrubbed due to 'session']"})).session_id, None);
+}
+
+#[test]
+fn what_a_resource_says_is_bounded() {
+    let mut body = request(vec![span(json!({}))]);
+    let long = "ü".repeat(5_000);
+    let attributes: Value = (0..100).map(|number| (format!("host.{number}"), Value::from(long.clone()))).collect();
+    body["resourceSpans"][0]["resource"] = json!({"attributes": wrapped(&attributes)});
+    let got = only(otlp_json(body.to_string().as_bytes(), &DecodeLimits::default()).unwrap()).0;
+    assert_eq!(got.attributes.len(), 32);
+    assert!(got.attributes.values().all(|text| text.len() == 1024));
+}
+
+#[test]
+fn langfuses_python_sdk_up_to_3_3_calls_generations_spans() {
+    let kind = |version: &str| {
+        let attributes = json!({"langfuse.observation.type": "span", "langfuse.observation.model.name": "m"});
+        let mut body = request(vec![span(attributes)]);
+        let resource = &mut body["resourceSpans"][0];
+        resource["resource"] = json!({"attributes": wrapped(&json!({"telemetry.sdk.language": "python"}))});
+        resource["scopeSpans"][0]["scope"] = json!({"name": "langfuse-sdk", "version": version});
+        only(otlp_json(body.to_string().as_bytes(), &DecodeLimits::default()).unwrap()).0.observation_type()
+    };
+    assert_eq!(kind("3.3.2"), ObservationType::Generation);
+    assert_eq!(kind("3.15.0"), ObservationType::Span);
+    assert_eq!(kind(""), ObservationType::Span);
+}
+
+#[test]
+fn the_ai_sdk_links_a_prompt_by_json() {
+    let got = observed(
+        json!({"ai.telemetry.metadata.langfusePrompt": r#"{"name": "p", "version": 4, "isFallback": false}"#}),
+    );
+    assert_eq!((got.prompt_name.as_deref(), got.prompt_version), (Some("p"), Some(4)));
 }
