@@ -105,10 +105,8 @@ impl Keys {
                 found.unwrap_or(Pepper { secret_hex: ours })
             }
         };
-        let pepper = hex::decode(&pepper.secret_hex).map_err(|e| SystemError::Corrupt {
-            path: format!("system/{PEPPERS}/{name}"),
-            reason: e.to_string(),
-        })?;
+        let pepper = hex::decode(&pepper.secret_hex)
+            .map_err(|e| SystemError::Corrupt { path: format!("system/{PEPPERS}/{name}"), reason: e.to_string() })?;
         let (known, unknown) = (Recent::new(KEYS_RECENT_MAX), Recent::new(KEYS_RECENT_MAX));
         Ok(Self(Arc::new(Inner { objects, tenants, pepper, known, unknown, look_ups: Default::default() })))
     }
@@ -270,7 +268,9 @@ impl Inner {
 
 fn random_256_bits() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    OsRng.try_fill_bytes(&mut bytes).map_err(|e| SystemError::Invalid(format!("no randomness from the system: {e}")))?;
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|e| SystemError::Invalid(format!("no randomness from the system: {e}")))?;
     Ok(bytes)
 }
 

@@ -132,9 +132,7 @@ impl Record {
             return Err(SystemError::Invalid("a key needs at least one role".to_owned()));
         }
         if new.writes_for != WritesFor::Own && !new.roles.contains(&Role::Ingest) {
-            return Err(SystemError::Invalid(
-                "a key that writes for other tenants needs the role `ingest`".to_owned(),
-            ));
+            return Err(SystemError::Invalid("a key that writes for other tenants needs the role `ingest`".to_owned()));
         }
         if new.bound.is_some() && new.roles.iter().any(|role| *role != Role::Read) {
             return Err(SystemError::Invalid(
