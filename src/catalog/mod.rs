@@ -6,8 +6,12 @@
 
 mod commit;
 mod fresh;
+pub mod keys;
+mod recent;
 mod snapshot;
+pub mod system;
 mod table;
+pub mod tenants;
 
 use std::collections::HashMap;
 use std::sync::Arc;

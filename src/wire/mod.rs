@@ -3,7 +3,9 @@
 
 #![allow(unused_imports, clippy::all, missing_docs, unreachable_pub, rust_2018_idioms)]
 
+#[rustfmt::skip]
 mod descriptor;
+#[rustfmt::skip]
 #[path = "tracelake.v1.rs"]
 mod v1;
 

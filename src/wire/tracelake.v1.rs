@@ -75,8 +75,10 @@ pub struct Observation {
     #[prost(string, optional, tag = "14")]
     pub provider: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(btree_map = "string, string", tag = "15")]
-    pub model_parameters:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub model_parameters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(string, optional, tag = "16")]
     pub prompt_name: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(int64, optional, tag = "17")]
@@ -101,10 +103,16 @@ pub struct Observation {
     pub total_tokens: ::core::option::Option<i64>,
     /// Other counts by kind (images, seconds, requests, …), priced by kind where the price book knows them.
     #[prost(btree_map = "string, int64", tag = "26")]
-    pub usage: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, i64>,
+    pub usage: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
     /// What it cost, USD as decimal text, by kind (input, output, total, …). Wins over the price book.
     #[prost(btree_map = "string, string", tag = "27")]
-    pub cost: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub cost: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     /// A price tier: priority, flex, batch, …
     #[prost(string, optional, tag = "28")]
     pub service_tier: ::core::option::Option<::prost::alloc::string::String>,
@@ -115,7 +123,10 @@ pub struct Observation {
     #[prost(string, optional, tag = "30")]
     pub output: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(btree_map = "string, string", tag = "31")]
-    pub metadata: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub metadata: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(string, optional, tag = "32")]
     pub environment: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "33")]
@@ -155,7 +166,10 @@ pub struct Trace {
     #[prost(string, repeated, tag = "6")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(btree_map = "string, string", tag = "7")]
-    pub metadata: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub metadata: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(string, optional, tag = "8")]
     pub environment: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "9")]
@@ -200,7 +214,10 @@ pub struct Score {
     #[prost(int64, optional, tag = "13")]
     pub timestamp_unix_nano: ::core::option::Option<i64>,
     #[prost(btree_map = "string, string", tag = "14")]
-    pub metadata: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub metadata: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(string, optional, tag = "15")]
     pub config_id: ::core::option::Option<::prost::alloc::string::String>,
     /// Required.
@@ -224,9 +241,15 @@ pub mod score {
 }
 /// Generated client implementations.
 pub mod ingest_service_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     /// Takes observations, trace facts and scores. A success answer means that everything accepted is durable in the store
     /// and visible to the next query on this node. Needs a key with the role `ingest`.
     #[derive(Debug, Clone)]
@@ -259,16 +282,22 @@ pub mod ingest_service_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> IngestServiceClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> IngestServiceClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             IngestServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -311,11 +340,18 @@ pub mod ingest_service_client {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.IngestService/Ingest");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.IngestService/Ingest",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.IngestService", "Ingest"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.IngestService", "Ingest"));
             self.inner.unary(req, path, codec).await
         }
         /// Many batches on one call; answered once, when all of them are durable.
@@ -326,18 +362,31 @@ pub mod ingest_service_client {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.IngestService/IngestStream");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.IngestService/IngestStream",
+            );
             let mut req = request.into_streaming_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.IngestService", "IngestStream"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.IngestService", "IngestStream"));
             self.inner.client_streaming(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
 pub mod ingest_service_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with IngestServiceServer.
     #[async_trait]
@@ -376,7 +425,10 @@ pub mod ingest_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -420,7 +472,10 @@ pub mod ingest_service_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -428,12 +483,23 @@ pub mod ingest_service_server {
                 "/tracelake.v1.IngestService/Ingest" => {
                     #[allow(non_camel_case_types)]
                     struct IngestSvc<T: IngestService>(pub Arc<T>);
-                    impl<T: IngestService> tonic::server::UnaryService<super::IngestRequest> for IngestSvc<T> {
+                    impl<
+                        T: IngestService,
+                    > tonic::server::UnaryService<super::IngestRequest>
+                    for IngestSvc<T> {
                         type Response = super::IngestResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::IngestRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IngestRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as IngestService>::ingest(&inner, request).await };
+                            let fut = async move {
+                                <T as IngestService>::ingest(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -446,8 +512,14 @@ pub mod ingest_service_server {
                         let method = IngestSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -456,15 +528,25 @@ pub mod ingest_service_server {
                 "/tracelake.v1.IngestService/IngestStream" => {
                     #[allow(non_camel_case_types)]
                     struct IngestStreamSvc<T: IngestService>(pub Arc<T>);
-                    impl<T: IngestService> tonic::server::ClientStreamingService<super::IngestRequest> for IngestStreamSvc<T> {
+                    impl<
+                        T: IngestService,
+                    > tonic::server::ClientStreamingService<super::IngestRequest>
+                    for IngestStreamSvc<T> {
                         type Response = super::IngestResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<tonic::Streaming<super::IngestRequest>>,
+                            request: tonic::Request<
+                                tonic::Streaming<super::IngestRequest>,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as IngestService>::ingest_stream(&inner, request).await };
+                            let fut = async move {
+                                <T as IngestService>::ingest_stream(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -477,20 +559,38 @@ pub mod ingest_service_server {
                         let method = IngestStreamSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -922,9 +1022,15 @@ impl TimeUnit {
 }
 /// Generated client implementations.
 pub mod metrics_service_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     /// Needs a key with the role `read`. Every answer counts each observation once and sees all that was acked before
     /// the call on this node.
     #[derive(Debug, Clone)]
@@ -957,16 +1063,22 @@ pub mod metrics_service_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> MetricsServiceClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> MetricsServiceClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             MetricsServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1005,67 +1117,115 @@ pub mod metrics_service_client {
         pub async fn query(
             &mut self,
             request: impl tonic::IntoRequest<super::MetricsRequest>,
-        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.MetricsService/Query");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Query",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.MetricsService", "Query"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Query"));
             self.inner.unary(req, path, codec).await
         }
         /// Cost, tokens and calls by any dimension; most expensive first, the rest as "other", and the exact total.
         pub async fn cost_breakdown(
             &mut self,
             request: impl tonic::IntoRequest<super::CostBreakdownRequest>,
-        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.MetricsService/CostBreakdown");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/CostBreakdown",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.MetricsService", "CostBreakdown"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "CostBreakdown"));
             self.inner.unary(req, path, codec).await
         }
         /// p50, p75, p90, p95 and p99 of a duration by any dimension.
         pub async fn latency_percentiles(
             &mut self,
             request: impl tonic::IntoRequest<super::LatencyPercentilesRequest>,
-        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.MetricsService/LatencyPercentiles");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/LatencyPercentiles",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.MetricsService", "LatencyPercentiles"));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tracelake.v1.MetricsService", "LatencyPercentiles"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Measures per time bucket, gaps filled.
         pub async fn time_series(
             &mut self,
             request: impl tonic::IntoRequest<super::TimeSeriesRequest>,
-        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.MetricsService/TimeSeries");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/TimeSeries",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.MetricsService", "TimeSeries"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "TimeSeries"));
             self.inner.unary(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
 pub mod metrics_service_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with MetricsServiceServer.
     #[async_trait]
@@ -1114,7 +1274,10 @@ pub mod metrics_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1158,7 +1321,10 @@ pub mod metrics_service_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -1166,12 +1332,23 @@ pub mod metrics_service_server {
                 "/tracelake.v1.MetricsService/Query" => {
                     #[allow(non_camel_case_types)]
                     struct QuerySvc<T: MetricsService>(pub Arc<T>);
-                    impl<T: MetricsService> tonic::server::UnaryService<super::MetricsRequest> for QuerySvc<T> {
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::MetricsRequest>
+                    for QuerySvc<T> {
                         type Response = super::MetricsResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::MetricsRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MetricsRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as MetricsService>::query(&inner, request).await };
+                            let fut = async move {
+                                <T as MetricsService>::query(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1184,8 +1361,14 @@ pub mod metrics_service_server {
                         let method = QuerySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -1194,12 +1377,23 @@ pub mod metrics_service_server {
                 "/tracelake.v1.MetricsService/CostBreakdown" => {
                     #[allow(non_camel_case_types)]
                     struct CostBreakdownSvc<T: MetricsService>(pub Arc<T>);
-                    impl<T: MetricsService> tonic::server::UnaryService<super::CostBreakdownRequest> for CostBreakdownSvc<T> {
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::CostBreakdownRequest>
+                    for CostBreakdownSvc<T> {
                         type Response = super::MetricsResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::CostBreakdownRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CostBreakdownRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as MetricsService>::cost_breakdown(&inner, request).await };
+                            let fut = async move {
+                                <T as MetricsService>::cost_breakdown(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1212,8 +1406,14 @@ pub mod metrics_service_server {
                         let method = CostBreakdownSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -1222,12 +1422,24 @@ pub mod metrics_service_server {
                 "/tracelake.v1.MetricsService/LatencyPercentiles" => {
                     #[allow(non_camel_case_types)]
                     struct LatencyPercentilesSvc<T: MetricsService>(pub Arc<T>);
-                    impl<T: MetricsService> tonic::server::UnaryService<super::LatencyPercentilesRequest> for LatencyPercentilesSvc<T> {
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::LatencyPercentilesRequest>
+                    for LatencyPercentilesSvc<T> {
                         type Response = super::MetricsResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::LatencyPercentilesRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LatencyPercentilesRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as MetricsService>::latency_percentiles(&inner, request).await };
+                            let fut = async move {
+                                <T as MetricsService>::latency_percentiles(&inner, request)
+                                    .await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1240,8 +1452,14 @@ pub mod metrics_service_server {
                         let method = LatencyPercentilesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -1250,12 +1468,23 @@ pub mod metrics_service_server {
                 "/tracelake.v1.MetricsService/TimeSeries" => {
                     #[allow(non_camel_case_types)]
                     struct TimeSeriesSvc<T: MetricsService>(pub Arc<T>);
-                    impl<T: MetricsService> tonic::server::UnaryService<super::TimeSeriesRequest> for TimeSeriesSvc<T> {
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::TimeSeriesRequest>
+                    for TimeSeriesSvc<T> {
                         type Response = super::MetricsResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::TimeSeriesRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TimeSeriesRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as MetricsService>::time_series(&inner, request).await };
+                            let fut = async move {
+                                <T as MetricsService>::time_series(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1268,20 +1497,38 @@ pub mod metrics_service_server {
                         let method = TimeSeriesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -1324,9 +1571,15 @@ pub struct SqlResponse {
 }
 /// Generated client implementations.
 pub mod sql_service_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     /// Needs a key with the role `read`. The key's tenant is all there is to see.
     #[derive(Debug, Clone)]
     pub struct SqlServiceClient<T> {
@@ -1358,16 +1611,22 @@ pub mod sql_service_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> SqlServiceClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> SqlServiceClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             SqlServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1406,28 +1665,46 @@ pub mod sql_service_client {
         pub async fn query(
             &mut self,
             request: impl tonic::IntoRequest<super::SqlRequest>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::SqlResponse>>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SqlResponse>>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/tracelake.v1.SqlService/Query");
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.SqlService/Query",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new("tracelake.v1.SqlService", "Query"));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.SqlService", "Query"));
             self.inner.server_streaming(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
 pub mod sql_service_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with SqlServiceServer.
     #[async_trait]
     pub trait SqlService: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the Query method.
-        type QueryStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::SqlResponse, tonic::Status>>
+        type QueryStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SqlResponse, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         /// Runs one SELECT and streams its answer.
@@ -1458,7 +1735,10 @@ pub mod sql_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1502,7 +1782,10 @@ pub mod sql_service_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -1510,13 +1793,24 @@ pub mod sql_service_server {
                 "/tracelake.v1.SqlService/Query" => {
                     #[allow(non_camel_case_types)]
                     struct QuerySvc<T: SqlService>(pub Arc<T>);
-                    impl<T: SqlService> tonic::server::ServerStreamingService<super::SqlRequest> for QuerySvc<T> {
+                    impl<
+                        T: SqlService,
+                    > tonic::server::ServerStreamingService<super::SqlRequest>
+                    for QuerySvc<T> {
                         type Response = super::SqlResponse;
                         type ResponseStream = T::QueryStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::SqlRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SqlRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as SqlService>::query(&inner, request).await };
+                            let fut = async move {
+                                <T as SqlService>::query(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1529,20 +1823,38 @@ pub mod sql_service_server {
                         let method = QuerySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

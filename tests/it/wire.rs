@@ -29,8 +29,10 @@ fn generated() -> Vec<(PathBuf, String)> {
         file.source_code_info = None;
     }
     let bytes: String = without_comments.encode_to_vec().chunks(96).fold(String::new(), |mut text, line| {
+        // A line that is continued swallows the spaces its next line begins with: they are written as numbers.
+        let line: String = line.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect();
         text.push_str("    ");
-        text.extend(line.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from));
+        text.push_str(&line.replace(' ', "\\x20"));
         text.push_str("\\\n");
         text
     });

@@ -1,0 +1,92 @@
+//! Which service needs which role, and the guard that asks before a byte of the message is held.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::Status;
+
+use super::super::body::{Admission, Encoding};
+use super::super::{Door, Doors, REQUEST_MAX, Refusal, auth};
+use super::{Rooms, frames};
+use crate::base::{Budget, ByteSize, Kind};
+use crate::catalog::keys::Role;
+
+/// Questions are small, each and all together.
+const QUESTION_MAX: ByteSize = ByteSize::mib(1);
+const QUESTIONS_MAX: ByteSize = ByteSize::mib(16);
+
+#[derive(Clone)]
+pub(super) struct Guard {
+    doors: Doors,
+    questions: Budget,
+}
+
+impl Guard {
+    pub(super) fn new(doors: Doors) -> Self {
+        Self { doors, questions: Budget::new("questions", QUESTIONS_MAX) }
+    }
+}
+
+struct Access {
+    role: Role,
+    door: Door,
+    message_max: ByteSize,
+}
+
+const fn access(role: Role, door: Door, message_max: ByteSize) -> Access {
+    Access { role, door, message_max }
+}
+
+/// By the start of the path. What stands in neither list does not exist.
+const GUARDED: [(&str, Access); 4] = [
+    ("/opentelemetry.proto.collector.", access(Role::Ingest, Door::OtlpGrpc, REQUEST_MAX)),
+    ("/tracelake.v1.IngestService/", access(Role::Ingest, Door::TracelakeGrpc, REQUEST_MAX)),
+    ("/tracelake.v1.MetricsService/", access(Role::Read, Door::MetricsGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.SqlService/", access(Role::Read, Door::SqlGrpc, QUESTION_MAX)),
+];
+const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+
+pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let Some((_, access)) = GUARDED.iter().find(|(start, _)| path.starts_with(start)) else {
+        return match OPEN.iter().any(|start| path.starts_with(start)) {
+            true => next.run(request).await,
+            false => Status::unimplemented(format!("there is no method {path}")).into_http::<Body>(),
+        };
+    };
+    let doors = &guard.doors;
+    match admit(&guard, access, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => {
+            let refusal = if access.role == Role::Ingest { refusal.on_the_way_in() } else { refusal };
+            doors.counters.answered(access.door, refusal.outcome());
+            Status::from(refusal).into_http::<Body>()
+        }
+    }
+}
+
+async fn admit(Guard { doors, questions }: &Guard, access: &Access, request: Request) -> Result<Request, Refusal> {
+    let caller = auth::caller(doors, request.headers(), access.role).await?;
+    let (mut parts, body) = request.into_parts();
+    // From here on messages are plain: they are inflated here, where their growth is watched.
+    let encoding = match parts.headers.remove("grpc-encoding").as_ref().map(|value| value.as_bytes()) {
+        None | Some(b"identity") => Encoding::Identity,
+        Some(b"gzip") => Encoding::Gzip,
+        Some(b"zstd") => Encoding::Zstd,
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            let message = format!("grpc-encoding {other:?} is not accepted: use gzip, zstd or identity");
+            return Err(Refusal::new(Kind::Invalid, message));
+        }
+    };
+    let rooms = Rooms::default();
+    parts.extensions.insert(caller);
+    parts.extensions.insert(rooms.clone());
+    let admission = match access.role {
+        Role::Ingest => Admission::Intake(doors.intake.clone()),
+        _ => Admission::Questions(questions.clone()),
+    };
+    let body = frames::plain(admission, body, encoding, access.message_max, rooms);
+    Ok(Request::from_parts(parts, body))
+}

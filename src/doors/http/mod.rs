@@ -1,0 +1,36 @@
+//! The HTTP port: OTLP, health and metrics. Paths are served with and without a trailing slash and never redirect:
+//! a redirected POST is lost or loops.
+
+mod health;
+mod otlp;
+mod problem;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, get, post};
+
+use super::Doors;
+use problem::Problem;
+
+pub(super) fn routes(doors: &Doors) -> Router {
+    let mut router = Router::new();
+    for base in ["/v1", "/api/public/otel/v1"] {
+        router = serve(router, &format!("{base}/traces"), post(otlp::traces));
+        router = serve(router, &format!("{base}/metrics"), post(otlp::metrics));
+        router = serve(router, &format!("{base}/logs"), post(otlp::logs));
+    }
+    router = serve(router, "/health", get(health::health));
+    router = serve(router, "/ready", get(health::ready));
+    router = serve(router, "/metrics", get(health::metrics));
+    router = serve(router, "/api/public/health", get(health::langfuse_health));
+    router
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
+        .with_state(doors.clone())
+}
+
+fn serve(router: Router<Doors>, path: &str, methods: MethodRouter<Doors>) -> Router<Doors> {
+    router.route(path, methods.clone()).route(&format!("{path}/"), methods)
+}

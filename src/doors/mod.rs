@@ -1,0 +1,103 @@
+//! The doors: gRPC and HTTP. Who is asking, may they, what do they say; and every answer in the words of its protocol.
+//!
+//! Promises: nobody unknown makes us hold a body; a body is admitted before it is held and never grows past its limit
+//! (I7); trouble of ours is said so that clients try again, and never as a 500; an error names no other tenant (I5).
+//! Must never know: how rows are stored, merged or queried; the rooms below come in as [`Intake`] and [`Answers`].
+
+mod auth;
+mod body;
+mod connections;
+mod counters;
+mod grpc;
+mod http;
+mod otlp;
+mod serve;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::base::{Budget, ByteSize, Reservation, TenantId};
+use crate::catalog::keys::{Identity, Keys};
+use crate::decode::DecodeLimits;
+use crate::model::EventBatch;
+use crate::store::Store;
+use crate::wire;
+
+pub use counters::{Counters, Door};
+pub use serve::{DoorsError, serve};
+pub use status::Refusal;
+
+/// The largest request that is taken, after decompression.
+pub const REQUEST_MAX: ByteSize = ByteSize::mib(64);
+
+/// The way in, as the doors need it.
+#[async_trait]
+pub trait Intake: Send + Sync {
+    /// Room for `bytes` of a request that is about to be read. Called before the bytes are held; a full buffer waits
+    /// a little and then refuses with [`crate::base::Kind::Unavailable`] and a delay.
+    async fn admit(&self, bytes: u64) -> Result<Reservation, Refusal>;
+
+    /// Durable and visible to the next query on return (I1, I4).
+    async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal>;
+}
+
+/// The way out, as the doors need it.
+#[async_trait]
+pub trait Answers: Send + Sync {
+    /// One SELECT over the tables of `who`'s tenant. `None`: the server's limits.
+    async fn sql(&self, who: &Identity, sql: &str, limits: AskedLimits) -> Result<SqlAnswer, Refusal>;
+
+    async fn metrics(&self, who: &Identity, request: wire::MetricsRequest) -> Result<wire::MetricsResponse, Refusal>;
+
+    fn cost_breakdown(&self, request: wire::CostBreakdownRequest) -> wire::MetricsRequest;
+    fn latency_percentiles(&self, request: wire::LatencyPercentilesRequest) -> wire::MetricsRequest;
+    fn time_series(&self, request: wire::TimeSeriesRequest) -> wire::MetricsRequest;
+
+    /// Whether `sql` and `metrics` show a key bound to one account or user only that. If not, such keys are refused.
+    fn serves_bound_keys(&self) -> bool {
+        false
+    }
+}
+
+/// Whether this process can do its work.
+#[async_trait]
+pub trait Ready: Send + Sync {
+    /// `Err` says in a sentence what is missing: the store is away, the log is being replayed.
+    async fn ready(&self) -> Result<(), String>;
+}
+
+/// What a caller asks a query to stay below; never above the server's own limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AskedLimits {
+    pub rows_max: Option<u64>,
+    pub time_max: Option<Duration>,
+}
+
+pub struct SqlAnswer {
+    pub schema: SchemaRef,
+    pub batches: BoxStream<'static, Result<RecordBatch, Refusal>>,
+}
+
+/// Everything the doors open on. Cheap to clone.
+#[derive(Clone)]
+pub struct Doors {
+    pub intake: Arc<dyn Intake>,
+    pub answers: Arc<dyn Answers>,
+    pub ready: Arc<dyn Ready>,
+    pub keys: Keys,
+    pub decode_limits: DecodeLimits,
+    pub counters: Arc<Counters>,
+    /// Its calls are shown at `/metrics`.
+    pub store: Store,
+    /// Their use is shown at `/metrics`.
+    pub budgets: Vec<Budget>,
+}
+
+#[cfg(test)]
+mod tests;

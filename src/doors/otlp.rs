@@ -1,0 +1,77 @@
+//! What both OTLP doors do with a request once it is read: decode, append, and say what was refused.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::auth::Caller;
+use super::{Door, Doors, Refusal};
+use crate::base::{Kind, Reservation};
+use crate::decode::Decoded;
+use crate::model::Rejection;
+
+/// Larger requests are decoded on a thread of their own, so that small ones do not wait behind them.
+const DECODE_HERE_BYTES_MAX: usize = 256 << 10;
+/// The sentence about refused spans is cut here.
+const REASONS_CHARS_MAX: usize = 1_000;
+
+/// What a request left behind: it is durable when this is returned.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) received: u64,
+    pub(super) rejections: Vec<Rejection>,
+}
+
+/// Decodes a request of `bytes` and appends what it holds. A request that holds nothing costs no append.
+pub(super) async fn keep(
+    doors: &Doors,
+    door: Door,
+    caller: &Caller,
+    room: Reservation,
+    bytes: usize,
+    decode: impl FnOnce() -> Result<Decoded, Refusal> + Send + 'static,
+) -> Result<Kept, Refusal> {
+    let Decoded { mut batch, rejections } = decode_aside(bytes, decode).await?;
+    doors.counters.received(door, bytes as u64, batch.received, &rejections);
+    let received = batch.received;
+    if received > 0 || !batch.events.is_empty() || !rejections.is_empty() {
+        batch.door = door.as_str().to_owned();
+        doors.intake.append(&caller.tenant, batch, room).await.map_err(Refusal::on_the_way_in)?;
+    }
+    Ok(Kept { received, rejections })
+}
+
+async fn decode_aside(
+    bytes: usize,
+    decode: impl FnOnce() -> Result<Decoded, Refusal> + Send + 'static,
+) -> Result<Decoded, Refusal> {
+    // Decoding does not panic. If it does all the same, the same bytes would make it panic again: retrying is no use.
+    let guarded = move || {
+        catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+            tracing::error!(bytes, "decoding a request panicked; the request was refused");
+            Err(Refusal::new(Kind::Invalid, "the request cannot be decoded"))
+        })
+    };
+    if bytes <= DECODE_HERE_BYTES_MAX {
+        return guarded();
+    }
+    let stopped = |_| Refusal::new(Kind::Unavailable, "the server is stopping");
+    tokio::task::spawn_blocking(guarded).await.map_err(stopped)?
+}
+
+impl Kept {
+    /// One sentence about what was refused and why, with an example of each reason.
+    pub(super) fn reasons(&self) -> String {
+        let mut by_reason: BTreeMap<&str, (usize, &Rejection)> = BTreeMap::new();
+        for rejection in &self.rejections {
+            by_reason.entry(rejection.reason.as_str()).or_insert((0, rejection)).0 += 1;
+        }
+        let sentences: Vec<String> = by_reason
+            .into_iter()
+            .map(|(reason, (count, first))| match first.id.as_str() {
+                "" => format!("{count} {reason}: {}", first.message),
+                id => format!("{count} {reason}: {} (id {id})", first.message),
+            })
+            .collect();
+        sentences.join("; ").chars().take(REASONS_CHARS_MAX).collect()
+    }
+}

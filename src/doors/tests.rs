@@ -1,0 +1,238 @@
+//! The doors over real sockets, with fakes below them.
+
+mod grpc;
+mod http;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use arrow::array::{Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures::StreamExt;
+use object_store::memory::InMemory;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::base::{Kind, SystemClock};
+use crate::catalog::keys::{Bound, NewKey, Role, WritesFor};
+use crate::catalog::system::SystemObjects;
+use crate::catalog::tenants::Tenants;
+use crate::store::Location;
+
+/// Two open doors, what came in by them, and what they were told to answer.
+struct World {
+    http: SocketAddr,
+    grpc: SocketAddr,
+    keys: Keys,
+    intake: Arc<FakeIntake>,
+    answers: Arc<FakeAnswers>,
+    ready: Arc<FakeReady>,
+    counters: Arc<Counters>,
+    close: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct FakeIntake {
+    budget: Budget,
+    appended: Mutex<Vec<(TenantId, EventBatch)>>,
+    refusal: Mutex<Option<Refusal>>,
+    append_takes: Mutex<Duration>,
+}
+
+#[derive(Default)]
+struct FakeAnswers {
+    refusal: Mutex<Option<Refusal>>,
+    asked: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+struct FakeReady(Mutex<Option<String>>);
+
+#[async_trait]
+impl Intake for FakeIntake {
+    async fn admit(&self, bytes: u64) -> Result<Reservation, Refusal> {
+        let full = || Refusal::unavailable("the ingest buffer is full", Duration::from_millis(1_500));
+        self.budget.try_reserve(bytes).ok_or_else(full)
+    }
+
+    async fn append(&self, tenant: &TenantId, batch: EventBatch, _: Reservation) -> Result<(), Refusal> {
+        let takes = *self.append_takes.lock();
+        tokio::time::sleep(takes).await;
+        if let Some(refusal) = self.refusal.lock().clone() {
+            return Err(refusal);
+        }
+        self.appended.lock().push((tenant.clone(), batch));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Answers for FakeAnswers {
+    async fn sql(&self, who: &Identity, sql: &str, limits: AskedLimits) -> Result<SqlAnswer, Refusal> {
+        self.asked.lock().push(format!("{} {sql} {limits:?}", who.tenant));
+        if let Some(refusal) = self.refusal.lock().clone() {
+            return Err(refusal);
+        }
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("n", DataType::Int64, false),
+            Field::new("text", DataType::Utf8, false),
+        ]));
+        let texts: Vec<String> = (0..20_000).map(|n| format!("{n:0300}")).collect();
+        let columns: Vec<Arc<dyn Array>> =
+            vec![Arc::new(Int64Array::from_iter_values(0..20_000)), Arc::new(StringArray::from(texts))];
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let mut batches = vec![Ok(batch)];
+        if sql.contains("fails later") {
+            batches.push(Err(Refusal::limit("time", "the query ran longer than its limit of time: 10 ms")));
+        }
+        Ok(SqlAnswer { schema, batches: futures::stream::iter(batches).boxed() })
+    }
+
+    async fn metrics(&self, who: &Identity, request: wire::MetricsRequest) -> Result<wire::MetricsResponse, Refusal> {
+        self.asked.lock().push(format!("{} {:?}", who.tenant, request.dimensions));
+        match self.refusal.lock().clone() {
+            Some(refusal) => Err(refusal),
+            None => Ok(wire::MetricsResponse { dimensions: request.dimensions, ..Default::default() }),
+        }
+    }
+
+    fn cost_breakdown(&self, request: wire::CostBreakdownRequest) -> wire::MetricsRequest {
+        wire::MetricsRequest { dimensions: request.dimensions, ..Default::default() }
+    }
+    fn latency_percentiles(&self, request: wire::LatencyPercentilesRequest) -> wire::MetricsRequest {
+        wire::MetricsRequest { dimensions: request.dimensions, ..Default::default() }
+    }
+    fn time_series(&self, request: wire::TimeSeriesRequest) -> wire::MetricsRequest {
+        wire::MetricsRequest { dimensions: request.dimensions, ..Default::default() }
+    }
+}
+
+#[async_trait]
+impl Ready for FakeReady {
+    async fn ready(&self) -> Result<(), String> {
+        self.0.lock().clone().map_or(Ok(()), Err)
+    }
+}
+
+impl World {
+    async fn open() -> Self {
+        Self::with_buffer(ByteSize::mib(256)).await
+    }
+
+    async fn with_buffer(buffer: ByteSize) -> Self {
+        let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
+        let objects = SystemObjects::new(store.clone(), Arc::new(SystemClock));
+        let keys = Keys::open(objects.clone(), Tenants::new(objects)).await.unwrap();
+        for tenant in ["acme", "other"] {
+            keys.tenants().create(&tenant.parse().unwrap()).await.unwrap();
+        }
+        let budget = Budget::new("ingest", buffer);
+        let intake = Arc::new(FakeIntake {
+            budget: budget.clone(),
+            appended: Mutex::default(),
+            refusal: Mutex::default(),
+            append_takes: Mutex::default(),
+        });
+        let (answers, ready) = (Arc::new(FakeAnswers::default()), Arc::new(FakeReady::default()));
+        let counters = Arc::new(Counters::default());
+        let doors = Doors {
+            intake: intake.clone(),
+            answers: answers.clone(),
+            ready: ready.clone(),
+            keys: keys.clone(),
+            decode_limits: DecodeLimits::default(),
+            counters: counters.clone(),
+            store,
+            budgets: vec![budget],
+        };
+        let on_grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let on_http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (grpc, http) = (on_grpc.local_addr().unwrap(), on_http.local_addr().unwrap());
+        let (close, closing) = oneshot::channel();
+        let shutdown = async move { _ = closing.await };
+        let served =
+            tokio::spawn(async move { serve(doors, on_grpc, on_http, shutdown).await.expect("the doors open") });
+        Self { http, grpc, keys, intake, answers, ready, counters, close: Some(close), served }
+    }
+
+    /// The authorization of a new key of tenant `acme`.
+    async fn key(&self, roles: &[Role]) -> String {
+        self.key_with(roles, WritesFor::Own, None).await
+    }
+
+    async fn key_with(&self, roles: &[Role], writes_for: WritesFor, bound: Option<Bound>) -> String {
+        let roles: BTreeSet<Role> = roles.iter().copied().collect();
+        let new = NewKey { writes_for, bound, ..NewKey::with_roles("acme".parse().unwrap(), roles) };
+        let key = self.keys.create(new).await.unwrap();
+        format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", key.public_key, key.secret_key)))
+    }
+
+    fn appended(&self) -> Vec<(TenantId, EventBatch)> {
+        self.intake.appended.lock().clone()
+    }
+}
+
+/// A request of `spans` spans, the first `nameless` of which have no id and are refused.
+fn trace_request(spans: u64, nameless: u64) -> ExportTraceServiceRequest {
+    let span = |n: u64| Span {
+        trace_id: vec![7; 16],
+        span_id: if n < nameless { Vec::new() } else { (n + 1).to_be_bytes().to_vec() },
+        name: "call".to_owned(),
+        start_time_unix_nano: 1_700_000_000_000_000_000,
+        end_time_unix_nano: 1_700_000_001_000_000_000,
+        ..Default::default()
+    };
+    let scope_spans = ScopeSpans { spans: (0..spans).map(span).collect(), ..Default::default() };
+    let resource_spans = ResourceSpans { scope_spans: vec![scope_spans], ..Default::default() };
+    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }
+}
+
+#[tokio::test]
+async fn closing_answers_what_is_under_way_and_takes_nothing_new() {
+    let mut world = World::open().await;
+    let key = world.key(&[Role::Ingest]).await;
+    *world.intake.append_takes.lock() = Duration::from_millis(300);
+    let under_way = tokio::spawn(http::Sent::traces(&key, &trace_request(1, 0)).to(world.http));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.close.take().unwrap().send(()).unwrap();
+    assert_eq!(under_way.await.unwrap().status, 200);
+    world.served.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(world.http).await.is_err());
+    assert!(tokio::net::TcpStream::connect(world.grpc).await.is_err());
+    assert_eq!(world.intake.appended.lock().len(), 1);
+    assert_eq!(world.intake.budget.used(), 0, "all room was given back");
+}
+
+#[test]
+fn every_kind_has_its_codes_and_the_way_in_never_says_internal() {
+    use Kind::*;
+    let expected = [
+        (Invalid, "invalid_argument", 400, "invalid_argument"),
+        (Unauthenticated, "unauthenticated", 401, "unauthenticated"),
+        (Forbidden, "permission_denied", 403, "permission_denied"),
+        (NotFound, "not_found", 404, "not_found"),
+        (Exists, "already_exists", 409, "already_exists"),
+        (TooLarge, "resource_exhausted", 413, "resource_exhausted"),
+        (LimitReached, "resource_exhausted", 422, "resource_exhausted"),
+        (Unavailable, "unavailable", 503, "unavailable"),
+        (Fenced, "unavailable", 503, "unavailable"),
+        (Corrupt, "data_loss", 500, "unavailable"),
+        (Internal, "internal", 500, "unavailable"),
+    ];
+    for (kind, outcome, status, on_the_way_in) in expected {
+        let refusal = Refusal::new(kind, "why");
+        assert_eq!((refusal.outcome(), refusal.http_status().as_u16()), (outcome, status));
+        let refusal = refusal.on_the_way_in();
+        assert_eq!(refusal.outcome(), on_the_way_in);
+        assert_ne!(refusal.http_status().as_u16(), 500);
+        assert_eq!(refusal.delay().is_some(), refusal.outcome() == "unavailable");
+    }
+    assert_eq!(Refusal::limit("time", "slow").outcome(), "deadline_exceeded");
+}
