@@ -1,0 +1,220 @@
+//! One server: the rooms joined, the doors opened, everything closed in order.
+//!
+//! Promises: when [`start`] returns, all that was ever acked under this writer id is visible and the doors are open;
+//! when [`Running::stop`] returns, requests under way were answered and the buffer is in the tables or in the log.
+//! Must never know: flags and environment; it is handed settings.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::base::{Clock, Reservation, SystemClock, TenantId, WriterId};
+use crate::catalog::keys::{FirstTenant, Identity, Keys};
+use crate::catalog::system::{SystemError, SystemObjects};
+use crate::catalog::tenants::Tenants;
+use crate::catalog::{Catalog, FreshRows};
+use crate::decode::DecodeLimits;
+use crate::doors::{self, Answers, AskedLimits, Counters, Doors, DoorsError, Intake, Ready, Refusal, SqlAnswer};
+use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
+use crate::model::EventBatch;
+use crate::query::{self, Engine, QueryError, QueryLimits, SqlLimits};
+use crate::store::{Location, Store, StoreError};
+use crate::wire;
+
+/// All a server is told.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    pub data: Location,
+    pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    pub writer: WriterId,
+    pub ingest: IngestSettings,
+    pub query: QueryLimits,
+    /// Created at start when absent.
+    pub first: Option<FirstTenant>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    System(#[from] SystemError),
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Doors(#[from] DoorsError),
+    #[error("{address} cannot be listened on: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("log {0} belongs to another process now: this one stops")]
+    Fenced(WriterId),
+}
+
+/// A server with open doors.
+#[derive(Debug)]
+pub struct Running {
+    pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    ingest: Ingest,
+    close: oneshot::Sender<()>,
+    doors: JoinHandle<Result<(), DoorsError>>,
+}
+
+/// The system objects of a store: tenants and keys.
+pub async fn open_keys(store: &Store) -> Result<Keys, SystemError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let objects = SystemObjects::new(store.clone(), clock);
+    let tenants = Tenants::new(objects.clone());
+    Keys::open(objects, tenants).await
+}
+
+/// Probes the store, claims and replays the log, opens the doors.
+pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
+    // The addresses first: a taken port is known before anything is claimed.
+    let listen = async |address| {
+        TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+    };
+    let (grpc, http) = (listen(settings.grpc_addr).await?, listen(settings.http_addr).await?);
+    let address = |listener: &TcpListener, asked| {
+        listener.local_addr().map_err(|source| ServerError::Listen { address: asked, source })
+    };
+    let (grpc_addr, http_addr) = (address(&grpc, settings.grpc_addr)?, address(&http, settings.http_addr)?);
+
+    let store = Store::open(settings.data).await?;
+    let keys = open_keys(&store).await?;
+    if let Some(first) = &settings.first {
+        keys.ensure_first(first).await?;
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
+    let ingest =
+        Ingest::start(catalog.clone(), clock, settings.writer, settings.ingest, RowSettings::default()).await?;
+    let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
+    let engine = Engine::new(catalog, fresh, settings.query)?;
+    let doors = Doors {
+        intake: Arc::new(WayIn(ingest.clone())),
+        answers: Arc::new(WayOut(engine)),
+        ready: Arc::new(StoreAnswers(store.clone())),
+        keys,
+        decode_limits: DecodeLimits::default(),
+        counters: Arc::new(Counters::default()),
+        store,
+        budgets: vec![ingest.budget().clone()],
+    };
+    let (close, closed) = oneshot::channel::<()>();
+    let shutdown = async {
+        // The sender is never dropped without a word while the server runs.
+        let _ = closed.await;
+    };
+    let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
+    Ok(Running { grpc_addr, http_addr, ingest, close, doors })
+}
+
+impl Running {
+    /// Serves until `stop` resolves, then closes in order. An error if a door failed or another process took the log.
+    pub async fn until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let fenced = tokio::select! {
+            () = stop => false,
+            () = self.ingest.fenced() => true,
+            ended = &mut self.doors => {
+                // Doors end by themselves only when they cannot go on.
+                ended.unwrap_or(Ok(()))?;
+                false
+            }
+        };
+        match fenced {
+            true => Err(ServerError::Fenced(self.ingest.writer().clone())),
+            false => self.stop().await,
+        }
+    }
+
+    /// Flushes what is buffered into the tables.
+    pub async fn flush(&self) -> Result<(), ServerError> {
+        Ok(self.ingest.flush(true).await?)
+    }
+
+    /// Closes the doors, answers what is under way, flushes.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        let _ = self.close.send(());
+        if !self.doors.is_finished() {
+            self.doors.await.unwrap_or(Ok(()))?;
+        }
+        self.ingest.stop().await?;
+        Ok(())
+    }
+}
+
+struct WayIn(Ingest);
+
+fn refuse_ingest(error: &IngestError) -> Refusal {
+    let mut refusal = match error {
+        // These name only our own limits: senders may read them.
+        IngestError::Full { .. } | IngestError::Stopped => Refusal::new(error.kind(), error.to_string()),
+        _ => Refusal::from_below(error.kind(), error),
+    };
+    refusal.retry_after = Some(error.retry_after());
+    refusal
+}
+
+#[async_trait]
+impl Intake for WayIn {
+    async fn admit(&self, bytes: u64) -> Result<Reservation, Refusal> {
+        self.0.admit(bytes).await.map_err(|error| refuse_ingest(&error))
+    }
+
+    async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal> {
+        self.0.append(tenant, batch, held).await.map_err(|error| refuse_ingest(&error))
+    }
+}
+
+struct WayOut(Engine);
+
+fn refuse_query(error: &QueryError) -> Refusal {
+    match error.limit() {
+        Some(limit) => Refusal::limit(limit, error.to_string()),
+        None => Refusal::from_below(error.kind(), error),
+    }
+}
+
+#[async_trait]
+impl Answers for WayOut {
+    async fn sql(&self, who: &Identity, sql: &str, asked: AskedLimits) -> Result<SqlAnswer, Refusal> {
+        let limits = SqlLimits { rows_max: asked.rows_max, time_max: asked.time_max };
+        let answer = self.0.sql(&who.tenant, sql, limits).await.map_err(|error| refuse_query(&error))?;
+        let schema = answer.schema();
+        let batches = answer.map(|batch| batch.map_err(|error| refuse_query(&error))).boxed();
+        Ok(SqlAnswer { schema, batches })
+    }
+
+    async fn metrics(&self, who: &Identity, request: wire::MetricsRequest) -> Result<wire::MetricsResponse, Refusal> {
+        self.0.metrics(&who.tenant, request).await.map_err(|error| refuse_query(&error))
+    }
+
+    fn cost_breakdown(&self, request: wire::CostBreakdownRequest) -> wire::MetricsRequest {
+        query::cost_breakdown(request)
+    }
+    fn latency_percentiles(&self, request: wire::LatencyPercentilesRequest) -> wire::MetricsRequest {
+        query::latency_percentiles(request)
+    }
+    fn time_series(&self, request: wire::TimeSeriesRequest) -> wire::MetricsRequest {
+        query::time_series(request)
+    }
+}
+
+/// Ready while the store answers: replay was done before the doors opened.
+struct StoreAnswers(Store);
+
+#[async_trait]
+impl Ready for StoreAnswers {
+    async fn ready(&self) -> Result<(), String> {
+        let read = self.0.get(&crate::store::system("probe", "ready")).await;
+        read.map(drop).map_err(|_| "the store is not reachable now".to_owned())
+    }
+}

@@ -1,0 +1,140 @@
+//! `kill -9` at random moments under load: every acked id is readable exactly once (I1, I2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::process::{ServerProcess, path, sql, texts};
+
+/// By hand: `TRACELAKE_KILLS=500 cargo test kills`.
+fn kills() -> u32 {
+    std::env::var("TRACELAKE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// A batch of whole traces, each one root span; ids are numbers never used twice.
+pub(crate) fn request(first: u64, count: u64) -> ExportTraceServiceRequest {
+    let now_ns = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let attribute = |key: &str, value: Value| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..Default::default()
+    };
+    let span = |id: u64| Span {
+        trace_id: u128::from(id + 1).to_be_bytes().to_vec(),
+        span_id: (id + 1).to_be_bytes().to_vec(),
+        name: "chat".to_owned(),
+        start_time_unix_nano: now_ns,
+        end_time_unix_nano: now_ns + 1_000_000,
+        attributes: vec![
+            attribute("gen_ai.operation.name", Value::StringValue("chat".into())),
+            attribute("gen_ai.request.model", Value::StringValue("gpt-4o-mini".into())),
+            attribute("gen_ai.usage.input_tokens", Value::IntValue(100)),
+            attribute("gen_ai.usage.output_tokens", Value::IntValue(10)),
+            attribute("langfuse.observation.input", Value::StringValue("why? ".repeat(50))),
+        ],
+        ..Default::default()
+    };
+    let spans = (first..first + count).map(span).collect();
+    let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..Default::default() }] }
+}
+
+pub(crate) fn id_text(id: u64) -> String {
+    format!("{:016x}", id + 1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_acked_before_a_kill_is_there_once() {
+    let seed: u64 = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let acked = Arc::new(Mutex::new(Vec::new()));
+    let next = Arc::new(AtomicU64::new(0));
+    for kill in 0..kills() {
+        let server = ServerProcess::start(path(folder.path()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let senders: Vec<_> = (0..4)
+            .map(|_| {
+                let (acked, next, stop) = (Arc::clone(&acked), Arc::clone(&next), Arc::clone(&stop));
+                let address = server.grpc_addr.clone();
+                tokio::spawn(load(address, acked, next, stop))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(random.random_range(20..400))).await;
+        stop.store(true, Ordering::SeqCst);
+        server.kill();
+        for sender in senders {
+            sender.await.unwrap();
+        }
+        // Some lives end in the middle of a start.
+        if kill % 5 == 4 {
+            let data = path(folder.path()).to_owned();
+            let starting = tokio::task::spawn_blocking(move || ServerProcess::start(&data));
+            starting.await.unwrap().kill();
+        }
+    }
+    let server = ServerProcess::start(path(folder.path()));
+    let connection = server.connect().await;
+    let found = texts(&sql(&connection, "SELECT id FROM observations").await.unwrap());
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for id in &found {
+        *times.entry(id).or_default() += 1;
+    }
+    let acked = acked.lock().clone();
+    assert!(acked.len() > 100, "the load was too light to prove anything: {} acked", acked.len());
+    let lost: Vec<_> = acked.iter().filter(|id| !times.contains_key(id.as_str())).collect();
+    let doubled: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(lost.is_empty(), "seed {seed}: {} of {} acked ids are lost: {lost:?}", lost.len(), acked.len());
+    assert!(doubled.is_empty(), "seed {seed}: {} ids stand twice: {doubled:?}", doubled.len());
+    println!("{} kills, {} ids acked, each there once", kills(), acked.len());
+    assert!(server.stop().success(), "a server asked to stop flushes and exits 0");
+}
+
+/// Sends until told to stop or the server is gone; an id is sent once, acked or not.
+async fn load(address: String, acked: Arc<Mutex<Vec<String>>>, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+    let Ok(mut client) = TraceServiceClient::connect(format!("http://{address}")).await else { return };
+    while !stop.load(Ordering::SeqCst) {
+        let first = next.fetch_add(5, Ordering::SeqCst);
+        let mut request = tonic::Request::new(request(first, 5));
+        request.metadata_mut().insert("authorization", basic().parse().unwrap());
+        match client.export(request).await {
+            Ok(_) => acked.lock().extend((first..first + 5).map(id_text)),
+            Err(_) => return,
+        }
+    }
+}
+
+pub(crate) fn basic() -> String {
+    use base64::Engine;
+    let pair = format!("{}:{}", crate::process::PUBLIC_KEY, crate::process::SECRET_KEY);
+    format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_on_one_log_the_first_stops_and_nothing_is_doubled() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = ServerProcess::start(path(folder.path()));
+    let early = first.connect().await;
+    early.export(request(0, 5)).await.unwrap();
+    let second = ServerProcess::start(path(folder.path()));
+    let late = second.connect().await;
+    late.export(request(100, 5)).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(20), early.export(request(200, 5))).await;
+    assert!(!matches!(refused, Ok(Ok(_))), "the first process no longer acks");
+    let code = tokio::task::spawn_blocking(move || first.wait()).await.unwrap();
+    assert_ne!(code, Some(0), "a fenced process says so with its exit code");
+    let mut ids = texts(&sql(&late, "SELECT id FROM observations ORDER BY id").await.unwrap());
+    ids.dedup();
+    let expected: Vec<String> = (0..5).chain(100..105).map(id_text).collect();
+    assert_eq!(ids, expected);
+}
