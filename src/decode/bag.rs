@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
 use super::dialect::{self, Count, Family, Meaning, Slot, Target};
-use super::value::{boolean, filled_text, integer, is_empty, text, without_nul};
+use super::value::{boolean, count, filled_text, is_empty, text, without_nul};
 
 /// A value and the key that brought it.
 #[derive(Debug)]
@@ -77,9 +77,7 @@ impl Bag {
             Family::Metadata => self.metadata.push((key[prefix_bytes..].to_owned(), value)),
             Family::TraceMetadata => self.trace_metadata.push((key[prefix_bytes..].to_owned(), value)),
             Family::ModelParameter => self.model_parameters.push((key, value)),
-            Family::OtherCount
-                if integer(&value).is_some_and(|count| count >= 0) && !key[prefix_bytes..].contains("cost") =>
-            {
+            Family::OtherCount if count(&value).is_some() && !key[prefix_bytes..].contains("cost") => {
                 self.other_counts.push(Found { rank: 0, key, value });
             }
             Family::OtherCount => self.keep(key, value),
@@ -94,9 +92,7 @@ impl Bag {
     fn offer(&mut self, target: Target, found: Found) {
         let slot = match target {
             Target::One(slot) if !is_empty(&found.value) => &mut self.slots[slot as usize],
-            Target::Count(count) if integer(&found.value).is_some_and(|count| count >= 0) => {
-                &mut self.counts[count as usize]
-            }
+            Target::Count(kind) if count(&found.value).is_some() => &mut self.counts[kind as usize],
             Target::Cost(kind) if !is_empty(&found.value) => return self.offer_cost(kind, found),
             _ => return self.keep(found.key, found.value),
         };

@@ -118,7 +118,7 @@ fn span(mut entry: Object<'_>) -> Result<Span, Malformed> {
     Ok(Span {
         trace_id: id(field("traceId", "trace_id"), 16, "traceId")?,
         span_id: id(field("spanId", "span_id"), 8, "spanId")?,
-        // A parent that cannot be read is a parent that never arrives.
+        // A parent that cannot be read would never arrive: the span is kept, as a root.
         parent_span_id: id(field("parentSpanId", "parent_span_id"), 8, "parentSpanId").unwrap_or_default(),
         name: text(field("name", "name")),
         start_time_unix_nano: time(field("startTimeUnixNano", "start_time_unix_nano"), "startTimeUnixNano")?,

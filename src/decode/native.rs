@@ -7,7 +7,7 @@ use prost::Message;
 use super::dialect::Count;
 use super::digest::digest;
 use super::trace::{self, AboutTrace};
-use super::value::{environment, money_in, without_nul};
+use super::value::{COUNT_MAX, environment, money_in, without_nul};
 use super::{DecodeLimits, Decoded, reject, usage};
 use crate::model::{
     Event, EventBatch, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Score,
@@ -107,10 +107,10 @@ fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event,
         (Count::Reasoning, "reasoning_tokens", item.reasoning_tokens),
         (Count::Total, "total_tokens", item.total_tokens),
     ] {
-        counts[count as usize] = not_negative(said, name, &id)?;
+        counts[count as usize] = checked_count(said, name, &id)?;
     }
     for (kind, count) in &item.usage {
-        not_negative(Some(*count), kind, &id)?;
+        checked_count(Some(*count), kind, &id)?;
     }
     let others = item.usage.into_iter().map(|(kind, count)| (without_nul(kind), count)).collect();
     usage::from_counts(counts, others).put(&mut observation, false);
@@ -251,10 +251,10 @@ fn word<T>(said: Option<&str>, field: &str, read: fn(&str) -> Option<T>, id: &st
     read(said).map(Some).ok_or_else(unknown)
 }
 
-fn not_negative(count: Option<i64>, field: &str, id: &str) -> Result<Option<i64>, Rejection> {
+fn checked_count(count: Option<i64>, field: &str, id: &str) -> Result<Option<i64>, Rejection> {
     match count {
-        Some(count) if count < 0 => {
-            Err(reject(id, RejectReason::InvalidValue, format!("{field} is below zero: {count}")))
+        Some(count) if !(0..=COUNT_MAX).contains(&count) => {
+            Err(reject(id, RejectReason::InvalidValue, format!("{field} is not from 0 to {COUNT_MAX}: {count}")))
         }
         count => Ok(count),
     }

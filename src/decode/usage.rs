@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::dialect::Count;
-use super::value::integer_in;
+use super::value::{COUNT_MAX, integer_in};
 use crate::model::{Observation, UsageSource};
 
 /// What a sender's custom is where nothing proves it.
@@ -224,7 +224,7 @@ fn number(value: &Value) -> Option<i64> {
         Value::String(text) => integer_in(text),
         _ => None,
     };
-    number.filter(|number| *number >= 0)
+    number.filter(|number| (0..=COUNT_MAX).contains(number))
 }
 
 /// Counts with the whole input, the whole output and a total.

@@ -67,6 +67,14 @@ pub(super) fn object_json(pairs: Vec<KeyValue>) -> serde_json::Value {
     serde_json::Value::Object(pairs.collect())
 }
 
+/// No call has more tokens; sums of counts up to here fit 64 bits whatever is sent.
+pub(super) const COUNT_MAX: i64 = 1_000_000_000_000_000;
+
+/// A number of tokens or the like.
+pub(super) fn count(value: &Value) -> Option<i64> {
+    integer(value).filter(|count| (0..=COUNT_MAX).contains(count))
+}
+
 pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::IntValue(number) => Some(*number),

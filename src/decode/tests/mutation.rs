@@ -3,6 +3,7 @@
 use prost::Message;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
 
 use super::fixtures::recordings;
 use super::recordings::bodies;
@@ -83,6 +84,53 @@ fn mutated_json_never_panics() {
         }
     }
     assert!(read > ROUNDS / 20, "most mutants must get past the envelope to be worth anything: {read}");
+}
+
+/// Puts something odd in the place of one node, mostly a deep one.
+fn graft(node: &mut Value, random: &mut SmallRng) {
+    let children: Vec<&mut Value> = match node {
+        Value::Array(items) => items.iter_mut().collect(),
+        Value::Object(pairs) => pairs.values_mut().collect(),
+        _ => Vec::new(),
+    };
+    let at = random.random_range(0..children.len().max(1));
+    match children.into_iter().nth(at) {
+        Some(child) if random.random_range(0..12) > 0 => graft(child, random),
+        _ => {
+            let odd = [
+                json!(null),
+                json!({}),
+                json!([]),
+                json!(""),
+                json!("\0"),
+                json!(-1),
+                json!(u64::MAX),
+                json!(1e308),
+                json!({"intValue": "x"}),
+                json!({"doubleValue": "NaN"}),
+                json!({"arrayValue": null}),
+                json!({"a": [[{}]]}),
+                json!({"stringValue": "{\"total\": 1e400, \"input\": -0, \"x\": {\"y\": [1]}}"}),
+                json!({"kvlistValue": {"values": [{"key": "total", "value": {"doubleValue": 1e18}}]}}),
+                json!({"stringValue": "9999-99-99T99:99:99Z"}),
+                json!({"stringValue": "\"\\\"\""}),
+            ];
+            *node = odd[random.random_range(0..odd.len())].clone();
+        }
+    }
+}
+
+#[test]
+fn grafted_json_never_panics_and_is_always_read() {
+    let mut random = SmallRng::seed_from_u64(4);
+    let corpus: Vec<Value> = corpus(true).iter().map(|body| serde_json::from_slice(body).unwrap()).collect();
+    for round in 0..ROUNDS / 4 {
+        let mut document = corpus[round % corpus.len()].clone();
+        for _ in 0..random.random_range(1..=20) {
+            graft(&mut document["resourceSpans"][0]["scopeSpans"], &mut random);
+        }
+        check_books(&otlp_json(document.to_string().as_bytes(), &DecodeLimits::default()).unwrap());
+    }
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn what_is_wrong_is_refused_by_name() {
         (Observation { start_unix_nano: Some(-1), ..observation() }, RejectReason::InvalidTime),
         (Observation { level: Some("LOUD".into()), ..observation() }, RejectReason::InvalidValue),
         (Observation { r#type: Some("THING".into()), ..observation() }, RejectReason::InvalidValue),
+        (Observation { input_tokens: Some(i64::MAX), ..observation() }, RejectReason::InvalidValue),
         (Observation { output_tokens: Some(-1), ..observation() }, RejectReason::InvalidValue),
         (Observation { usage: [("k".to_owned(), -1)].into(), ..observation() }, RejectReason::InvalidValue),
         (

@@ -109,6 +109,16 @@ fn agreed_names_become_buckets_and_others_are_kept_by_name() {
 }
 
 #[test]
+fn what_cannot_be_a_count_is_none() {
+    let details = r#"{"input": -1, "output": 1e300, "x": 1.5, "y": null, "total": "7"}"#;
+    let got = observed(json!({"langfuse.observation.usage_details": details}));
+    assert_eq!((got.usage, got.total_tokens), (map(&[("total", 7)]), Some(7)));
+    let got = observed(json!({"gen_ai.usage.input_tokens": i64::MAX, "llm.token_count.prompt": -1}));
+    assert_eq!((got.usage.len(), got.input_tokens), (0, None));
+    assert_eq!(got.attributes["gen_ai.usage.input_tokens"], i64::MAX.to_string());
+}
+
+#[test]
 fn a_write_by_time_to_live_is_a_part_of_all_writes() {
     let usage =
         json!({"input": 10, "input_cache_creation": 30, "input_cache_creation_5m": 20, "input_cache_creation_1h": 10});
