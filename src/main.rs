@@ -1,1 +1,307 @@
-fn main() {}
+//! The command line.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, Subcommand};
+use tracelake::base::TenantId;
+use tracelake::catalog::keys::{CreatedKey, Keys, NewKey, Role};
+use tracelake::cli::demo::{DemoTarget, DemoTenant, demo};
+use tracelake::cli::{Asked, Connection, LocalTables, OutputFormat, repl, run};
+use tracelake::config::{ServeArgs, Settings};
+use tracelake::price::PriceBook;
+use tracelake::server::{self, Running};
+use tracelake::store::{Location, Store};
+
+// Gives freed pages back sooner than the system's allocator, and is faster on many small strings.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// LLM traces in open Delta tables on your own bucket: takes them, keeps them, answers what they cost.
+#[derive(Parser)]
+#[command(name = "tracelake", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Takes traces and answers questions, until stopped
+    Serve(Box<ServeArgs>),
+    /// Starts a server on a fresh folder, sends it realistic traces, and shows what it can answer
+    Demo(DemoArgs),
+    /// Runs one SQL statement, or opens a prompt when none is given
+    Sql(SqlArgs),
+    /// Creates, lists and deletes tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Creates, lists and revokes keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Lists the models that have a price
+    Prices,
+}
+
+#[derive(clap::Args)]
+struct DemoArgs {
+    /// The folder to put the data in; it must not hold a demo's data already
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Keep serving after the tour, until ctrl-C
+    #[arg(long)]
+    keep: bool,
+    /// Spans, generations and events to send
+    #[arg(long, default_value_t = 12_000)]
+    observations: u64,
+}
+
+#[derive(clap::Args)]
+struct SqlArgs {
+    /// The statement; none: a prompt with history
+    statement: Option<String>,
+    /// The server to ask
+    #[arg(long, env = "TRACELAKE_SERVER", default_value = "127.0.0.1:4317")]
+    server: String,
+    #[arg(long, env = "TRACELAKE_PUBLIC_KEY", default_value = "", hide_env_values = true)]
+    public_key: String,
+    #[arg(long, env = "TRACELAKE_SECRET_KEY", default_value = "", hide_env_values = true)]
+    secret_key: String,
+    /// Open the tables here instead of asking a server: what is in files, read-only
+    #[arg(long, requires = "tenant")]
+    data: Option<String>,
+    /// Whose tables, with --data
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    format: OutputFormat,
+}
+
+#[derive(clap::Args)]
+struct DataArg {
+    /// A folder, or s3://bucket/prefix
+    #[arg(long, env = "TRACELAKE_DATA")]
+    data: String,
+}
+
+#[derive(Subcommand)]
+enum TenantCommand {
+    Create {
+        tenant: TenantId,
+        #[command(flatten)]
+        data: DataArg,
+    },
+    List {
+        #[command(flatten)]
+        data: DataArg,
+    },
+    /// Refuses its keys from now on; the id is never used again
+    Delete {
+        tenant: TenantId,
+        #[command(flatten)]
+        data: DataArg,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Prints a new key; its secret is shown once and not kept
+    Create {
+        tenant: TenantId,
+        /// What the key may do: ingest, read, admin, platform
+        #[arg(long, value_delimiter = ',', default_values = ["ingest", "read"])]
+        roles: Vec<Role>,
+        #[command(flatten)]
+        data: DataArg,
+    },
+    List {
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        #[command(flatten)]
+        data: DataArg,
+    },
+    /// Refused everywhere within 10 seconds
+    Revoke {
+        public_key: String,
+        #[command(flatten)]
+        data: DataArg,
+    },
+}
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tracelake: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match arguments.command {
+            Command::Serve(arguments) => serve(arguments.settings()?).await,
+            Command::Demo(arguments) => show(arguments).await,
+            Command::Sql(arguments) => sql(arguments).await,
+            Command::Tenant(command) => tenant(command).await,
+            Command::Key(command) => key(command).await,
+            Command::Prices => prices(),
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tracelake: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> Outcome {
+    log_to_stderr(&settings.log_level);
+    settings.log_effective();
+    let running = server::start(settings.server()).await?;
+    println!("tracelake {} on {}", env!("CARGO_PKG_VERSION"), settings.data);
+    announce(&running)?;
+    running.until(asked_to_stop()).await?;
+    Ok(())
+}
+
+fn announce(running: &Running) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "gRPC {}", running.grpc_addr)?;
+    writeln!(out, "HTTP {}", running.http_addr)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Resolves on SIGTERM or ctrl-C.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+}
+
+async fn show(arguments: DemoArgs) -> Outcome {
+    log_to_stderr("warn");
+    let data = arguments.data.unwrap_or_else(|| "tracelake-demo".into());
+    let folder = fresh_folder(&data)?;
+    let location: Location = folder.parse()?;
+    let keys = server::open_keys(&Store::open(location.clone()).await?).await?;
+    let mut tenants = Vec::new();
+    for name in ["acme", "globex", "initech"] {
+        let tenant: TenantId = name.parse()?;
+        keys.tenants().create(&tenant).await?;
+        let CreatedKey { public_key, secret_key } = keys.create(NewKey::for_tenant(tenant)).await?;
+        tenants.push(DemoTenant { name: name.to_owned(), public_key, secret_key });
+    }
+    let running = server::start(Settings::for_demo(location)?.server()).await?;
+    let now_us = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as i64;
+    let target = DemoTarget {
+        grpc_addr: running.grpc_addr.to_string(),
+        tenants,
+        data: folder,
+        observations: arguments.observations,
+        now_us,
+    };
+    let mut out = std::io::stdout();
+    demo(&target, &mut out).await?;
+    running.flush().await?;
+    if arguments.keep {
+        announce(&running)?;
+        println!("serving until ctrl-C");
+        return Ok(running.until(asked_to_stop()).await?);
+    }
+    Ok(running.stop().await?)
+}
+
+/// The folder asked for, or the next free name beside it: a demo's data is never mixed with other data.
+fn fresh_folder(wanted: &std::path::Path) -> Outcome<String> {
+    let text = |path: &std::path::Path| path.to_str().map(str::to_owned).ok_or("the folder's name is not UTF-8");
+    if !wanted.exists() || wanted.read_dir()?.next().is_none() {
+        return Ok(text(wanted)?);
+    }
+    let name = text(wanted)?;
+    let free = (2..1000).map(|number| format!("{name}-{number}")).find(|name| !std::path::Path::new(name).exists());
+    free.ok_or_else(|| format!("{name} and a thousand like it are taken").into())
+}
+
+async fn sql(arguments: SqlArgs) -> Outcome {
+    let asked: Box<dyn Asked> = match (&arguments.data, arguments.tenant) {
+        (Some(data), Some(tenant)) => Box::new(LocalTables::open(data.parse()?, tenant)?),
+        _ => Box::new(Connection::connect(&arguments.server, &arguments.public_key, &arguments.secret_key).await?),
+    };
+    match arguments.statement {
+        Some(statement) => {
+            run(asked.as_ref(), &statement, arguments.format, &mut std::io::stdout()).await?;
+        }
+        None => repl(asked.as_ref(), arguments.format).await?,
+    }
+    Ok(())
+}
+
+async fn keys_of(data: &DataArg) -> Outcome<Keys> {
+    Ok(server::open_keys(&Store::open(data.data.parse()?).await?).await?)
+}
+
+async fn tenant(command: TenantCommand) -> Outcome {
+    match command {
+        TenantCommand::Create { tenant, data } => {
+            keys_of(&data).await?.tenants().create(&tenant).await?;
+            println!("tenant {tenant} created; next: tracelake key create {tenant} --data {}", data.data);
+        }
+        TenantCommand::List { data } => {
+            for tenant in keys_of(&data).await?.tenants().list().await? {
+                println!("{tenant}");
+            }
+        }
+        TenantCommand::Delete { tenant, data } => {
+            keys_of(&data).await?.tenants().delete(&tenant).await?;
+            println!("tenant {tenant} deleted: its keys are refused and its id is never used again");
+        }
+    }
+    Ok(())
+}
+
+async fn key(command: KeyCommand) -> Outcome {
+    match command {
+        KeyCommand::Create { tenant, roles, data } => {
+            let new = NewKey::with_roles(tenant, roles.into_iter().collect());
+            let created = keys_of(&data).await?.create(new).await?;
+            println!("TRACELAKE_PUBLIC_KEY={}", created.public_key);
+            println!("TRACELAKE_SECRET_KEY={}", created.secret_key);
+        }
+        KeyCommand::List { tenant, data } => {
+            for key in keys_of(&data).await?.list(tenant.as_ref()).await? {
+                println!("{key}");
+            }
+        }
+        KeyCommand::Revoke { public_key, data } => {
+            keys_of(&data).await?.revoke(&public_key).await?;
+            println!("key {public_key} revoked");
+        }
+    }
+    Ok(())
+}
+
+fn prices() -> Outcome {
+    let book = PriceBook::built_in();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "price book {}", book.version())?;
+    for model in book.models() {
+        writeln!(out, "{model}")?;
+    }
+    Ok(())
+}

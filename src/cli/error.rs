@@ -18,6 +18,10 @@ pub enum CliError {
     Local(#[from] std::io::Error),
     #[error("cannot read the line: {0}")]
     Line(#[from] rustyline::error::ReadlineError),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Query(#[from] crate::query::QueryError),
     #[error("what the server counts differs from what was sent: {0}")]
     Mismatch(String),
 }
@@ -37,6 +41,8 @@ impl CliError {
                 Code::Unavailable | Code::Aborted => Kind::Unavailable,
                 _ => Kind::Internal,
             },
+            Self::Store(e) => e.kind(),
+            Self::Query(e) => e.kind(),
             Self::Answer(_) | Self::Mismatch(_) | Self::Local(_) | Self::Line(_) => Kind::Internal,
         }
     }

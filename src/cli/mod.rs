@@ -2,11 +2,12 @@
 //!
 //! Promises: everything is asked over gRPC as any other client would ask; what cannot be answered is said in a sentence
 //! and is an error; long answers are streamed, and what must be held is bounded.
-//! Must never know: how the server stores, plans or prices anything.
+//! Must never know: how the server stores, plans or prices anything; only `local` opens tables by itself, to read.
 
 mod connection;
 pub mod demo;
 mod error;
+mod local;
 mod numbers;
 mod records;
 mod repl;
@@ -19,4 +20,5 @@ mod tests;
 pub use connection::Connection;
 pub use error::CliError;
 pub use repl::repl;
-pub use sql::{OutputFormat, run};
+pub use local::LocalTables;
+pub use sql::{Answer, Asked, OutputFormat, run};

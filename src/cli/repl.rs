@@ -7,9 +7,9 @@ use std::time::Instant;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::sql::{OutputFormat, run};
+use super::sql::{Asked, OutputFormat, run};
 use super::statements::split;
-use super::{CliError, Connection, numbers};
+use super::{CliError, numbers};
 
 const HELP: &str = "\
 statements end with ;   they may run over several lines; ctrl-C stops one
@@ -20,8 +20,8 @@ statements end with ;   they may run over several lines; ctrl-C stops one
 \\q            leave";
 
 /// Runs until the end of input or `\q`. A statement that fails is told and does not end it.
-pub async fn repl(connection: &Connection, format: OutputFormat) -> Result<(), CliError> {
-    let mut session = Session { connection, format, timing: false };
+pub async fn repl(asked: &dyn Asked, format: OutputFormat) -> Result<(), CliError> {
+    let mut session = Session { asked, format, timing: false };
     let mut editor = DefaultEditor::new()?;
     let history = history_file();
     if let Some(path) = &history {
@@ -76,7 +76,7 @@ async fn read_line(
 }
 
 struct Session<'c> {
-    connection: &'c Connection,
+    asked: &'c dyn Asked,
     format: OutputFormat,
     timing: bool,
 }
@@ -105,7 +105,7 @@ impl Session<'_> {
         let started = Instant::now();
         let mut out = std::io::stdout();
         let result = tokio::select! {
-            result = run(self.connection, statement, self.format, &mut out) => result,
+            result = run(self.asked, statement, self.format, &mut out) => result,
             _ = tokio::signal::ctrl_c() => {
                 println!("stopped");
                 return;

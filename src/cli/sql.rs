@@ -4,9 +4,12 @@ use std::io::Write;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
-use futures::{Stream, StreamExt};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
 use super::records::{RecordWriter, is_closed_pipe};
@@ -23,47 +26,86 @@ pub enum OutputFormat {
     Json,
 }
 
+/// An answer on its way.
+pub struct Answer {
+    pub schema: SchemaRef,
+    pub batches: BoxStream<'static, Result<RecordBatch, CliError>>,
+}
+
+/// Whoever answers SQL: a server, or a tenant's tables opened right here.
+#[async_trait]
+pub trait Asked: Send + Sync {
+    async fn ask(&self, sql: &str) -> Result<Answer, CliError>;
+}
+
 /// Returns the number of rows printed.
 pub async fn run(
-    connection: &Connection,
+    asked: &dyn Asked,
     sql: &str,
     format: OutputFormat,
     out: &mut (dyn Write + Send),
 ) -> Result<u64, CliError> {
-    let answer = connection.sql(SqlRequest { sql: sql.to_owned(), ..Default::default() }).await?;
-    match print(answer, format, out).await {
+    match print(asked.ask(sql).await?, format, out).await {
         Err(error) if is_closed_pipe(&error) => Ok(0),
         result => result,
     }
 }
 
-async fn print(
-    mut answer: impl Stream<Item = Result<SqlResponse, Status>> + Unpin,
-    format: OutputFormat,
-    out: &mut (dyn Write + Send),
-) -> Result<u64, CliError> {
-    let mut decoder = StreamDecoder::new();
-    let mut out = Some(out);
-    let mut writer: Option<RecordWriter<'_>> = None;
+async fn print(mut answer: Answer, format: OutputFormat, out: &mut (dyn Write + Send)) -> Result<u64, CliError> {
+    let mut writer = RecordWriter::new(format, answer.schema, out)?;
     let mut rows = 0;
-    while let Some(message) = answer.next().await {
-        let mut bytes = Buffer::from(message?.arrow_ipc);
-        while !bytes.is_empty() {
-            let batch: Option<RecordBatch> = decoder.decode(&mut bytes)?;
-            if let (None, Some(schema), Some(_)) = (&writer, decoder.schema(), &out) {
-                let out = out.take().expect("the pattern says it is still there");
-                writer = Some(RecordWriter::new(format, schema, out)?);
+    while let Some(batch) = answer.batches.try_next().await? {
+        rows += batch.num_rows() as u64;
+        writer.write(&batch)?;
+    }
+    writer.finish(rows)?;
+    Ok(rows)
+}
+
+#[async_trait]
+impl Asked for Connection {
+    async fn ask(&self, sql: &str) -> Result<Answer, CliError> {
+        let answer = self.sql(SqlRequest { sql: sql.to_owned(), ..Default::default() }).await?;
+        decode(answer).await
+    }
+}
+
+/// Reads one Arrow IPC stream from messages that are cut anywhere.
+async fn decode(messages: impl Stream<Item = Result<SqlResponse, Status>> + Send + Unpin + 'static) -> Result<Answer, CliError> {
+    let mut stream = Decoding { messages, decoder: StreamDecoder::new(), bytes: Buffer::default() };
+    let first = stream.next().await?;
+    let no_schema = || ArrowError::IpcError("the answer ended before its schema".into());
+    let schema = stream.decoder.schema().ok_or_else(no_schema)?;
+    let rest = futures::stream::try_unfold(stream, |mut stream| async move {
+        Ok::<_, CliError>(stream.next().await?.map(|batch| (batch, stream)))
+    });
+    let batches = futures::stream::iter(first.map(Ok)).chain(rest).boxed();
+    Ok(Answer { schema, batches })
+}
+
+struct Decoding<S> {
+    messages: S,
+    decoder: StreamDecoder,
+    bytes: Buffer,
+}
+
+impl<S: Stream<Item = Result<SqlResponse, Status>> + Unpin> Decoding<S> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, CliError> {
+        loop {
+            while !self.bytes.is_empty() {
+                if let Some(batch) = self.decoder.decode(&mut self.bytes)? {
+                    return Ok(Some(batch));
+                }
             }
-            if let (Some(batch), Some(writer)) = (batch, &mut writer) {
-                rows += batch.num_rows() as u64;
-                writer.write(&batch)?;
+            match self.messages.next().await {
+                Some(message) => self.bytes = Buffer::from(message?.arrow_ipc),
+                None => {
+                    self.decoder.finish()?;
+                    return Ok(None);
+                }
             }
         }
     }
-    decoder.finish()?;
-    let no_schema = || ArrowError::IpcError("the answer ended before its schema".into());
-    writer.ok_or_else(no_schema)?.finish(rows)?;
-    Ok(rows)
 }
 
 #[cfg(test)]
@@ -102,7 +144,7 @@ mod tests {
         let messages: Vec<_> =
             stream.chunks(message_bytes).map(|part| Ok(SqlResponse { arrow_ipc: part.to_vec() })).collect();
         let mut out: Vec<u8> = Vec::new();
-        print(futures::stream::iter(messages), format, &mut out).await?;
+        print(decode(futures::stream::iter(messages)).await?, format, &mut out).await?;
         Ok(String::from_utf8(out).unwrap())
     }
 
