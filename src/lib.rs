@@ -37,8 +37,10 @@
 pub mod base;
 pub mod catalog;
 pub mod cli;
+pub mod config;
 pub mod corpus;
 pub mod decode;
+pub mod doors;
 pub mod format;
 pub mod ingest;
 pub mod model;

@@ -21,6 +21,9 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// A message that has begun arrives within this time, or its room is given back.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How much, and for how long, a refused sender is listened to. Nothing of it is held.
+const HEAR_OUT_MAX: ByteSize = ByteSize::mib(32);
+const HEAR_OUT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a question waits for room.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -99,7 +102,7 @@ impl Grant {
 /// A whole HTTP body, inflated. The room it holds is that of its inflated bytes.
 pub(super) async fn read(
     admission: Admission,
-    body: Body,
+    pieces: &mut Pieces,
     content_length: Option<u64>,
     encoding: Encoding,
     limit: ByteSize,
@@ -111,7 +114,6 @@ pub(super) async fn read(
     }
     grant.grow(announced).await?;
     let mut granted = announced;
-    let mut pieces = Pieces::new(body);
     let mut bytes = BytesMut::with_capacity(announced as usize);
     while let Some(piece) = pieces.next().await? {
         let length = (bytes.len() + piece.len()) as u64;
@@ -128,8 +130,7 @@ pub(super) async fn read(
 }
 
 /// Reads a body to its end and forgets it, so that the connection can be used again.
-pub(super) async fn discard(body: Body, limit: ByteSize) -> Result<(), Refusal> {
-    let mut pieces = Pieces::new(body);
+pub(super) async fn discard(pieces: &mut Pieces, limit: ByteSize) -> Result<(), Refusal> {
     let mut length = 0;
     while let Some(piece) = pieces.next().await? {
         length += piece.len() as u64;
@@ -138,6 +139,13 @@ pub(super) async fn discard(body: Body, limit: ByteSize) -> Result<(), Refusal> 
         }
     }
     Ok(())
+}
+
+/// Lets a sender whose request is refused finish speaking, for a while: to one who still speaks when the connection is
+/// closed, the refusal may never arrive, and it cannot know whether to try again.
+pub(super) async fn hear_out(pieces: &mut Pieces) {
+    // Whatever comes of it, the refusal is answered.
+    _ = tokio::time::timeout(HEAR_OUT_TIME_MAX, discard(pieces, HEAR_OUT_MAX)).await;
 }
 
 /// What `bytes` hold, at most `limit` of it; room is asked for as it grows.

@@ -68,18 +68,7 @@ impl Refusal {
 
     /// The code as counters name it.
     pub(super) fn outcome(&self) -> &'static str {
-        match self.code() {
-            Code::InvalidArgument => "invalid_argument",
-            Code::Unauthenticated => "unauthenticated",
-            Code::PermissionDenied => "permission_denied",
-            Code::NotFound => "not_found",
-            Code::AlreadyExists => "already_exists",
-            Code::ResourceExhausted => "resource_exhausted",
-            Code::DeadlineExceeded => "deadline_exceeded",
-            Code::Unavailable => "unavailable",
-            Code::DataLoss => "data_loss",
-            _ => "internal",
-        }
+        outcome(self.code())
     }
 
     /// The delay to state, if trying again helps.
@@ -104,6 +93,23 @@ fn table(refusal: &Refusal) -> (Code, StatusCode) {
         Kind::Unavailable | Kind::Fenced => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
         Kind::Corrupt => (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR),
         Kind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+pub(super) fn outcome(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::InvalidArgument => "invalid_argument",
+        Code::Unauthenticated => "unauthenticated",
+        Code::PermissionDenied => "permission_denied",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::Unavailable => "unavailable",
+        Code::Unimplemented => "unimplemented",
+        Code::DataLoss => "data_loss",
+        _ => "internal",
     }
 }
 

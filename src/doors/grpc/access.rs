@@ -4,9 +4,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::super::body::{Admission, Encoding};
+use super::super::status::outcome;
 use super::super::{Door, Doors, REQUEST_MAX, Refusal, auth};
 use super::{Rooms, frames};
 use crate::base::{Budget, ByteSize, Kind};
@@ -56,14 +57,32 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         };
     };
     let doors = &guard.doors;
-    match admit(&guard, access, request).await {
-        Ok(request) => next.run(request).await,
+    let response = match admit(&guard, access, request).await {
+        Ok(request) => in_our_words(access.role, next.run(request).await),
         Err(refusal) => {
             let refusal = if access.role == Role::Ingest { refusal.on_the_way_in() } else { refusal };
-            doors.counters.answered(access.door, refusal.outcome());
             Status::from(refusal).into_http::<Body>()
         }
+    };
+    // A status in the head is a refusal; that of a success comes after its message.
+    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    doors.counters.answered(access.door, outcome(code));
+    response
+}
+
+/// The transport calls bytes that are no message INTERNAL; they are the sender's mistake. What else is INTERNAL on the
+/// way in would lose data: clients do not send it again.
+fn in_our_words(role: Role, response: Response) -> Response {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    if status.code() != Code::Internal {
+        return response;
     }
+    let kind = match status.message().starts_with("failed to decode Protobuf message") {
+        true => Kind::Invalid,
+        false if role == Role::Ingest => Kind::Unavailable,
+        false => return response,
+    };
+    Status::from(Refusal::new(kind, status.message())).into_http::<Body>()
 }
 
 async fn admit(Guard { doors, questions }: &Guard, access: &Access, request: Request) -> Result<Request, Refusal> {

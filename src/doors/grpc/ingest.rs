@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::super::auth::Caller;
 use super::super::otlp::{Kept, keep};
 use super::super::{Door, Doors, Refusal};
-use super::{Rooms, answered, passed};
+use super::{Rooms, passed};
 use crate::base::Kind;
 use crate::decode;
 use crate::wire::ingest_service_server::IngestService;
@@ -26,11 +26,7 @@ impl IngestService for Ingest {
     async fn ingest(&self, request: Request<IngestRequest>) -> Result<Response<IngestResponse>, Status> {
         let (caller, rooms) = passed(&request)?;
         let mut answer = IngestResponse::default();
-        let done = match self.keep(&caller, &rooms, request.into_inner()).await {
-            Ok(kept) => add(&mut answer, kept),
-            Err(refusal) => Err(refusal),
-        };
-        answered(&self.0, Door::TracelakeGrpc, done)?;
+        add(&mut answer, self.keep(&caller, &rooms, request.into_inner()).await?)?;
         Ok(Response::new(answer))
     }
 
@@ -49,15 +45,10 @@ impl IngestService for Ingest {
                     Some(message) => appends.push(self.keep(&caller, &rooms, message)),
                     None => is_open = false,
                 },
-                Some(kept) = appends.next() => {
-                    let done = kept.and_then(|kept| add(&mut answer, kept));
-                    if let Err(refusal) = done {
-                        return answered(&self.0, Door::TracelakeGrpc, Err(refusal));
-                    }
-                }
+                Some(kept) = appends.next() => add(&mut answer, kept?)?,
             }
         }
-        answered(&self.0, Door::TracelakeGrpc, Ok(Response::new(answer)))
+        Ok(Response::new(answer))
     }
 }
 

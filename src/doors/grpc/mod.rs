@@ -21,7 +21,7 @@ use tonic::{Request, Status};
 pub(super) use otlp::response as trace_response;
 
 use super::auth::Caller;
-use super::{Door, Doors, REQUEST_MAX, Refusal};
+use super::{Doors, REQUEST_MAX, Refusal};
 use crate::base::{Kind, Reservation};
 use crate::wire;
 
@@ -80,11 +80,4 @@ fn passed<R>(request: &Request<R>) -> Result<(Caller, Rooms), Status> {
         (Some(caller), Some(rooms)) => Ok((caller.clone(), rooms.clone())),
         _ => Err(Status::unauthenticated("no key was shown")),
     }
-}
-
-/// Counts an answer and turns a refusal into a status.
-fn answered<T>(doors: &Doors, door: Door, answer: Result<T, Refusal>) -> Result<T, Status> {
-    let outcome = answer.as_ref().map_or_else(|refusal| refusal.outcome(), |_| "ok");
-    doors.counters.answered(door, outcome);
-    answer.map_err(Status::from)
 }

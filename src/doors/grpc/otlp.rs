@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::super::otlp::{Kept, keep};
 use super::super::{Door, Doors};
-use super::{answered, passed};
+use super::passed;
 use crate::decode;
 
 pub(super) struct Otlp(pub(super) Doors);
@@ -32,8 +32,8 @@ impl TraceService for Otlp {
         room.shrink_to(bytes as u64);
         let limits = self.0.decode_limits;
         let decode = move || Ok(decode::otlp_request(request, &limits));
-        let kept = keep(&self.0, Door::OtlpGrpc, &caller, room, bytes, decode).await;
-        answered(&self.0, Door::OtlpGrpc, kept).map(|kept| Response::new(response(&kept)))
+        let kept = keep(&self.0, Door::OtlpGrpc, &caller, room, bytes, decode).await?;
+        Ok(Response::new(response(&kept)))
     }
 }
 

@@ -11,8 +11,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::super::{AskedLimits, Door, Doors, Refusal, SqlAnswer};
-use super::{answered, passed};
+use super::super::{AskedLimits, Doors, Refusal, SqlAnswer};
+use super::passed;
 use crate::base::Kind;
 use crate::wire::sql_service_server::SqlService;
 use crate::wire::{SqlRequest, SqlResponse};
@@ -33,10 +33,8 @@ impl SqlService for Sql {
             rows_max: (request.rows_max > 0).then_some(request.rows_max),
             time_max: (request.time_ms_max > 0).then(|| Duration::from_millis(request.time_ms_max)),
         };
-        let answer = self.0.answers.sql(&caller.who, &request.sql, limits).await;
-        let encoding = answer.and_then(Encoding::new);
-        let encoding = answered(&self.0, Door::SqlGrpc, encoding)?;
-        let messages = encoding.messages().map(|bytes| match bytes {
+        let answer = self.0.answers.sql(&caller.who, &request.sql, limits).await?;
+        let messages = Encoding::new(answer)?.messages().map(|bytes| match bytes {
             Ok(arrow_ipc) => Ok(SqlResponse { arrow_ipc: arrow_ipc.into() }),
             Err(refusal) => Err(Status::from(refusal)),
         });

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
 
-use super::super::body::{self, Admission, Encoding, Held};
+use super::super::body::{self, Admission, Encoding, Held, Pieces};
 use super::super::otlp::{Kept, keep};
 use super::super::{Door, Doors, REQUEST_MAX, Refusal, auth, grpc};
 use super::problem::Problem;
@@ -31,12 +31,14 @@ impl Format {
 
 /// Answered when every span that was not refused is durable and visible.
 pub(super) async fn traces(State(doors): State<Doors>, request: Request) -> Response {
-    match export(&doors, request).await {
+    let (parts, body) = request.into_parts();
+    let mut pieces = Pieces::new(body);
+    match export(&doors, &parts.headers, &mut pieces).await {
         Ok((format, kept)) => {
             doors.counters.answered(Door::OtlpHttp, "ok");
             success(format, &kept)
         }
-        Err(refused) => refused.into_response(&doors),
+        Err(refused) => refused.answer(&doors, &mut pieces).await,
     }
 }
 
@@ -61,7 +63,8 @@ impl From<Refusal> for Refused {
 }
 
 impl Refused {
-    fn into_response(self, doors: &Doors) -> Response {
+    async fn answer(self, doors: &Doors, pieces: &mut Pieces) -> Response {
+        body::hear_out(pieces).await;
         match self {
             Self::By(refusal) => {
                 doors.counters.answered(Door::OtlpHttp, refusal.outcome());
@@ -75,14 +78,13 @@ impl Refused {
     }
 }
 
-async fn export(doors: &Doors, request: Request<Body>) -> Result<(Format, Kept), Refused> {
-    let (parts, body) = request.into_parts();
-    let caller = auth::caller(doors, &parts.headers, Role::Ingest).await?;
-    let format = format(&parts.headers)?;
-    let encoding = encoding(&parts.headers)?;
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+async fn export(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Result<(Format, Kept), Refused> {
+    let caller = auth::caller(doors, headers, Role::Ingest).await?;
+    let format = format(headers)?;
+    let encoding = encoding(headers)?;
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let admission = Admission::Intake(doors.intake.clone());
-    let Held { bytes, room } = body::read(admission, body, length, encoding, REQUEST_MAX).await?;
+    let Held { bytes, room } = body::read(admission, pieces, length, encoding, REQUEST_MAX).await?;
     let (limits, size) = (doors.decode_limits, bytes.len());
     let decode = move || {
         let decoded = match format {
@@ -98,10 +100,11 @@ async fn export(doors: &Doors, request: Request<Body>) -> Result<(Format, Kept),
 /// Metrics and logs are not kept: their senders are told yes, or they would log an error at every interval.
 async fn drop_signal(doors: &Doors, signal: &'static str, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let mut pieces = Pieces::new(body);
     let dropping = async {
         auth::caller(doors, &parts.headers, Role::Ingest).await?;
         let format = format(&parts.headers)?;
-        body::discard(body, REQUEST_MAX).await?;
+        body::discard(&mut pieces, REQUEST_MAX).await?;
         Ok(format)
     };
     match dropping.await {
@@ -109,7 +112,7 @@ async fn drop_signal(doors: &Doors, signal: &'static str, request: Request<Body>
             doors.counters.dropped(Door::OtlpHttp, signal);
             success(format, &Kept::default())
         }
-        Err(refused) => Refused::into_response(refused, doors),
+        Err(refused) => Refused::answer(refused, doors, &mut pieces).await,
     }
 }
 

@@ -167,8 +167,9 @@ async fn garbage_in_a_frame_is_invalid() {
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export".parse().unwrap();
     let message = wire::SqlResponse { arrow_ipc: vec![0xff; 100] };
     let refused = client.unary(with_key(&key, message), path, codec).await.unwrap_err();
-    assert!(matches!(refused.code(), Code::InvalidArgument | Code::Internal), "{refused:?}");
-    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    is(&refused, Code::InvalidArgument, "Protobuf");
+    let text = world.counters.text(Default::default(), &[]);
+    assert!(text.contains("tracelake_requests_total{door=\"otlp-grpc\",outcome=\"invalid_argument\"} 1"), "{text}");
     assert!(world.appended().is_empty());
 }
 

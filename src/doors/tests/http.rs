@@ -68,7 +68,7 @@ impl Sent {
         let mut bytes = Vec::new();
         if self.is_chunked {
             head += "transfer-encoding: chunked\r\n";
-            for chunk in self.body.chunks(1000) {
+            for chunk in self.body.chunks(10_000) {
                 bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
                 bytes.extend_from_slice(chunk);
                 bytes.extend(b"\r\n");
@@ -127,7 +127,7 @@ async fn spans_are_kept_whatever_their_encoding_and_path() {
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
     zlib.write_all(&bytes).unwrap();
     let big = trace_request(8_000, 0);
-    assert!(big.encoded_len() > 512 << 10);
+    assert!(big.encoded_len() > 256 << 10);
     let kept = [
         plain.clone(),
         plain.clone().at("/v1/traces/"),
@@ -203,6 +203,26 @@ async fn what_is_refused_says_why_and_is_never_a_500() {
     assert!(unauthorized.head.contains("www-authenticate: basic"), "{}", unauthorized.head);
     assert!(world.appended().is_empty());
     assert_eq!(world.intake.budget.used(), 0, "all room was given back");
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_sender_that_is_still_speaking() {
+    let world = World::with_buffer(ByteSize::mib(1)).await;
+    let key = world.key(&[Role::Ingest]).await;
+    let long = Sent::traces(&key, &trace_request(1, 0)).body(vec![0; 20 << 20]);
+    let cases = [
+        (long.clone(), 503),
+        (long.clone().chunked(), 503),
+        (long.clone().with("authorization", "Basic cGs6c2s="), 401),
+        (long.clone().with("content-type", "text/plain").chunked(), 415),
+    ];
+    for (sent, status) in cases {
+        sent.to(world.http).await.is(status, "");
+    }
+    let long = long.body(vec![0; REQUEST_MAX.as_usize() + 1]);
+    let world = World::open().await;
+    let key = world.key(&[Role::Ingest]).await;
+    long.with("authorization", &key).chunked().to(world.http).await.is(413, "64MiB");
 }
 
 #[tokio::test]

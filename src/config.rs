@@ -1,0 +1,269 @@
+//! The settings of a process, composed once: flag, then environment, then file, then default. Nothing else reads flags
+//! or the environment, but for the standard `AWS_*` variables.
+
+mod first_tenant;
+mod memory;
+mod roles;
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::{ByteSize, WriterId};
+use crate::catalog::keys::FirstTenant;
+use crate::store::{Location, StoreError};
+
+pub use memory::machine_memory;
+pub use roles::{NodeRole, NodeRoles};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration file {path} cannot be read: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("the configuration file {path} is wrong: {reason}")]
+    File { path: String, reason: String },
+    #[error("{0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Location(#[from] StoreError),
+    #[error(
+        "the memory limits add up to {sum} ({parts}), more than the {machine} this machine or container has: lower them"
+    )]
+    Memory { sum: ByteSize, parts: String, machine: ByteSize },
+}
+
+/// Declares every setting once: as a flag, an environment variable and a key of the file.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty, $env:literal;)*) => {
+        /// Settings as they are given in one place; what is absent is decided in the next.
+        #[derive(Debug, Clone, Default, PartialEq, clap::Args, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Given {
+            $($(#[doc = $doc])* #[arg(long, env = $env)] pub $name: Option<$type>,)*
+        }
+
+        impl Given {
+            /// These settings, and `lower` where they are silent.
+            fn over(self, lower: Given) -> Given {
+                Given { $($name: self.$name.or(lower.$name),)* }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where everything is kept: a folder, or s3://bucket/prefix
+    data: String, "TRACELAKE_DATA";
+    /// Where gRPC listens; port 0 picks one
+    grpc_addr: SocketAddr, "TRACELAKE_GRPC_ADDR";
+    /// Where HTTP listens; port 0 picks one
+    http_addr: SocketAddr, "TRACELAKE_HTTP_ADDR";
+    /// This node's log. Two nodes that run at once need two names; a node keeps its name over restarts
+    writer: Text<WriterId>, "TRACELAKE_WRITER";
+    /// What this node does: all, or a list of ingest, query, compact
+    roles: NodeRoles, "TRACELAKE_ROLES";
+    /// What is logged: error, warn, info, debug, trace, or directives such as info,tracelake::store=debug
+    log_level: String, "TRACELAKE_LOG_LEVEL";
+    /// Memory for requests and rows that are not in a file yet; default: 1/8 of the machine's
+    ingest_memory_max: ByteSize, "TRACELAKE_INGEST_MEMORY_MAX";
+    /// Memory for all queries together; default: 1/4 of the machine's
+    query_memory_max: ByteSize, "TRACELAKE_QUERY_MEMORY_MAX";
+    /// Memory for merging files; default: 1/8 of the machine's
+    compact_memory_max: ByteSize, "TRACELAKE_COMPACT_MEMORY_MAX";
+    /// Memory for caches of snapshots, footers and filters; default: 1/16 of the machine's
+    cache_memory_max: ByteSize, "TRACELAKE_CACHE_MEMORY_MAX";
+    /// Seconds a query may run
+    query_time_max_s: u64, "TRACELAKE_QUERY_TIME_MAX_S";
+    /// Rows a query may answer
+    query_rows_max: u64, "TRACELAKE_QUERY_ROWS_MAX";
+    /// Queries that run at once; further ones wait
+    queries_at_once_max: usize, "TRACELAKE_QUERIES_AT_ONCE_MAX";
+}
+
+/// The flags of `tracelake serve`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ServeArgs {
+    /// A TOML file with the settings below, underscores for hyphens
+    #[arg(long, env = "TRACELAKE_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub given: Given,
+}
+
+/// What is in effect.
+#[derive(Clone)]
+pub struct Settings {
+    pub data: Location,
+    pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    pub writer: WriterId,
+    pub roles: NodeRoles,
+    pub log_level: String,
+    pub ingest_memory_max: ByteSize,
+    pub query_memory_max: ByteSize,
+    pub compact_memory_max: ByteSize,
+    pub cache_memory_max: ByteSize,
+    pub query_time_max: Duration,
+    pub query_rows_max: u64,
+    pub queries_at_once_max: usize,
+    /// Created at start when absent.
+    pub first_tenant: Option<FirstTenant>,
+    /// The machine's memory or the container's limit, if the system says.
+    pub machine_memory: Option<ByteSize>,
+}
+
+/// Above this share of the machine's memory a start is worth a warning: code, stacks and the allocator need some too.
+const MEMORY_SHARE_WARNED: f64 = 0.8;
+/// Where the system does not say how much memory there is.
+const MACHINE_MEMORY_ASSUMED: ByteSize = ByteSize::gib(4);
+/// The defaults of limits that follow the machine do not grow beyond these: more helps nobody.
+const INGEST_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(4);
+const COMPACT_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(2);
+const CACHE_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(4);
+
+impl ServeArgs {
+    /// The settings in effect on this machine.
+    pub fn settings(self) -> Result<Settings, ConfigError> {
+        let environment = |name: &str| std::env::var(name).ok();
+        self.settings_on(machine_memory(), environment)
+    }
+
+    fn settings_on(
+        self,
+        machine: Option<ByteSize>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Settings, ConfigError> {
+        let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let given = self.given.over(file);
+        let memory = machine.unwrap_or(MACHINE_MEMORY_ASSUMED).bytes();
+        let part = |share: u64, most: ByteSize| ByteSize((memory / share).min(most.bytes()));
+        let settings = Settings {
+            data: given.data.as_deref().unwrap_or("tracelake-data").parse()?,
+            grpc_addr: given.grpc_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4317))),
+            http_addr: given.http_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4318))),
+            writer: match given.writer {
+                Some(writer) => writer.0,
+                None => "main".parse().map_err(|e| ConfigError::Invalid(format!("{e}")))?,
+            },
+            roles: given.roles.unwrap_or_default(),
+            log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
+            ingest_memory_max: given.ingest_memory_max.unwrap_or(part(8, INGEST_MEMORY_DEFAULT_MAX)),
+            query_memory_max: given.query_memory_max.unwrap_or(part(4, ByteSize(u64::MAX))),
+            compact_memory_max: given.compact_memory_max.unwrap_or(part(8, COMPACT_MEMORY_DEFAULT_MAX)),
+            cache_memory_max: given.cache_memory_max.unwrap_or(part(16, CACHE_MEMORY_DEFAULT_MAX)),
+            query_time_max: Duration::from_secs(given.query_time_max_s.unwrap_or(300)),
+            query_rows_max: given.query_rows_max.unwrap_or(10_000_000),
+            queries_at_once_max: given.queries_at_once_max.unwrap_or(16),
+            first_tenant: first_tenant::read(environment)?,
+            machine_memory: machine,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+fn read_file(path: &Path) -> Result<Given, ConfigError> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: shown.clone(), source })?;
+    toml::from_str(&text).map_err(|e| ConfigError::File { path: shown, reason: e.to_string() })
+}
+
+impl Settings {
+    /// The limits of memory and their names. What a node does not do takes none.
+    fn memory_parts(&self) -> Vec<(&'static str, ByteSize)> {
+        let parts = [
+            ("ingest_memory_max", self.ingest_memory_max, Some(NodeRole::Ingest)),
+            ("query_memory_max", self.query_memory_max, Some(NodeRole::Query)),
+            ("compact_memory_max", self.compact_memory_max, Some(NodeRole::Compact)),
+            ("cache_memory_max", self.cache_memory_max, None),
+        ];
+        let runs = |role: Option<NodeRole>| role.is_none_or(|role| self.roles.has(role));
+        parts.into_iter().filter(|(_, _, role)| runs(*role)).map(|(name, size, _)| (name, size)).collect()
+    }
+
+    /// All memory that the limits allow together (I7).
+    pub fn memory_max(&self) -> ByteSize {
+        ByteSize(self.memory_parts().iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(size.bytes())))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let zero = [
+            ("query_time_max_s", self.query_time_max.is_zero()),
+            ("query_rows_max", self.query_rows_max == 0),
+            ("queries_at_once_max", self.queries_at_once_max == 0),
+        ];
+        if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+            return Err(ConfigError::Invalid(format!("{name} is 0, which would refuse every query")));
+        }
+        let sum = self.memory_max();
+        match self.machine_memory {
+            Some(machine) if sum.bytes() > machine.bytes() => {
+                let parts: Vec<String> =
+                    self.memory_parts().iter().map(|(name, size)| format!("{name} {size}")).collect();
+                Err(ConfigError::Memory { sum, parts: parts.join(", "), machine })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says once what is in effect, and what deserves a second look.
+    pub fn log(&self) {
+        tracing::info!("settings in effect: {self}");
+        let Some(machine) = self.machine_memory else {
+            tracing::warn!("the system does not say how much memory there is: the memory limits are not checked");
+            return;
+        };
+        let sum = self.memory_max();
+        if sum.bytes() as f64 > machine.bytes() as f64 * MEMORY_SHARE_WARNED {
+            tracing::warn!("the memory limits add up to {sum} of {machine}: leave a fifth to the rest of the process");
+        }
+    }
+}
+
+/// One line, secrets masked.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "data={} grpc_addr={} http_addr={} writer={} roles={} log_level={:?}",
+            self.data, self.grpc_addr, self.http_addr, self.writer, self.roles, self.log_level
+        )?;
+        for (name, size) in self.memory_parts() {
+            write!(f, " {name}={size}")?;
+        }
+        let time_s = self.query_time_max.as_secs();
+        write!(f, " query_time_max_s={time_s} query_rows_max={}", self.query_rows_max)?;
+        write!(f, " queries_at_once_max={}", self.queries_at_once_max)?;
+        if let Some(first) = &self.first_tenant {
+            write!(f, " init_tenant={}", first.tenant)?;
+            if let Some((public_key, _)) = &first.key {
+                write!(f, " init_public_key={public_key} init_secret_key=***")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value that is text in flags and files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text<T>(pub T);
+
+impl<T: std::str::FromStr> std::str::FromStr for Text<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl<'de, T: std::str::FromStr<Err: fmt::Display>> serde::Deserialize<'de> for Text<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;
