@@ -3,7 +3,6 @@
 
 mod first_tenant;
 mod memory;
-mod roles;
 
 use std::fmt;
 use std::fs;
@@ -13,10 +12,12 @@ use std::time::Duration;
 
 use crate::base::{ByteSize, WriterId};
 use crate::catalog::keys::FirstTenant;
+use crate::ingest::IngestSettings;
+use crate::query::QueryLimits;
+use crate::server::ServerSettings;
 use crate::store::{Location, StoreError};
 
 pub use memory::machine_memory;
-pub use roles::{NodeRole, NodeRoles};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -62,17 +63,13 @@ settings! {
     http_addr: SocketAddr, "TRACELAKE_HTTP_ADDR";
     /// This node's log. Two nodes that run at once need two names; a node keeps its name over restarts
     writer: Text<WriterId>, "TRACELAKE_WRITER";
-    /// What this node does: all, or a list of ingest, query, compact
-    roles: NodeRoles, "TRACELAKE_ROLES";
     /// What is logged: error, warn, info, debug, trace, or directives such as info,tracelake::store=debug
     log_level: String, "TRACELAKE_LOG_LEVEL";
-    /// Memory for requests and rows that are not in a file yet; default: 1/8 of the machine's
+    /// Memory for requests and rows that are not in a file yet; default: 1/8 of the machine's, at most 512MiB
     ingest_memory_max: ByteSize, "TRACELAKE_INGEST_MEMORY_MAX";
     /// Memory for all queries together; default: 1/4 of the machine's
     query_memory_max: ByteSize, "TRACELAKE_QUERY_MEMORY_MAX";
-    /// Memory for merging files; default: 1/8 of the machine's
-    compact_memory_max: ByteSize, "TRACELAKE_COMPACT_MEMORY_MAX";
-    /// Memory for caches of snapshots, footers and filters; default: 1/16 of the machine's
+    /// Memory for cached footers of files; default: 1/16 of the machine's, at most 1GiB
     cache_memory_max: ByteSize, "TRACELAKE_CACHE_MEMORY_MAX";
     /// Seconds a query may run
     query_time_max_s: u64, "TRACELAKE_QUERY_TIME_MAX_S";
@@ -99,11 +96,9 @@ pub struct Settings {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     pub writer: WriterId,
-    pub roles: NodeRoles,
     pub log_level: String,
     pub ingest_memory_max: ByteSize,
     pub query_memory_max: ByteSize,
-    pub compact_memory_max: ByteSize,
     pub cache_memory_max: ByteSize,
     pub query_time_max: Duration,
     pub query_rows_max: u64,
@@ -119,9 +114,8 @@ const MEMORY_SHARE_WARNED: f64 = 0.8;
 /// Where the system does not say how much memory there is.
 const MACHINE_MEMORY_ASSUMED: ByteSize = ByteSize::gib(4);
 /// The defaults of limits that follow the machine do not grow beyond these: more helps nobody.
-const INGEST_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(4);
-const COMPACT_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(2);
-const CACHE_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(4);
+const INGEST_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(512);
+const CACHE_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(1);
 
 impl ServeArgs {
     /// The settings in effect on this machine.
@@ -147,11 +141,9 @@ impl ServeArgs {
                 Some(writer) => writer.0,
                 None => "main".parse().map_err(|e| ConfigError::Invalid(format!("{e}")))?,
             },
-            roles: given.roles.unwrap_or_default(),
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
             ingest_memory_max: given.ingest_memory_max.unwrap_or(part(8, INGEST_MEMORY_DEFAULT_MAX)),
             query_memory_max: given.query_memory_max.unwrap_or(part(4, ByteSize(u64::MAX))),
-            compact_memory_max: given.compact_memory_max.unwrap_or(part(8, COMPACT_MEMORY_DEFAULT_MAX)),
             cache_memory_max: given.cache_memory_max.unwrap_or(part(16, CACHE_MEMORY_DEFAULT_MAX)),
             query_time_max: Duration::from_secs(given.query_time_max_s.unwrap_or(300)),
             query_rows_max: given.query_rows_max.unwrap_or(10_000_000),
@@ -171,16 +163,36 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
 }
 
 impl Settings {
-    /// The limits of memory and their names. What a node does not do takes none.
-    fn memory_parts(&self) -> Vec<(&'static str, ByteSize)> {
-        let parts = [
-            ("ingest_memory_max", self.ingest_memory_max, Some(NodeRole::Ingest)),
-            ("query_memory_max", self.query_memory_max, Some(NodeRole::Query)),
-            ("compact_memory_max", self.compact_memory_max, Some(NodeRole::Compact)),
-            ("cache_memory_max", self.cache_memory_max, None),
-        ];
-        let runs = |role: Option<NodeRole>| role.is_none_or(|role| self.roles.has(role));
-        parts.into_iter().filter(|(_, _, role)| runs(*role)).map(|(name, size, _)| (name, size)).collect()
+    /// What the server is told.
+    pub fn server(&self) -> ServerSettings {
+        let ingest = IngestSettings { buffer_bytes_max: self.ingest_memory_max, ..Default::default() };
+        let query = QueryLimits {
+            memory_all: self.query_memory_max,
+            memory_max: ByteSize(self.query_memory_max.bytes() / 2),
+            footers_max: self.cache_memory_max,
+            time_ms_max: self.query_time_max.as_millis() as u64,
+            rows_max: self.query_rows_max,
+            concurrent_max: self.queries_at_once_max,
+            ..Default::default()
+        };
+        ServerSettings {
+            data: self.data.clone(),
+            grpc_addr: self.grpc_addr,
+            http_addr: self.http_addr,
+            writer: self.writer.clone(),
+            ingest,
+            query,
+            first: self.first_tenant.clone(),
+        }
+    }
+
+    /// The limits of memory and their names.
+    fn memory_parts(&self) -> [(&'static str, ByteSize); 3] {
+        [
+            ("ingest_memory_max", self.ingest_memory_max),
+            ("query_memory_max", self.query_memory_max),
+            ("cache_memory_max", self.cache_memory_max),
+        ]
     }
 
     /// All memory that the limits allow together (I7).
@@ -208,6 +220,14 @@ impl Settings {
         }
     }
 
+    /// Settings of a demo's server: a folder of its own, free ports.
+    pub fn for_demo(data: Location) -> Result<Self, ConfigError> {
+        let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let given = Given { grpc_addr: free, http_addr: free, ..Given::default() };
+        let settings = ServeArgs { config: None, given }.settings_on(machine_memory(), |_| None)?;
+        Ok(Self { data, ..settings })
+    }
+
     /// Says once what is in effect, and what deserves a second look.
     pub fn log(&self) {
         tracing::info!("settings in effect: {self}");
@@ -227,8 +247,8 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "data={} grpc_addr={} http_addr={} writer={} roles={} log_level={:?}",
-            self.data, self.grpc_addr, self.http_addr, self.writer, self.roles, self.log_level
+            "data={} grpc_addr={} http_addr={} writer={} log_level={:?}",
+            self.data, self.grpc_addr, self.http_addr, self.writer, self.log_level
         )?;
         for (name, size) in self.memory_parts() {
             write!(f, " {name}={size}")?;

@@ -19,7 +19,8 @@
 //! | 5 | [`query`] | the way out: SQL and metrics, one tenant per session |
 //! | 6 | [`doors`] | gRPC and HTTP |
 //! | 7 | [`cli`] | what a person types: the SQL prompt, the demo |
-//! | 7 | [`config`] | flags, environment and file, composed once |
+//! | 7 | [`server`] | the rooms joined and the doors opened |
+//! | 8 | [`config`] | flags, environment and file, composed once |
 //!
 //! # The life of a span
 //!
@@ -45,5 +46,7 @@ pub mod format;
 pub mod ingest;
 pub mod model;
 pub mod price;
+pub mod query;
+pub mod server;
 pub mod store;
 pub mod wire;

@@ -162,7 +162,7 @@ fn main() -> ExitCode {
 
 async fn serve(settings: Settings) -> Outcome {
     log_to_stderr(&settings.log_level);
-    settings.log_effective();
+    settings.log();
     let running = server::start(settings.server()).await?;
     println!("tracelake {} on {}", env!("CARGO_PKG_VERSION"), settings.data);
     announce(&running)?;
@@ -204,7 +204,8 @@ async fn show(arguments: DemoArgs) -> Outcome {
     for name in ["acme", "globex", "initech"] {
         let tenant: TenantId = name.parse()?;
         keys.tenants().create(&tenant).await?;
-        let CreatedKey { public_key, secret_key } = keys.create(NewKey::for_tenant(tenant)).await?;
+        let CreatedKey { public_key, secret_key } =
+            keys.create(NewKey::with_roles(tenant, [Role::Ingest, Role::Read].into())).await?;
         tenants.push(DemoTenant { name: name.to_owned(), public_key, secret_key });
     }
     let running = server::start(Settings::for_demo(location)?.server()).await?;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::base::{Clock, Reservation, SystemClock, TenantId, WriterId};
+use crate::base::{Clock, Kind, Reservation, SystemClock, TenantId, WriterId};
 use crate::catalog::keys::{FirstTenant, Identity, Keys};
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
@@ -26,8 +26,8 @@ use crate::query::{self, Engine, QueryError, QueryLimits, SqlLimits};
 use crate::store::{Location, Store, StoreError};
 use crate::wire;
 
-/// All a server is told.
-#[derive(Debug, Clone)]
+/// All a server is told. It holds a secret, so it does not print.
+#[derive(Clone)]
 pub struct ServerSettings {
     pub data: Location,
     pub grpc_addr: SocketAddr,
@@ -78,9 +78,8 @@ pub async fn open_keys(store: &Store) -> Result<Keys, SystemError> {
 /// Probes the store, claims and replays the log, opens the doors.
 pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     // The addresses first: a taken port is known before anything is claimed.
-    let listen = async |address| {
-        TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
-    };
+    let listen =
+        async |address| TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source });
     let (grpc, http) = (listen(settings.grpc_addr).await?, listen(settings.http_addr).await?);
     let address = |listener: &TcpListener, asked| {
         listener.local_addr().map_err(|source| ServerError::Listen { address: asked, source })
@@ -177,9 +176,10 @@ impl Intake for WayIn {
 struct WayOut(Engine);
 
 fn refuse_query(error: &QueryError) -> Refusal {
-    match error.limit() {
-        Some(limit) => Refusal::limit(limit, error.to_string()),
-        None => Refusal::from_below(error.kind(), error),
+    match (error.kind(), error.limit()) {
+        (Kind::LimitReached, Some(limit)) => Refusal::limit(limit, error.to_string()),
+        (kind, Some(_)) => Refusal::new(kind, error.to_string()),
+        (kind, None) => Refusal::from_below(kind, error),
     }
 }
 

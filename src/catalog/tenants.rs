@@ -1,13 +1,14 @@
 //! Tenants: `system/tenants/{id}` says one was created, `system/tenants-deleted/{id}` that it is gone for ever.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::recent::Recent;
 use super::system::{Result, SystemError, SystemObjects};
-use crate::base::{TenantId, TimestampUs};
+use crate::base::{Day, TenantId, TimestampUs};
 
 const TENANTS: &str = "tenants";
 const DELETED: &str = "tenants-deleted";
@@ -26,6 +27,17 @@ pub struct Tenant {
     pub id: String,
     pub created_us: TimestampUs,
     pub deleted_us: Option<TimestampUs>,
+}
+
+/// One line of a list.
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<24} created {}", self.id, Day::of_us(self.created_us))?;
+        match self.deleted_us {
+            Some(deleted_us) => write!(f, "  deleted {}", Day::of_us(deleted_us)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The tenants of one store. Cheap to clone.

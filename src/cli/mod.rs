@@ -19,6 +19,6 @@ mod tests;
 
 pub use connection::Connection;
 pub use error::CliError;
-pub use repl::repl;
 pub use local::LocalTables;
+pub use repl::repl;
 pub use sql::{Answer, Asked, OutputFormat, run};

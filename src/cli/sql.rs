@@ -71,7 +71,9 @@ impl Asked for Connection {
 }
 
 /// Reads one Arrow IPC stream from messages that are cut anywhere.
-async fn decode(messages: impl Stream<Item = Result<SqlResponse, Status>> + Send + Unpin + 'static) -> Result<Answer, CliError> {
+async fn decode(
+    messages: impl Stream<Item = Result<SqlResponse, Status>> + Send + Unpin + 'static,
+) -> Result<Answer, CliError> {
     let mut stream = Decoding { messages, decoder: StreamDecoder::new(), bytes: Buffer::default() };
     let first = stream.next().await?;
     let no_schema = || ArrowError::IpcError("the answer ended before its schema".into());

@@ -44,7 +44,7 @@ fn defaults_listen_on_this_machine_and_fit_into_it() {
     let settings = settings(&[]).unwrap();
     assert_eq!(settings.grpc_addr.to_string(), "127.0.0.1:4317");
     assert_eq!(settings.http_addr.to_string(), "127.0.0.1:4318");
-    assert_eq!((settings.writer.as_str(), settings.roles.to_string().as_str()), ("main", "all"));
+    assert_eq!(settings.writer.as_str(), "main");
     assert!(settings.first_tenant.is_none());
     for machine in [ByteSize::mib(512), ByteSize::gib(2), ByteSize::gib(256)] {
         let settings = args(&[]).settings_on(Some(machine), |_| None).unwrap();
@@ -54,12 +54,11 @@ fn defaults_listen_on_this_machine_and_fit_into_it() {
 
 #[test]
 fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-    let file = "data = \"s3://bucket/prefix\"\nwriter = \"file\"\nquery_memory_max = \"1GiB\"\nroles = [\"ingest\", \"query\"]\n";
+    let file = "data = \"s3://bucket/prefix\"\nwriter = \"file\"\nquery_memory_max = \"1GiB\"\n";
     let settings = with_file(file, &["--writer", "flag", "--query-time-max-s", "7"]).unwrap();
     assert_eq!(settings.writer.as_str(), "flag");
     assert_eq!(settings.data.to_string(), "s3://bucket/prefix");
     assert_eq!(settings.query_memory_max, ByteSize::gib(1));
-    assert_eq!(settings.roles.to_string(), "ingest,query");
     assert_eq!(settings.query_time_max, Duration::from_secs(7));
 }
 
@@ -85,7 +84,6 @@ fn mistakes_are_refused_and_named() {
     for (file, says) in [
         ("query_memory_max = \"much\"", "much"),
         ("writer = \"No Good\"", "writer id"),
-        ("roles = \"ingest,cook\"", "cook"),
         ("grpc_addr = \"here\"", "grpc_addr"),
         ("data = \"gs://x\"", "gs"),
         ("query_rows_max = 0", "query_rows_max is 0"),
@@ -94,7 +92,6 @@ fn mistakes_are_refused_and_named() {
         assert!(error.contains(says), "{file}: {error}");
     }
     assert!(refused(settings(&["--config", "/no/such/file"])).contains("/no/such/file"));
-    assert!(CommandLine::try_parse_from(["tracelake", "--roles", ""]).is_err());
 }
 
 #[test]
@@ -103,7 +100,10 @@ fn limits_that_do_not_fit_the_machine_are_refused_with_their_names_and_sum() {
     for says in ["query_memory_max 15GiB", "ingest_memory_max 2GiB", "20GiB", "16GiB"] {
         assert!(error.contains(says), "{error}");
     }
-    assert!(settings(&["--query-memory-max", "15GiB", "--roles", "query", "--cache-memory-max", "1GiB"]).is_ok());
+    assert!(
+        settings(&["--query-memory-max", "15GiB", "--ingest-memory-max", "16MiB", "--cache-memory-max", "1GiB"])
+            .is_ok()
+    );
     let unknown_machine = args(&["--query-memory-max", "15GiB"]).settings_on(None, |_| None);
     assert!(unknown_machine.is_ok(), "what is not known is not checked");
 }

@@ -1,5 +1,7 @@
 //! The proof, in one binary.
 
+mod kills;
 mod layers;
+mod process;
 mod schema;
 mod wire;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{TenantId, TimestampUs};
+use crate::base::{Day, TenantId, TimestampUs};
 use crate::catalog::system::{Result, SystemError};
 
 const PUBLIC_KEY_BYTES_MAX: usize = 100;
@@ -66,6 +66,22 @@ pub struct Key {
     pub revoked_us: Option<TimestampUs>,
     pub bound: Option<Bound>,
     pub writes_for: WritesFor,
+}
+
+/// One line of a list.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
+        let (key, tenant, roles) = (&self.public_key, &self.tenant, roles.join(","));
+        write!(f, "{key:<44} {tenant:<24} {roles:<20} created {}", Day::of_us(self.created_us))?;
+        if let Some(expires_us) = self.expires_us {
+            write!(f, "  expires {}", Day::of_us(expires_us))?;
+        }
+        match self.revoked_us {
+            Some(revoked_us) => write!(f, "  revoked {}", Day::of_us(revoked_us)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Who is asking: the owner of a key that was shown with its secret.
