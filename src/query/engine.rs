@@ -1,0 +1,207 @@
+//! The one who answers: a session per question, run on a task of its own, within limits.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{StreamExt, TryStreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::error::{QueryError, translate};
+use super::footers::Footers;
+use super::limits::{Gate, QueryLimits, SqlLimits};
+use super::memory::QueryPool;
+use super::session::Template;
+use super::stream::{AnswerLimits, SqlAnswer, Task};
+use super::tenant::{Snapshots, TenantTables};
+use super::{guard, metrics};
+use crate::base::TenantId;
+use crate::catalog::{Catalog, FreshRows};
+use crate::store::Store;
+use crate::wire;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    snapshots: Arc<dyn Snapshots>,
+    store: Store,
+    fresh: Arc<dyn FreshRows>,
+    limits: QueryLimits,
+    template: Template,
+    footers: Footers,
+    gate: Gate,
+    runtime: Option<Handle>,
+}
+
+impl Engine {
+    pub fn new(catalog: Catalog, fresh: Arc<dyn FreshRows>, limits: QueryLimits) -> Result<Self, QueryError> {
+        let store = catalog.store().clone();
+        Self::over(Arc::new(catalog), store, fresh, limits, None)
+    }
+
+    /// Computes on `runtime` rather than on the one that serves: a heavy query then delays no ingest.
+    pub fn on(
+        catalog: Catalog,
+        fresh: Arc<dyn FreshRows>,
+        limits: QueryLimits,
+        runtime: Handle,
+    ) -> Result<Self, QueryError> {
+        let store = catalog.store().clone();
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(runtime))
+    }
+
+    pub(super) fn over(
+        snapshots: Arc<dyn Snapshots>,
+        store: Store,
+        fresh: Arc<dyn FreshRows>,
+        limits: QueryLimits,
+        runtime: Option<Handle>,
+    ) -> Result<Self, QueryError> {
+        let internal = |e: DataFusionError| QueryError::Internal(e.to_string());
+        let template = Template::new(&limits).map_err(internal)?;
+        let footers = Footers::new(limits.footers_max).map_err(internal)?;
+        let gate = Gate::new(&limits);
+        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, runtime })))
+    }
+
+    /// Runs one statement that reads. It sees all that was acked before the call on this node (I4), each row once (I2).
+    pub async fn sql(&self, tenant: &TenantId, sql: &str, ask: SqlLimits) -> Result<SqlAnswer, QueryError> {
+        let limits = &self.0.limits;
+        let answer_limits = AnswerLimits {
+            time_max: ask.time_max.map_or(limits.time_max(), |asked| asked.min(limits.time_max())),
+            rows_max: ask.rows_max.map_or(limits.rows_max, |asked| asked.min(limits.rows_max)),
+            bytes_max: limits.result_bytes_max,
+        };
+        let deadline = Instant::now() + answer_limits.time_max;
+        let turn = self.0.gate.enter(tenant).await?;
+        let query = self.begin(tenant)?;
+        let sql = sql.to_owned();
+        let (schema_sender, schema) = oneshot::channel();
+        let (sender, batches) = mpsc::channel(2);
+        let task = self.spawn(async move {
+            let _turn = turn;
+            match query.start(&sql).await {
+                Err(error) => drop(schema_sender.send(Err(error))),
+                Ok((schema, mut rows)) => {
+                    if schema_sender.send(Ok(schema)).is_err() {
+                        return;
+                    }
+                    while let Some(batch) = rows.next().await {
+                        if sender.send(batch.map_err(|e| query.translate(e))).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        match tokio::time::timeout_at(deadline, schema).await {
+            Err(_) => Err(QueryError::time(answer_limits.time_max)),
+            Ok(Err(_)) => Err(QueryError::Internal("the query's task ended without an answer".to_owned())),
+            Ok(Ok(schema)) => Ok(SqlAnswer::new(schema?, batches, task, deadline, answer_limits)),
+        }
+    }
+
+    /// What it cost, how slow it was, how that changed.
+    pub async fn metrics(
+        &self,
+        tenant: &TenantId,
+        request: wire::MetricsRequest,
+    ) -> Result<wire::MetricsResponse, QueryError> {
+        let limits = self.0.limits.clone();
+        let time_max = limits.time_max();
+        let deadline = Instant::now() + time_max;
+        let question = metrics::Question::parse(&request, &limits)?;
+        let turn = self.0.gate.enter(tenant).await?;
+        let query = self.begin(tenant)?;
+        let (sender, answer) = oneshot::channel();
+        let _task = self.spawn(async move {
+            let _turn = turn;
+            let _ = sender.send(metrics::answer(&query, question).await);
+        });
+        match tokio::time::timeout_at(deadline, answer).await {
+            Err(_) => Err(QueryError::time(time_max)),
+            Ok(Err(_)) => Err(QueryError::Internal("the query's task ended without an answer".to_owned())),
+            Ok(Ok(answer)) => answer,
+        }
+    }
+
+    /// Pins what is fresh, then opens a session over it.
+    pub(super) fn begin(&self, tenant: &TenantId) -> Result<Query, QueryError> {
+        let inner = &self.0;
+        let tables = TenantTables::new(
+            tenant.clone(),
+            Arc::clone(&inner.snapshots),
+            inner.fresh.pin(tenant),
+            inner.store.clone(),
+            inner.footers.clone(),
+        );
+        let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
+        Ok(Query { state, tables, memory })
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(match &self.0.runtime {
+            Some(runtime) => runtime.spawn(work).abort_handle(),
+            None => tokio::spawn(work).abort_handle(),
+        })
+    }
+}
+
+/// One question on its way: its session and the tables it has pinned.
+pub(super) struct Query {
+    pub(super) state: SessionState,
+    pub(super) tables: Arc<TenantTables>,
+    memory: Arc<QueryPool>,
+}
+
+type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
+
+impl Query {
+    async fn start(&self, sql: &str) -> Result<(SchemaRef, Rows), QueryError> {
+        let plan = self.plan_sql(sql).await?;
+        let physical = self.physical(&plan).await?;
+        let rows = execute_stream(physical, self.state.task_ctx()).map_err(|e| self.translate(e))?;
+        Ok((rows.schema(), rows.boxed()))
+    }
+
+    pub(super) async fn plan_sql(&self, sql: &str) -> Result<LogicalPlan, QueryError> {
+        let plan = self.state.create_logical_plan(sql).await.map_err(|e| self.translate(e))?;
+        guard::reads_only(&plan)?;
+        Ok(plan)
+    }
+
+    /// The plan that will run, looked through once more: it stays inside the tenant (I5).
+    pub(super) async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let physical = self.state.create_physical_plan(plan).await.map_err(|e| self.translate(e))?;
+        guard::stays_inside(&physical)?;
+        Ok(physical)
+    }
+
+    /// All rows of a plan that answers with few: more than `rows_max` are an error.
+    pub(super) async fn collect(&self, plan: &LogicalPlan, rows_max: u64) -> Result<Vec<RecordBatch>, QueryError> {
+        let physical = self.physical(plan).await?;
+        let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(|e| self.translate(e))?;
+        let mut batches = Vec::new();
+        let mut rows = 0;
+        while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
+            rows += batch.num_rows() as u64;
+            if rows > rows_max {
+                return Err(QueryError::rows(rows_max));
+            }
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    pub(super) fn translate(&self, error: DataFusionError) -> QueryError {
+        translate(error, self.memory.refusal())
+    }
+}

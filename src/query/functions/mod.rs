@@ -1,0 +1,41 @@
+//! The functions we add to the engine's own. Names and meanings are part of what SQL users rely on.
+
+mod exact;
+mod groups;
+mod qsketch;
+mod sketch;
+mod time_bucket;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+
+pub(super) use groups::{OrNone, ShownGroup};
+
+use qsketch::Form;
+
+pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
+    vec![Arc::new(time_bucket()), Arc::new(sketch_quantile()), Arc::new(exact_ratio())]
+}
+
+pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
+    let merge = AggregateUDF::from(qsketch::QuantileSketch::new(Form::Merge));
+    let quantile = AggregateUDF::from(qsketch::QuantileSketch::new(Form::Quantile));
+    vec![Arc::new(sketch()), Arc::new(merge), Arc::new(quantile), Arc::new(exact_sum())]
+}
+
+pub(super) fn time_bucket() -> ScalarUDF {
+    ScalarUDF::from(time_bucket::TimeBucket::new())
+}
+pub(super) fn sketch() -> AggregateUDF {
+    AggregateUDF::from(qsketch::QuantileSketch::new(Form::Sketch))
+}
+pub(super) fn sketch_quantile() -> ScalarUDF {
+    ScalarUDF::from(qsketch::QuantileOf::new())
+}
+pub(super) fn exact_sum() -> AggregateUDF {
+    AggregateUDF::from(exact::ExactSum::new())
+}
+pub(super) fn exact_ratio() -> ScalarUDF {
+    ScalarUDF::from(exact::ExactRatio::new())
+}

@@ -1,0 +1,103 @@
+//! The last look at a plan before it runs: it reads this tenant's files and nothing else, and it can be stopped.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
+
+use super::error::QueryError;
+use super::provider::OBJECTS_URL;
+use crate::model::tables::Table;
+
+/// One statement that reads. EXPLAIN and EXPLAIN ANALYZE read too.
+pub(super) fn reads_only(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let mut refused = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        refused = match node {
+            LogicalPlan::Ddl(ddl) => Some(ddl.name().to_owned()),
+            LogicalPlan::Dml(dml) => Some(dml.op.to_string()),
+            LogicalPlan::Copy(_) => Some("COPY".to_owned()),
+            LogicalPlan::Statement(statement) => Some(statement.name().to_owned()),
+            LogicalPlan::RecursiveQuery(_) => Some("WITH RECURSIVE".to_owned()),
+            _ => None,
+        };
+        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match (refused, visited) {
+        (Some(what), _) => Err(QueryError::ReadOnly(format!("{what} is refused, ask with SELECT"))),
+        (None, Err(e)) => Err(QueryError::Internal(e.to_string())),
+        (None, Ok(_)) => Ok(()),
+    }
+}
+
+/// I5: every leaf of the plan is of a kind we know, and every file lies below a table of ours in the tenant's own store.
+pub(super) fn stays_inside(plan: &Arc<dyn ExecutionPlan>) -> Result<(), QueryError> {
+    let refuse = |what: &str| Err(QueryError::Internal(format!("I5: a plan may not contain {what}")));
+    if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
+        let source = source.data_source();
+        if let Some(files) = source.downcast_ref::<FileScanConfig>() {
+            if files.object_store_url.as_str() != OBJECTS_URL {
+                return refuse("another store");
+            }
+            let paths = files.file_groups.iter().flat_map(|group| group.iter()).map(|file| file.path().as_ref());
+            if !paths.into_iter().all(is_ours) {
+                return refuse("a file outside of the tenant's tables");
+            }
+        } else if !source.is::<MemorySourceConfig>() {
+            return refuse("a source that is neither a file nor fresh rows");
+        }
+    } else if plan.children().is_empty() && !LEAVES.contains(&plan.name()) {
+        return refuse(plan.name());
+    }
+    plan.children().into_iter().try_for_each(stays_inside)
+}
+
+/// Leaves without rows of any table; `StreamingTableExec` is the information schema.
+const LEAVES: [&str; 4] = ["EmptyExec", "PlaceholderRowExec", "ExplainExec", "StreamingTableExec"];
+
+fn is_ours(path: &str) -> bool {
+    path.split_once("/day=").is_some_and(|(table, _)| Table::from_name(table).is_some())
+}
+
+/// Operators that make many rows of one compute for long between two looks at their input, and then cannot be
+/// stopped by time. Around each of them a node hands control back now and then.
+#[derive(Debug)]
+pub(super) struct Yielding;
+
+const MULTIPLYING: [&str; 7] = [
+    "CrossJoinExec",
+    "NestedLoopJoinExec",
+    "HashJoinExec",
+    "SortMergeJoinExec",
+    "SymmetricHashJoinExec",
+    "PiecewiseMergeJoinExec",
+    "UnnestExec",
+];
+
+impl PhysicalOptimizerRule for Yielding {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let wrapped = plan.transform_up(|node| {
+            Ok(match MULTIPLYING.contains(&node.name()) {
+                true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>),
+                false => Transformed::no(node),
+            })
+        })?;
+        Ok(wrapped.data)
+    }
+
+    fn name(&self) -> &str {
+        "yielding"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}

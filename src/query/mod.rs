@@ -1,0 +1,29 @@
+//! The way out: SQL and metrics over one tenant's tables.
+//!
+//! Promises: a question sees one tenant, by construction (I5); all that was acked before it on this node (I4), each row
+//! once (I2); money to the last digit (I6); and it stops at a named limit of time, memory, rows or bytes (I7).
+//! Must never know: the protocol it was asked by, or how rows come in.
+
+mod bucket;
+mod engine;
+mod error;
+mod footers;
+mod functions;
+mod guard;
+mod limits;
+mod memory;
+mod metrics;
+mod provider;
+mod prune;
+mod session;
+mod stream;
+mod tenant;
+
+pub use engine::Engine;
+pub use error::QueryError;
+pub use limits::{QueryLimits, SqlLimits};
+pub use metrics::presets::{cost_breakdown, latency_percentiles, time_series};
+pub use stream::SqlAnswer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! One table at one moment: the live files of a snapshot and the fresh rows beside them.
+//!
+//! No row stands in both, and no id in two places (I2): a scan is a plain union, without any deduplication.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::datasource::TableProvider;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::scalar::ScalarValue;
+
+use super::prune::Window;
+use crate::catalog::{DataFile, Snapshot};
+use crate::model::tables::Table;
+
+/// The only place a query's files can be: below the prefix of its tenant.
+pub(super) const OBJECTS_URL: &str = "tenant://own/";
+
+#[derive(Debug)]
+pub(super) struct TableAt {
+    table: Table,
+    schema: SchemaRef,
+    snapshot: Arc<Snapshot>,
+    fresh: Vec<RecordBatch>,
+    reader: Arc<dyn ParquetFileReaderFactory>,
+}
+
+impl TableAt {
+    pub(super) fn new(
+        table: Table,
+        snapshot: Arc<Snapshot>,
+        fresh: Vec<RecordBatch>,
+        reader: Arc<dyn ParquetFileReaderFactory>,
+    ) -> Self {
+        Self { table, schema: table.table_schema(), snapshot, fresh, reader }
+    }
+
+    pub(super) fn version(&self) -> Option<u64> {
+        self.snapshot.version
+    }
+}
+
+#[async_trait]
+impl TableProvider for TableAt {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Filters choose files and row groups here; which rows pass is decided above the scan.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let window = Window::of(filters, self.table.time_column());
+        let files: Vec<&DataFile> =
+            self.snapshot.files.values().map(Arc::as_ref).filter(|file| window.may_hold(file)).collect();
+        // A limit below a filter would count rows that do not pass it.
+        let limit = limit.filter(|_| filters.is_empty());
+        let mut parts = Vec::new();
+        if !files.is_empty() {
+            let partitions = session.config().target_partitions();
+            parts.push(self.scan_files(session, files, projection, limit, partitions)?);
+        }
+        if !self.fresh.is_empty() || parts.is_empty() {
+            let partition = [self.fresh.clone()];
+            let rows = MemorySourceConfig::try_new(&partition, self.schema(), projection.cloned())?;
+            parts.push(DataSourceExec::from_data_source(rows.with_limit(limit)));
+        }
+        match parts.len() {
+            1 => Ok(parts.remove(0)),
+            _ => UnionExec::try_new(parts),
+        }
+    }
+}
+
+impl TableAt {
+    fn scan_files(
+        &self,
+        session: &dyn Session,
+        files: Vec<&DataFile>,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+        partitions: usize,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let day = Arc::new(Field::new("day", DataType::Date32, false));
+        let schema = TableSchema::builder(self.table.file_schema()).with_table_partition_cols(vec![day]).build();
+        let mut options = session.default_table_options().parquet;
+        options.global = session.config_options().execution.parquet.clone();
+        let source = ParquetSource::new(schema)
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::clone(&self.reader));
+
+        let (chains, in_order) = lay_out(files, partitions, self.table.sort_columns().len() == 1);
+        let ordering = self.ordering();
+        let groups: Vec<FileGroup> = chains
+            .iter()
+            .map(|chain| {
+                let files: Vec<_> = chain.iter().map(|file| self.partitioned(file, ordering.clone())).collect();
+                let statistics = sum(files.iter().filter_map(|file| file.statistics.as_deref()), &self.schema)?;
+                Ok(FileGroup::new(files).with_statistics(Arc::new(statistics)))
+            })
+            .collect::<Result<_>>()?;
+        let statistics = sum(groups.iter().filter_map(|group| group.file_statistics(None)), &self.schema)?;
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(OBJECTS_URL)?, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_output_ordering(ordering.filter(|_| in_order).into_iter().collect())
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn partitioned(&self, file: &DataFile, ordering: Option<LexOrdering>) -> PartitionedFile {
+        let path = format!("{}/{}", self.table.name(), file.path);
+        let mut partitioned = PartitionedFile::new(path, file.size_bytes)
+            .with_partition_values(vec![ScalarValue::Date32(Some(file.day.days()))])
+            .with_ordering(ordering);
+        if let Some(footer_bytes) = file.footer_bytes {
+            partitioned = partitioned.with_metadata_size_hint(footer_bytes as usize + FOOTER_TAIL_BYTES);
+        }
+        partitioned.with_statistics(Arc::new(self.statistics(file)))
+    }
+
+    /// Of the columns in the file; those of the partition column follow from its value.
+    fn statistics(&self, file: &DataFile) -> Statistics {
+        let column = |name: &str| match (name == self.table.time_column(), file.time_us) {
+            (true, Some((first, last))) => {
+                let at = |us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
+                ColumnStatistics::new_unknown()
+                    .with_min_value(Precision::Exact(at(first)))
+                    .with_max_value(Precision::Exact(at(last)))
+            }
+            _ => ColumnStatistics::new_unknown(),
+        };
+        Statistics {
+            num_rows: Precision::Exact(file.rows as usize),
+            total_byte_size: Precision::Inexact(file.size_bytes as usize),
+            column_statistics: self.table.file_schema().fields().iter().map(|field| column(field.name())).collect(),
+        }
+    }
+
+    fn ordering(&self) -> Option<LexOrdering> {
+        let ascending = SortOptions { descending: false, nulls_first: false };
+        let columns = self.table.sort_columns().iter().filter_map(|name| {
+            let at = self.schema.index_of(name).ok()?;
+            Some(PhysicalSortExpr::new(Arc::new(Column::new(name, at)), ascending))
+        });
+        LexOrdering::new(columns)
+    }
+}
+
+/// The length and the magic number that end every Parquet file.
+const FOOTER_TAIL_BYTES: usize = 8;
+
+fn sum<'a>(parts: impl Iterator<Item = &'a Statistics>, schema: &SchemaRef) -> Result<Statistics> {
+    Statistics::try_merge_iter(parts, schema)
+}
+
+/// Puts files into one chain per partition. With `by_time`, the files of a chain follow each other in time wherever
+/// there are not more files at the same time than `CHAINS_PER_PARTITION` lets side by side; says whether that is so.
+fn lay_out(mut files: Vec<&DataFile>, partitions: usize, by_time: bool) -> (Vec<Vec<&DataFile>>, bool) {
+    const CHAINS_PER_PARTITION: usize = 4;
+    files.sort_by(|a, b| (a.time_us, &a.path).cmp(&(b.time_us, &b.path)));
+    if by_time && files.iter().all(|file| file.time_us.is_some()) {
+        let mut chains: Vec<Vec<&DataFile>> = Vec::new();
+        for file in &files {
+            let ends_before = |chain: &&mut Vec<&DataFile>| {
+                chain.last().and_then(|last| last.time_us).map(|(_, last)| last) <= file.time_us.map(|(first, _)| first)
+            };
+            match chains.iter_mut().find(ends_before) {
+                Some(chain) => chain.push(file),
+                None => chains.push(vec![file]),
+            }
+            if chains.len() > partitions * CHAINS_PER_PARTITION {
+                break;
+            }
+        }
+        if chains.len() <= partitions * CHAINS_PER_PARTITION {
+            split_longest(&mut chains, partitions);
+            return (chains, true);
+        }
+    }
+    let alone = files.len() <= partitions;
+    let mut chains = vec![Vec::new(); partitions.clamp(1, files.len().max(1))];
+    let count = chains.len();
+    for (at, file) in files.into_iter().enumerate() {
+        chains[at % count].push(file);
+    }
+    (chains, alone)
+}
+
+fn split_longest(chains: &mut Vec<Vec<&DataFile>>, partitions: usize) {
+    while chains.len() < partitions {
+        let Some(longest) = chains.iter_mut().max_by_key(|chain| chain.len()).filter(|chain| chain.len() > 1) else {
+            return;
+        };
+        // Every second file, so that the newest ones are read side by side.
+        let (mut even, mut odd) = (Vec::new(), Vec::new());
+        for (at, file) in longest.drain(..).enumerate() {
+            if at % 2 == 0 { even.push(file) } else { odd.push(file) }
+        }
+        *longest = even;
+        chains.push(odd);
+    }
+}

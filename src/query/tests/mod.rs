@@ -1,0 +1,261 @@
+//! A small world: tenants with rows in files and rows still fresh, and an engine over them.
+
+mod isolation;
+mod limits;
+mod metrics;
+mod plans;
+mod requests;
+mod sql;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Date32Array, RecordBatch, RecordBatchOptions};
+use arrow::util::pretty::pretty_format_batches;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use parking_lot::Mutex;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+use super::engine::Engine;
+use super::tenant::Snapshots;
+use super::{QueryError, QueryLimits, SqlLimits};
+use crate::base::{Day, Money, TenantId, TimestampUs};
+use crate::catalog::{CatalogError, DataFile, FreshRows, PinnedRows, Positions, Snapshot};
+use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
+use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
+use crate::store::{Location, Store, data_file, table_root};
+
+/// 2026-03-28 00:00 UTC: the clocks of Berlin change within two days.
+pub(super) const START_US: TimestampUs = 1_774_656_000_000_000;
+pub(super) const HOUR_US: i64 = 3_600_000_000;
+
+#[derive(Debug, Default)]
+struct Tables {
+    snapshots: BTreeMap<(String, Table), Snapshot>,
+    fresh: BTreeMap<(String, Table), Vec<RecordBatch>>,
+}
+
+/// What the catalog and the buffer would know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct World(Arc<Mutex<Tables>>);
+
+#[async_trait]
+impl Snapshots for World {
+    async fn snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>, CatalogError> {
+        let tables = self.0.lock();
+        Ok(Arc::new(tables.snapshots.get(&(tenant.to_string(), table)).cloned().unwrap_or_default()))
+    }
+}
+
+impl FreshRows for World {
+    fn pin(&self, tenant: &TenantId) -> Arc<dyn PinnedRows> {
+        Arc::new(Pinned { world: self.clone(), tenant: tenant.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct Pinned {
+    world: World,
+    tenant: TenantId,
+}
+
+impl PinnedRows for Pinned {
+    fn rows(&self, table: Table, _: &Positions) -> Vec<RecordBatch> {
+        self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default()
+    }
+}
+
+pub(super) struct Setting {
+    pub(super) world: World,
+    pub(super) store: Store,
+    pub(super) engine: Engine,
+}
+
+impl Setting {
+    pub(super) async fn new(limits: QueryLimits) -> Self {
+        let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
+        let world = World::default();
+        let engine =
+            Engine::over(Arc::new(world.clone()), store.clone(), Arc::new(world.clone()), limits, None).unwrap();
+        Self { world, store, engine }
+    }
+
+    /// One file per day the rows lie on.
+    pub(super) async fn add_files(&self, tenant: &str, rows: &[ObservationRow]) {
+        let mut days: BTreeMap<Day, Vec<ObservationRow>> = BTreeMap::new();
+        for row in rows {
+            days.entry(Day::of_us(row.start_us())).or_default().push(row.clone());
+        }
+        for (day, mut rows) in days {
+            rows.sort_by_key(ObservationRow::start_us);
+            let time_us = Some((rows[0].start_us(), rows[rows.len() - 1].start_us()));
+            let rows = batch(Table::Observations, OBSERVATIONS, &rows);
+            self.add_file(tenant, Table::Observations, day, time_us, rows).await;
+        }
+    }
+
+    async fn add_file(
+        &self,
+        tenant: &str,
+        table: Table,
+        day: Day,
+        time_us: Option<(TimestampUs, TimestampUs)>,
+        rows: RecordBatch,
+    ) {
+        let path = data_file(day, Uuid::new_v4());
+        let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new_with_options(&mut bytes, rows.schema(), options).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap());
+        let file = DataFile {
+            path: path.clone(),
+            size_bytes: bytes.len() as u64,
+            day,
+            rows: rows.num_rows() as u64,
+            time_us,
+            footer_bytes: Some(u64::from(footer)),
+            index: None,
+        };
+        let root = table_root(&tenant.parse().unwrap(), table.name());
+        self.store.put(&Path::from(format!("{root}/{path}")), Bytes::from(bytes)).await.unwrap();
+        let mut tables = self.world.0.lock();
+        let snapshot = tables.snapshots.entry((tenant.to_owned(), table)).or_default();
+        snapshot.version = Some(snapshot.version.map_or(0, |version| version + 1));
+        snapshot.files.insert(path, Arc::new(file));
+    }
+
+    pub(super) fn add_fresh(&self, tenant: &str, rows: &[ObservationRow]) {
+        let days = rows.iter().map(|row| Day::of_us(row.start_us()).days());
+        self.add_fresh_batch(tenant, Table::Observations, batch(Table::Observations, OBSERVATIONS, rows), days);
+    }
+
+    pub(super) fn add_fresh_scores(&self, tenant: &str, rows: &[ScoreRow]) {
+        let days = rows.iter().map(|row| Day::of_us(row.timestamp_us()).days());
+        self.add_fresh_batch(tenant, Table::Scores, batch(Table::Scores, SCORES, rows), days);
+    }
+
+    fn add_fresh_batch(&self, tenant: &str, table: Table, rows: RecordBatch, days: impl Iterator<Item = i32>) {
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(Date32Array::from_iter_values(days)) as ArrayRef);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(table.table_schema(), columns, &options).unwrap();
+        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().push(rows);
+    }
+
+    pub(super) async fn sql(&self, tenant: &str, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
+        self.engine.sql(&tenant.parse().unwrap(), sql, SqlLimits::default()).await?.try_collect().await
+    }
+
+    pub(super) async fn text(&self, tenant: &str, sql: &str) -> String {
+        match self.sql(tenant, sql).await {
+            Ok(batches) => pretty_format_batches(&batches).unwrap().to_string(),
+            Err(e) => format!("{:?}: {e}", e.kind()),
+        }
+    }
+
+    pub(super) async fn error(&self, tenant: &str, sql: &str) -> QueryError {
+        match self.sql(tenant, sql).await {
+            Ok(batches) => panic!("{sql} answered:\n{}", pretty_format_batches(&batches).unwrap()),
+            Err(e) => e,
+        }
+    }
+}
+
+/// `count` observations over `hours` hours from `START_US`, three to a trace.
+pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<ObservationRow> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let models = ["gpt-5", "claude-opus", "gemini-pro", "llama", "mistral"];
+    let tags = ["beta", "canary", "paid"];
+    (0..count)
+        .map(|at| {
+            let trace = at / 3;
+            // A trace stays within minutes of its first observation.
+            let trace_start = START_US + (trace as i64 * 7_919_000_017) % (hours * HOUR_US - HOUR_US);
+            let start_us = trace_start + random.random_range(0..600_000_000);
+            let latency_us = random.random_range(1_000..9_000_000);
+            let model = (random.random_range(0..10) > 0).then(|| models[(random.random_range(0..25u32) / 5) as usize]);
+            let input = random.random_range(1..5_000);
+            let output = random.random_range(0..900);
+            let is_error = random.random_range(0..8) == 0;
+            let cost = |tokens: i64, price: i64| Some(Money::from_pico(tokens * price));
+            let (input_cost, output_cost) = (cost(input, 3_141_593), cost(output, 15_000_001));
+            let observation = Observation {
+                trace_id: format!("trace-{seed}-{trace}"),
+                id: format!("obs-{seed}-{at}"),
+                observation_type: Some(ObservationType::Generation.into()),
+                name: Some(format!("step {}", at % 3)),
+                trace_name: (trace % 5 > 0).then(|| format!("flow {}", trace % 5)),
+                user_id: (trace % 7 > 0).then(|| format!("user {}", trace % 7)),
+                session_id: Some(format!("session {}", trace % 11)),
+                tags: tags
+                    .iter()
+                    .enumerate()
+                    .filter(|(tag, _)| (trace >> tag) & 1 == 1)
+                    .map(|(_, t)| t.to_string())
+                    .collect(),
+                level: is_error.then(|| Level::Error.into()),
+                status: (random.random_range(0..20) == 0).then(|| Status::Error.into()),
+                start_ns: Some(start_us * 1000),
+                end_ns: (random.random_range(0..12) > 0).then_some((start_us + latency_us) * 1000),
+                model: model.map(str::to_owned),
+                input_tokens: Some(input),
+                output_tokens: (random.random_range(0..15) > 0).then_some(output),
+                total_tokens: Some(input + output),
+                metadata: BTreeMap::from([
+                    ("team".to_owned(), format!("team-{}", trace % 4)),
+                    ("odd \"key\" ' %".to_owned(), (trace % 2).to_string()),
+                ]),
+                ..Default::default()
+            };
+            ObservationRow {
+                observation: observation.into(),
+                facts: None,
+                orphan_name: None,
+                is_root: at % 3 == 0,
+                account: Some(format!("account {}", trace % 6)),
+                project: None,
+                flow: None,
+                cost: RowCost {
+                    input: input_cost,
+                    output: output_cost,
+                    total: model.map(|_| input_cost.unwrap() + output_cost.unwrap()),
+                    source: Some(CostSource::Computed),
+                    ..Default::default()
+                },
+                ingested_at_us: start_us,
+                provenance: None,
+            }
+        })
+        .collect()
+}
+
+pub(super) fn score(id: usize, value: f64, at_us: TimestampUs) -> ScoreRow {
+    let score = Score {
+        id: format!("score-{id}"),
+        name: if id.is_multiple_of(2) { "helpful" } else { "correct" }.to_owned(),
+        data_type: ScoreDataType::Numeric.into(),
+        value: Some(value),
+        timestamp_us: Some(at_us),
+        ..Default::default()
+    };
+    ScoreRow { score: score.into(), ingested_at_us: at_us, provenance: None }
+}
+
+/// A setting with one tenant, `acme`: two thirds of the rows in files, the rest fresh.
+pub(super) async fn acme(rows: &[ObservationRow]) -> Setting {
+    let setting = Setting::new(QueryLimits::default()).await;
+    let (files, fresh) = rows.split_at(rows.len() * 2 / 3);
+    setting.add_files("acme", files).await;
+    setting.add_fresh("acme", fresh);
+    setting
+}
