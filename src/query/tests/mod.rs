@@ -4,6 +4,7 @@ mod catalog;
 mod isolation;
 mod limits;
 mod metrics;
+mod oracle;
 mod plans;
 mod requests;
 mod sql;
