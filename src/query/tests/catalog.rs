@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{ManualClock, WriterId};
 use crate::catalog::{Append, Catalog, Change, Committed, NewFile, NoFreshRows};
+use crate::model::Observation;
 use crate::model::tables::{IoRow, OBSERVATION_IO};
 
 async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: RecordBatch, from: u64) {
@@ -45,14 +46,12 @@ async fn what_is_committed_is_what_is_answered() {
     }
     let io: Vec<IoRow> = rows
         .iter()
-        .map(|row| IoRow {
-            trace_id: row.observation.trace_id.clone(),
-            id: row.observation.id.clone(),
-            start_us: row.start_us(),
-            input: Some("a long question ".repeat(40)),
-            output: Some(format!("answer to {}", row.observation.id)),
-            exception_stacktrace: None,
-            attributes: BTreeMap::from([("llm.k".to_owned(), "v".to_owned())]),
+        .map(|row| {
+            let mut observation = Observation::clone(&row.observation);
+            observation.input = Some("a long question ".repeat(40));
+            observation.output = Some(format!("answer to {}", row.observation.id));
+            observation.attributes = BTreeMap::from([("llm.k".to_owned(), "v".to_owned())]);
+            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us() }
         })
         .collect();
     for (at, half) in io.chunks(100).enumerate() {
