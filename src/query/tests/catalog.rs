@@ -65,7 +65,7 @@ async fn what_is_committed_is_what_is_answered() {
     let ordered = "SELECT trace_id, start_time, id FROM observation_io ORDER BY trace_id, start_time, id";
     let found = answer(ordered).await;
     let mut expected: Vec<(String, i64, String)> =
-        io.iter().map(|row| (row.trace_id.clone(), row.start_us, row.id.clone())).collect();
+        rows.iter().map(|row| (row.observation.trace_id.clone(), row.start_us(), row.observation.id.clone())).collect();
     expected.sort();
     let ids: Vec<&str> = found.lines().filter(|line| line.contains("obs-1-")).collect();
     assert_eq!(ids.len(), 200);
