@@ -66,16 +66,25 @@ fn iso(us: TimestampUs, up: bool) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-/// Sorts `rows` by the table's sort columns and writes them as one file.
-pub fn write(table: Table, rows: &RecordBatch) -> Result<DataFileBytes, parquet::errors::ParquetError> {
-    let sorted = sort(table, rows)?;
-    let time_us = time_range(table, &sorted);
+/// Writes batches, already in the table's sort order, as one file. They are encoded as they come: what is held is the
+/// encoded file, not the rows.
+pub fn write(
+    table: Table,
+    batches: impl IntoIterator<Item = RecordBatch>,
+) -> Result<DataFileBytes, parquet::errors::ParquetError> {
     let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), sorted.schema(), options)?;
-    writer.write(&sorted)?;
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), table.file_schema(), options)?;
+    let mut rows = 0;
+    let mut time_us: Option<(TimestampUs, TimestampUs)> = None;
+    for batch in batches {
+        rows += batch.num_rows() as u64;
+        if let Some((min, max)) = time_range(table, &batch) {
+            time_us = Some(time_us.map_or((min, max), |(low, high)| (low.min(min), high.max(max))));
+        }
+        writer.write(&batch)?;
+    }
     let bytes = Bytes::from(writer.into_inner()?);
-    let footer_bytes = footer_bytes(&bytes);
-    Ok(DataFileBytes { rows: sorted.num_rows() as u64, footer_bytes, time_us, bytes })
+    Ok(DataFileBytes { rows, footer_bytes: footer_bytes(&bytes), time_us, bytes })
 }
 
 /// Footer, its length and the magic: what one exact request for the end of the file must fetch. The page index, which
@@ -86,7 +95,8 @@ fn footer_bytes(file: &[u8]) -> u64 {
     u64::from(length) + 8
 }
 
-fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+/// Rows in the table's sort order.
+pub fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
     let columns: Vec<SortColumn> = table
         .sort_columns()
         .iter()
@@ -189,7 +199,7 @@ mod tests {
             provenance: None,
         };
         let rows = batch(Table::Scores, SCORES, &[score(2_000_001), score(1_000_999), score(5)]);
-        let file = write(Table::Scores, &rows).unwrap();
+        let file = write(Table::Scores, [sort(Table::Scores, &rows).unwrap()]).unwrap();
         assert_eq!((file.rows, file.time_us), (3, Some((5, 2_000_001))));
         let stats: serde_json::Value = serde_json::from_str(&file.delta_stats(Table::Scores)).unwrap();
         assert_eq!(stats["minValues"]["timestamp"], "1970-01-01T00:00:00.000Z");

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::rows;
 use super::segment::View;
 use super::writer::{TablePositions, TenantState, Writer};
 use super::{IngestError, Result, Shared};
-use crate::base::{Day, TenantId};
+use crate::base::TenantId;
 use crate::catalog::{Append, Change, Committed, NewFile};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use crate::format::log::{EncodedFrame, FrameKind};
@@ -233,21 +234,18 @@ fn write_files(table: Table, view: &View) -> Result<Written, ::parquet::errors::
     let index_id = Uuid::now_v7();
     let mut files = Vec::new();
     let mut indexes = Vec::new();
-    for batch in view.batches(table) {
-        let day_column = batch.num_columns() - 1;
-        let days: &arrow::array::Date32Array = arrow::array::AsArray::as_primitive(batch.column(day_column));
-        let day = Day::from_days(days.value(0));
-        let rows = batch.project(&(0..day_column).collect::<Vec<_>>())?;
-        let written = parquet::write(table, &rows)?;
-        let path = store::data_file(day, Uuid::now_v7());
-        let keys = table.key_columns();
+    let keys = table.key_columns();
+    for rows in rows::days(table, &view.segment, view.settings()) {
+        let mut hashes = Vec::new();
+        let batches = rows.batches.inspect(|batch| hashes.extend(parquet::key_hashes(keys, batch)));
+        let written = parquet::write(table, batches)?;
+        let path = store::data_file(rows.day, Uuid::now_v7());
         if !keys.is_empty() {
-            let keys = KeyFilter::of(parquet::key_hashes(keys, &rows));
-            indexes.push(FileIndex { path: path.clone(), keys });
+            indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(hashes) });
         }
         let file = NewFile {
             path,
-            day,
+            day: rows.day,
             size_bytes: written.bytes.len() as u64,
             footer_bytes: written.footer_bytes,
             time_us: written.time_us,

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Date32Array, RecordBatch};
-use arrow::compute;
 
 use super::entry::Entry;
 use super::packed::Packed;
@@ -57,47 +56,63 @@ impl RowSettings {
     }
 }
 
-/// Rows made at a time: enough to amortise a batch, few enough to stay in cache.
+/// Rows made at a time: enough to amortise a batch, few enough that unpacked rows never take much memory.
 const ROWS_AT_ONCE: usize = 4096;
 
-/// The rows of `table` in `segment`, one batch per home day, in the table's schema.
-pub(super) fn batches(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+/// The rows of one home day, in the table's sort order, made as they are asked for; in the table's file schema.
+pub(super) struct DayRows<'a> {
+    pub(super) day: Day,
+    pub(super) batches: Box<dyn Iterator<Item = RecordBatch> + 'a>,
+}
+
+/// The rows of `table` in `segment`, by home day.
+pub(super) fn days<'a>(
+    table: Table,
+    segment: &'a Segment,
+    settings: &'a RowSettings,
+) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     match table {
         Table::Observations => observations(segment, settings),
         Table::ObservationIo => io(segment, settings),
         Table::TraceFacts => traces(segment, settings),
         Table::Scores => scores(segment, settings),
-        Table::Ledger => by_day(table, LEDGER, ledger(segment), |row| row),
+        Table::Ledger => ledger(segment),
     }
 }
 
-/// One batch per day from things that become rows.
-fn by_day<T, R>(
-    table: Table,
-    columns: &[tables::Column<R>],
-    things: impl IntoIterator<Item = (Day, T)>,
-    row: impl Fn(T) -> R,
-) -> Vec<RecordBatch> {
-    let mut days: BTreeMap<Day, Vec<T>> = BTreeMap::new();
-    for (day, thing) in things {
-        days.entry(day).or_default().push(thing);
-    }
-    let batch_of_day = |(day, things): (Day, Vec<T>)| {
-        let mut parts = Vec::with_capacity(things.len() / ROWS_AT_ONCE + 1);
-        let mut things = things.into_iter();
-        loop {
-            let rows: Vec<R> = things.by_ref().take(ROWS_AT_ONCE).map(&row).collect();
-            if rows.is_empty() {
-                break;
-            }
-            parts.push(tables::batch(table, columns, &rows));
-        }
-        let all = compute::concat_batches(&table.file_schema(), &parts).expect("parts of one schema");
-        let day = Date32Array::from_value(day.days(), all.num_rows());
-        let arrays = all.columns().iter().cloned().chain([Arc::new(day) as _]).collect();
+/// All rows of `table` in `segment`, in the schema that SQL sees.
+pub(super) fn batches(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+    let with_day = |day: Day, batch: RecordBatch| {
+        let days = Date32Array::from_value(day.days(), batch.num_rows());
+        let arrays = batch.columns().iter().cloned().chain([Arc::new(days) as _]).collect();
         RecordBatch::try_new(table.table_schema(), arrays).expect("the file's columns, then day")
     };
-    days.into_iter().map(batch_of_day).collect()
+    let of_day = |rows: DayRows<'_>| rows.batches.map(|batch| with_day(rows.day, batch)).collect::<Vec<_>>();
+    days(table, segment, settings).flat_map(of_day).collect()
+}
+
+/// Things that become rows, by day, each day sorted by what the table's rows are sorted by.
+fn by_day<'a, K: Ord + 'a, T: 'a, R: 'a>(
+    table: Table,
+    columns: &'static [tables::Column<R>],
+    placed: impl IntoIterator<Item = (Day, K, T)>,
+    row: impl Fn(T) -> R + 'a,
+) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    let mut days: BTreeMap<Day, Vec<(K, T)>> = BTreeMap::new();
+    for (day, key, thing) in placed {
+        days.entry(day).or_default().push((key, thing));
+    }
+    let row = Arc::new(row);
+    Box::new(days.into_iter().map(move |(day, mut things)| {
+        things.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut things = things.into_iter();
+        let row = Arc::clone(&row);
+        let batches = std::iter::from_fn(move || {
+            let rows: Vec<R> = things.by_ref().take(ROWS_AT_ONCE).map(|(_, thing)| row(thing)).collect();
+            (!rows.is_empty()).then(|| tables::batch(table, columns, &rows))
+        });
+        DayRows { day, batches: Box::new(batches) }
+    }))
 }
 
 /// The facts of a trace: those flushed before, then those said since.
@@ -117,7 +132,7 @@ pub(super) fn facts(entry: Option<&Entry<TraceFacts>>, inherited: Option<&Arc<Tr
     }
 }
 
-fn observations(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+fn observations<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let table = Table::Observations;
     let observed = || segment.observations.iter().filter_map(|(key, entry)| Some((key, entry, entry.glance(table)?)));
     let mut facts_of: HashMap<&str, Option<Arc<TraceFacts>>> = HashMap::new();
@@ -125,11 +140,14 @@ fn observations(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
         facts_of.entry(trace).or_insert_with(|| segment.facts(trace));
     }
     let orphans = orphan_roots(segment, &facts_of);
-    let placed = observed().map(|((trace, _), entry, glance)| {
-        let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);
-        (day, (trace.as_ref(), entry))
-    });
-    by_day(table, OBSERVATIONS, placed, |(trace, entry)| {
+    let placed: Vec<_> = observed()
+        .map(|((trace, _), entry, glance)| {
+            let stamp_us = entry.origin().stamp_us;
+            let day = settings.home_day(glance.start_us.or(glance.end_us), stamp_us);
+            (day, glance.start_us.unwrap_or(stamp_us), (trace.as_ref(), entry))
+        })
+        .collect();
+    by_day(table, OBSERVATIONS, placed, move |(trace, entry)| {
         let merged = entry.merged(table, Packed::hot, merge_observation).expect("a glance was had of it");
         let observation = Arc::new(merged.row);
         let stamp_us = entry.origin().stamp_us;
@@ -242,7 +260,7 @@ fn cost(observation: &Observation, book: &PriceBook, stamp_us: TimestampUs) -> R
 }
 
 /// Text is what memory is short of: it is unpacked a few rows at a time.
-fn io(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+fn io<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     enum Whose<'a> {
         Observation(&'a ObservationKey, &'a Entry<Observation>, TimestampUs),
         Trace(&'a Entry<TraceFacts>, TimestampUs),
@@ -255,18 +273,20 @@ fn io(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
         }
         let stamp_us = entry.origin().stamp_us;
         let day = settings.home_day(glance.start_us.or(glance.end_us), stamp_us);
-        Some((day, Whose::Observation(key, entry, glance.start_us.unwrap_or(stamp_us))))
+        let start_us = glance.start_us.unwrap_or(stamp_us);
+        Some((day, (key.0.as_ref(), start_us), Whose::Observation(key, entry, start_us)))
     });
-    let of_traces = segment.traces.values().filter_map(|entry| {
+    let of_traces = segment.traces.iter().filter_map(|(trace, entry)| {
         let facts = entry.merged(table, Packed::whole, merge_trace)?.row;
         if facts.input.is_none() && facts.output.is_none() {
             return None;
         }
         let stamp_us = entry.origin().stamp_us;
         let day = settings.home_day(facts.timestamp_us, stamp_us);
-        Some((day, Whose::Trace(entry, facts.timestamp_us.unwrap_or(stamp_us))))
+        let start_us = facts.timestamp_us.unwrap_or(stamp_us);
+        Some((day, (trace.as_ref(), start_us), Whose::Trace(entry, start_us)))
     });
-    by_day(table, OBSERVATION_IO, of_observations.chain(of_traces), |whose| match whose {
+    by_day(table, OBSERVATION_IO, of_observations.chain(of_traces), move |whose| match whose {
         Whose::Observation((trace_id, id), entry, start_us) => {
             let merged = entry.merged(table, Packed::cold, merge_observation).expect("a glance was had of it");
             let ids = (trace_id.to_string(), id.to_string());
@@ -281,28 +301,29 @@ fn io(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
     })
 }
 
-fn traces(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+fn traces<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let table = Table::TraceFacts;
     let placed = segment.traces.values().filter_map(|entry| {
         let starts = entry.wanted_by(table).map(|said| said.glance.start_us);
         // The earliest one said wins, as in the merged row.
         let earliest_us = starts.reduce(|before, after| before.into_iter().chain(after).min())?;
-        Some((settings.home_day(earliest_us, entry.origin().stamp_us), entry))
+        let stamp_us = entry.origin().stamp_us;
+        Some((settings.home_day(earliest_us, stamp_us), earliest_us.unwrap_or(stamp_us), entry))
     });
-    by_day(table, TRACE_FACTS, placed, |entry| {
+    by_day(table, TRACE_FACTS, placed, move |entry| {
         let merged = entry.merged(table, Packed::whole, merge_trace).expect("the table wants it");
         let facts = Arc::new(merged.row);
         TraceRow { facts, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
     })
 }
 
-fn scores(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+fn scores<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let table = Table::Scores;
     let placed = segment.scores.values().filter_map(|entry| {
-        let day = settings.home_day(entry.glance(table)?.start_us, entry.origin().stamp_us);
-        Some((day, entry))
+        let (said_us, stamp_us) = (entry.glance(table)?.start_us, entry.origin().stamp_us);
+        Some((settings.home_day(said_us, stamp_us), said_us.unwrap_or(stamp_us), entry))
     });
-    by_day(table, SCORES, placed, |entry| {
+    by_day(table, SCORES, placed, move |entry| {
         let merged = entry.merged(table, Packed::whole, merge_score).expect("a glance was had of it");
         let score = Arc::new(merged.row);
         ScoreRow { score, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
@@ -310,7 +331,7 @@ fn scores(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
 }
 
 /// The books of the segment, and each id it stores counted once, where its first event came in.
-fn ledger(segment: &Segment) -> Vec<(Day, LedgerRow)> {
+fn ledger<'a>(segment: &Segment) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let mut books: BTreeMap<BookKey, i64> = BTreeMap::new();
     for (key, count) in segment.books.values().flatten() {
         *books.entry(key.clone()).or_default() += count;
@@ -324,9 +345,13 @@ fn ledger(segment: &Segment) -> Vec<(Day, LedgerRow)> {
     for origin in origins {
         *books.entry((minute(origin.stamp_us), Arc::clone(&origin.door), "stored", None)).or_default() += 1;
     }
-    let row = |((minute_us, door, outcome, reason), count): (BookKey, i64)| {
-        let row = LedgerRow { ingested_at_us: minute_us, door: door.to_string(), outcome, reason, count };
-        (Day::of_us(minute_us), row)
-    };
-    books.into_iter().filter(|(_, count)| *count != 0).map(row).collect()
+    let counted = books.into_iter().filter(|(_, count)| *count != 0);
+    let placed = counted.map(|(key, count)| (Day::of_us(key.0), key.0, (key, count)));
+    by_day(Table::Ledger, LEDGER, placed, |((minute_us, door, outcome, reason), count)| LedgerRow {
+        ingested_at_us: minute_us,
+        door: door.to_string(),
+        outcome,
+        reason,
+        count,
+    })
 }

@@ -213,7 +213,11 @@ impl View {
         Self { segment, settings, batches: Default::default() }
     }
 
-    /// The rows of `table`, one batch per home day, in the table's schema.
+    pub(super) fn settings(&self) -> &RowSettings {
+        &self.settings
+    }
+
+    /// The rows of `table` in the schema SQL sees, for queries: made once.
     pub(super) fn batches(&self, table: Table) -> &[RecordBatch] {
         self.batches[table as usize].get_or_init(|| rows::batches(table, &self.segment, &self.settings))
     }

@@ -8,7 +8,7 @@ use crate::model::tables::{IoRow, OBSERVATION_IO};
 
 async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: RecordBatch, from: u64) {
     let day = Day::of_us(START_US);
-    let written = crate::format::parquet::write(table, &rows).unwrap();
+    let written = crate::format::parquet::write(table, [crate::format::parquet::sort(table, &rows).unwrap()]).unwrap();
     let path = data_file(day, Uuid::new_v4());
     let file = NewFile {
         path: path.clone(),

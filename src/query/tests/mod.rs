@@ -101,7 +101,8 @@ impl Setting {
 
     pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) {
         let path = data_file(day, Uuid::new_v4());
-        let written = crate::format::parquet::write(table, &rows).unwrap();
+        let written =
+            crate::format::parquet::write(table, [crate::format::parquet::sort(table, &rows).unwrap()]).unwrap();
         let file = DataFile {
             path: path.clone(),
             size_bytes: written.bytes.len() as u64,
