@@ -191,13 +191,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_an_error() {
-        let out: &mut Vec<u8> = &mut Vec::new();
-        let nothing: Vec<Result<SqlResponse, Status>> = vec![];
-        assert!(print(futures::stream::iter(nothing), OutputFormat::Csv, out).await.is_err());
-        let cut = vec![Ok(SqlResponse { arrow_ipc: vec![255, 255, 255, 255, 16, 0] })];
-        assert!(print(futures::stream::iter(cut), OutputFormat::Csv, out).await.is_err());
-        let refused = vec![Err(Status::resource_exhausted("rows: 10,000 at most"))];
-        let error = print(futures::stream::iter(refused), OutputFormat::Csv, out).await.unwrap_err();
+        let ended = |messages: Vec<Result<SqlResponse, Status>>| async move {
+            print(decode(futures::stream::iter(messages)).await?, OutputFormat::Csv, &mut Vec::new()).await
+        };
+        assert!(ended(vec![]).await.is_err());
+        assert!(ended(vec![Ok(SqlResponse { arrow_ipc: vec![255, 255, 255, 255, 16, 0] })]).await.is_err());
+        let error = ended(vec![Err(Status::resource_exhausted("rows: 10,000 at most"))]).await.unwrap_err();
         assert!(error.to_string().contains("rows: 10,000 at most"));
     }
 }
