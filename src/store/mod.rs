@@ -111,7 +111,7 @@ impl Store {
         self.objects.counts()
     }
 
-    /// All a tenant's queries may ever read through (I5): paths are below `tenant={id}/`.
+    /// All a tenant's queries may ever read through (I5): paths are below `tenants/{id}/`.
     pub fn tenant_objects(&self, tenant: &TenantId) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, tenant_root(tenant)))
     }

@@ -26,7 +26,7 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
     let folder = tempfile::tempdir().unwrap();
     let server = ServerProcess::try_start(path(folder.path()), &[("TRACELAKE_FLUSH_AFTER_S", "1")]).unwrap();
     let tables: Vec<String> =
-        TABLES.iter().map(|table| format!("{}/tenant=acme/{table}", path(folder.path()))).collect();
+        TABLES.iter().map(|table| format!("{}/tenants/acme/{table}", path(folder.path()))).collect();
     let connection = server.connect().await;
 
     let mut part = 0;

@@ -39,7 +39,8 @@ async fn a_span_goes_the_whole_way_in_a_bucket() {
     assert!(server.stop().success());
 
     let names = gateway.names("whole/way").await;
-    for below in ["tenant=acme/observations/day=", "tenant=acme/observations/_delta_log/", "wal/main/", "system/keys/"]
+    for below in
+        ["tenants/acme/observations/day=", "tenants/acme/observations/_delta_log/", "wal/main/", "system/keys/"]
     {
         assert!(names.iter().any(|name| name.starts_with(below)), "nothing below {below} in {names:?}");
     }
@@ -73,7 +74,7 @@ async fn ingest_flush_and_query_never_list_the_bucket() {
         })
         .collect();
     let commits = |names: &BTreeSet<String>| {
-        names.iter().filter(|name| name.starts_with("tenant=acme/observations/_delta_log/")).count()
+        names.iter().filter(|name| name.starts_with("tenants/acme/observations/_delta_log/")).count()
     };
     let log_objects = |names: &BTreeSet<String>| names.iter().filter(|name| name.starts_with("wal/main/")).count();
     // A process lists each table once, when it first meets it.
