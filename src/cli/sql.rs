@@ -150,6 +150,10 @@ mod tests {
         Ok(String::from_utf8(out).unwrap())
     }
 
+    async fn print_messages(messages: Vec<Result<SqlResponse, Status>>, out: &mut Vec<u8>) -> Result<u64, CliError> {
+        print(decode(futures::stream::iter(messages)).await?, OutputFormat::Csv, out).await
+    }
+
     #[tokio::test]
     async fn an_answer_reads_the_same_however_it_was_cut_into_messages() {
         let whole = printed(&[answer(), answer()], 1 << 20, OutputFormat::Csv).await.unwrap();
@@ -191,12 +195,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_an_error() {
-        let ended = |messages: Vec<Result<SqlResponse, Status>>| async move {
-            print(decode(futures::stream::iter(messages)).await?, OutputFormat::Csv, &mut Vec::new()).await
-        };
-        assert!(ended(vec![]).await.is_err());
-        assert!(ended(vec![Ok(SqlResponse { arrow_ipc: vec![255, 255, 255, 255, 16, 0] })]).await.is_err());
-        let error = ended(vec![Err(Status::resource_exhausted("rows: 10,000 at most"))]).await.unwrap_err();
+        let out: &mut Vec<u8> = &mut Vec::new();
+        let nothing: Vec<Result<SqlResponse, Status>> = vec![];
+        assert!(print_messages(nothing, out).await.is_err());
+        let cut = vec![Ok(SqlResponse { arrow_ipc: vec![255, 255, 255, 255, 16, 0] })];
+        assert!(print_messages(cut, out).await.is_err());
+        let refused = vec![Err(Status::resource_exhausted("rows: 10,000 at most"))];
+        let error = print_messages(refused, out).await.unwrap_err();
         assert!(error.to_string().contains("rows: 10,000 at most"));
     }
 }

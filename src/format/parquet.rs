@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn a_file_says_its_rows_its_true_times_and_its_footer() {
         let score = |at| ScoreRow {
-            score: Score { id: format!("s{at}"), name: "n".into(), timestamp_us: Some(at), ..Default::default() },
+            score: Score { id: format!("s{at}"), name: "n".into(), timestamp_us: Some(at), ..Default::default() }
+                .into(),
             ingested_at_us: 0,
             provenance: None,
         };

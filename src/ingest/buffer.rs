@@ -12,7 +12,7 @@ use crate::base::{Reservation, TimestampUs};
 use crate::catalog::Positions;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
-use crate::model::{Event, EventBatch, EventKind, TraceFacts};
+use crate::model::{Event, EventBatch, EventKind, Observation, TraceFacts};
 
 /// Traces whose facts are kept after their flush, for rows that come later.
 const REMEMBERED_TRACES_MAX: usize = 10_000;
@@ -33,7 +33,7 @@ struct State {
     /// Memory held by the active segment, and by the frozen ones in their order.
     held: Option<Reservation>,
     held_frozen: VecDeque<Option<Reservation>>,
-    remembered: HashMap<Arc<str>, TraceFacts>,
+    remembered: HashMap<Arc<str>, Arc<TraceFacts>>,
     remembered_order: VecDeque<Arc<str>>,
 }
 
@@ -253,7 +253,10 @@ impl State {
         match event.kind? {
             EventKind::Observation(value) => {
                 self.inherit(&Arc::from(value.trace_id.as_str()));
-                Some(self.active.add_observation(Said { order, value, origin, position, wanted }, bytes))
+                Some(
+                    self.active
+                        .add_observation(Said { order, value: Arc::new(value), origin, position, wanted }, bytes),
+                )
             }
             EventKind::Trace(value) => {
                 let trace: Arc<str> = value.trace_id.as_str().into();
@@ -261,10 +264,10 @@ impl State {
                 if self.active.inherited.get(&trace).is_some_and(|known| says_nothing_new(known, &value)) {
                     return Some(Heard::Known);
                 }
-                Some(self.active.add_trace(Said { order, value, origin, position, wanted }, bytes))
+                Some(self.active.add_trace(Said { order, value: Arc::new(value), origin, position, wanted }, bytes))
             }
             EventKind::Score(value) => {
-                Some(self.active.add_score(Said { order, value, origin, position, wanted }, bytes))
+                Some(self.active.add_score(Said { order, value: Arc::new(value), origin, position, wanted }, bytes))
             }
         }
     }
@@ -273,12 +276,16 @@ impl State {
         if let Some(facts) = self.remembered.get(trace)
             && !self.active.inherited.contains_key(trace)
         {
-            self.active.inherited.insert(Arc::clone(trace), facts.clone());
+            self.active.inherited.insert(Arc::clone(trace), Arc::clone(facts));
         }
     }
 
-    fn remember(&mut self, trace: Arc<str>, mut facts: TraceFacts) {
-        (facts.input, facts.output) = (None, None);
+    fn remember(&mut self, trace: Arc<str>, mut facts: Arc<TraceFacts>) {
+        if facts.input.is_some() || facts.output.is_some() {
+            // Texts are not stamped onto rows, and are the largest part.
+            let facts = Arc::make_mut(&mut facts);
+            (facts.input, facts.output) = (None, None);
+        }
         if self.remembered.insert(Arc::clone(&trace), facts).is_none() {
             self.remembered_order.push_back(trace);
             if self.remembered_order.len() > REMEMBERED_TRACES_MAX
@@ -317,11 +324,11 @@ fn carry_batch(waiting: &Segment) -> CarryBatch {
         None => groups.push((origin.clone(), vec![event])),
     };
     for said in waiting.observations.values().flat_map(|entry| &entry.said) {
-        let kind = Some(EventKind::Observation(said.value.clone()));
+        let kind = Some(EventKind::Observation(Observation::clone(&said.value)));
         put(&said.origin, Event { order: said.order.clone(), kind });
     }
     for said in waiting.traces.values().flat_map(|entry| &entry.said) {
-        let kind = Some(EventKind::Trace(said.value.clone()));
+        let kind = Some(EventKind::Trace(TraceFacts::clone(&said.value)));
         put(&said.origin, Event { order: said.order.clone(), kind });
     }
     let group = |(origin, events): (Origin, Vec<Event>)| CarryGroup {

@@ -45,11 +45,18 @@ pub(super) struct Origin {
 #[derive(Debug, Clone)]
 pub(super) struct Said<T> {
     pub(super) order: Order,
-    pub(super) value: T,
+    pub(super) value: Arc<T>,
     pub(super) origin: Origin,
     /// The last log object that holds it.
     pub(super) position: u64,
     pub(super) wanted: TableSet,
+}
+
+/// The merged row of an id.
+#[derive(Debug, Clone)]
+pub(super) struct Row<T> {
+    pub(super) row: Arc<T>,
+    pub(super) provenance: Option<Vec<u8>>,
 }
 
 /// All events about one id, sorted by order, each once.
@@ -69,7 +76,7 @@ pub(super) enum Heard {
     Known,
 }
 
-impl<T: Clone + PartialEq> Entry<T> {
+impl<T> Entry<T> {
     pub(super) fn new(said: Said<T>) -> Self {
         Self { said: vec![said] }
     }
@@ -90,11 +97,18 @@ impl<T: Clone + PartialEq> Entry<T> {
         }
     }
 
-    /// The events that `table` still wants, merged into its row; `None` if it wants none.
-    pub(super) fn merged(&self, table: Table, merge: fn(&[(&Order, &T)]) -> Merged<T>) -> Option<Merged<T>> {
-        let wanted: Vec<(&Order, &T)> =
-            self.said.iter().filter(|said| said.wanted.has(table)).map(|said| (&said.order, &said.value)).collect();
-        (!wanted.is_empty()).then(|| merge(&wanted))
+    /// The events that `table` still wants, merged into its row; `None` if it wants none. A row of one event is that
+    /// event, not a copy.
+    pub(super) fn merged(&self, table: Table, merge: fn(&[(&Order, &T)]) -> Merged<T>) -> Option<Row<T>> {
+        let mut wanted = self.said.iter().filter(|said| said.wanted.has(table));
+        let first = wanted.next()?;
+        let Some(second) = wanted.next() else {
+            return Some(Row { row: Arc::clone(&first.value), provenance: None });
+        };
+        let all: Vec<(&Order, &T)> =
+            [first, second].into_iter().chain(wanted).map(|said| (&said.order, said.value.as_ref())).collect();
+        let merged = merge(&all);
+        Some(Row { row: Arc::new(merged.row), provenance: merged.provenance })
     }
 
     /// The earliest event to arrive: its stamp dates the row, its door is where the row is counted.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::segment::View;
@@ -116,17 +117,21 @@ pub(super) async fn flush_tenant(shared: &Shared, writer: &Writer, tenant: &Tena
 /// Commits the frozen segments of a tenant, oldest first.
 async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, state: &Arc<TenantState>) -> Result<()> {
     while let Some(view) = state.buffer.oldest_frozen() {
+        // All tables are written at once, on as many cores as there are; they are committed in their order.
+        let standing = positions(shared, writer, tenant, state).await?;
+        let mut written: Vec<_> = Table::ALL
+            .into_iter()
+            .map(|table| (standing[table as usize] < view.segment.to).then(|| write_in_background(table, &view)))
+            .collect();
         for table in Table::ALL {
-            let mut view = Arc::clone(&view);
-            loop {
-                match commit_table(shared, writer, tenant, state, table, &view).await? {
-                    None => break,
-                    Some(moved_to) => {
-                        set_position(shared, writer, tenant, state, table, moved_to).await?;
-                        state.buffer.unwant_oldest(table, moved_to);
-                        view = state.buffer.oldest_frozen().unwrap_or(view);
-                    }
-                }
+            let Some(files) = written[table as usize].take() else { continue };
+            let mut moved = commit_table(shared, writer, tenant, state, table, view.segment.to, files).await?;
+            while let Some(position) = moved {
+                set_position(shared, writer, tenant, state, table, position).await?;
+                state.buffer.unwant_oldest(table, position);
+                let Some(view) = state.buffer.oldest_frozen() else { break };
+                let files = write_in_background(table, &view);
+                moved = commit_table(shared, writer, tenant, state, table, view.segment.to, files).await?;
             }
         }
         state.buffer.release_oldest();
@@ -134,24 +139,24 @@ async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, stat
     Ok(())
 }
 
-/// Writes and commits one table's share of a segment. `Some(position)`: another owner of the log committed that far.
+type Writing = JoinHandle<Result<Written, ::parquet::errors::ParquetError>>;
+
+fn write_in_background(table: Table, view: &Arc<View>) -> Writing {
+    let view = Arc::clone(view);
+    tokio::task::spawn_blocking(move || write_files(table, &view))
+}
+
+/// Puts and commits one table's share of a segment. `Some(position)`: another owner of the log committed that far.
 async fn commit_table(
     shared: &Shared,
     writer: &Writer,
     tenant: &TenantId,
     state: &Arc<TenantState>,
     table: Table,
-    view: &Arc<View>,
+    to: u64,
+    writing: Writing,
 ) -> Result<Option<u64>> {
-    let to = view.segment.to;
-    let from = positions(shared, writer, tenant, state).await?[table as usize];
-    if from >= to {
-        return Ok(None);
-    }
-    let written = {
-        let view = Arc::clone(view);
-        tokio::task::spawn_blocking(move || write_files(table, &view)).await.map_err(|_| IngestError::Stopped)?
-    };
+    let written = writing.await.map_err(|_| IngestError::Stopped)?;
     let written = written.map_err(|source| IngestError::Parquet { table: table.name(), source })?;
     if written.files.is_empty() {
         return Ok(None);
@@ -166,6 +171,7 @@ async fn commit_table(
         objects.put(&store::index_file(tenant, table.name(), *id), body.clone()).await?;
     }
     let files: Vec<NewFile> = written.files.into_iter().map(|(file, _)| file).collect();
+    let from = positions(shared, writer, tenant, state).await?[table as usize];
     let append = Append { writer: writer.id().clone(), from, to, files };
     match shared.catalog.commit(tenant, table, Change::Append(append)).await? {
         Committed::Done { version } => {

@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Date32Array, RecordBatch};
+use arrow::compute;
 use prost::Message;
 
-use super::entry::Entry;
+use super::entry::{Entry, Row};
 use super::segment::{BookKey, Segment, minute};
 use crate::base::{Day, Money, TimestampUs};
 use crate::model::tables::{
     self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow,
     TRACE_FACTS, Table, TraceRow,
 };
-use crate::model::{CostSource, Observation, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace};
+use crate::model::{
+    CostSource, Observation, Order, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace,
+};
 use crate::price::{Ask, PriceBook, Quantities};
 
 /// What rows are made with.
@@ -54,150 +57,144 @@ impl RowSettings {
     }
 }
 
+/// Rows made at a time: enough to amortise a batch, few enough to stay in cache.
+const ROWS_AT_ONCE: usize = 4096;
+
 /// The rows of `table` in `segment`, one batch per home day, in the table's schema.
 pub(super) fn batches(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
     match table {
-        Table::Observations => by_day(table, OBSERVATIONS, observations(segment, settings)),
-        Table::ObservationIo => by_day(table, OBSERVATION_IO, io(segment, settings)),
-        Table::TraceFacts => by_day(table, TRACE_FACTS, traces(segment, settings)),
-        Table::Scores => by_day(table, SCORES, scores(segment, settings)),
-        Table::Ledger => by_day(table, LEDGER, ledger(segment)),
+        Table::Observations => observations(segment, settings),
+        Table::ObservationIo => by_day(table, OBSERVATION_IO, io(segment, settings), |row| row),
+        Table::TraceFacts => by_day(table, TRACE_FACTS, traces(segment, settings), |row| row),
+        Table::Scores => by_day(table, SCORES, scores(segment, settings), |row| row),
+        Table::Ledger => by_day(table, LEDGER, ledger(segment), |row| row),
     }
 }
 
-fn by_day<R>(table: Table, columns: &[tables::Column<R>], rows: Vec<(Day, R)>) -> Vec<RecordBatch> {
-    let mut days: BTreeMap<Day, Vec<R>> = BTreeMap::new();
-    for (day, row) in rows {
-        days.entry(day).or_default().push(row);
+/// One batch per day from things that become rows.
+fn by_day<T, R>(
+    table: Table,
+    columns: &[tables::Column<R>],
+    things: impl IntoIterator<Item = (Day, T)>,
+    row: impl Fn(T) -> R,
+) -> Vec<RecordBatch> {
+    let mut days: BTreeMap<Day, Vec<T>> = BTreeMap::new();
+    for (day, thing) in things {
+        days.entry(day).or_default().push(thing);
     }
-    let with_day = |(day, rows): (Day, Vec<R>)| {
-        let batch = tables::batch(table, columns, &rows);
-        let day = Date32Array::from_value(day.days(), rows.len());
-        let arrays = batch.columns().iter().cloned().chain([Arc::new(day) as _]).collect();
+    let batch_of_day = |(day, things): (Day, Vec<T>)| {
+        let mut parts = Vec::with_capacity(things.len() / ROWS_AT_ONCE + 1);
+        let mut things = things.into_iter();
+        loop {
+            let rows: Vec<R> = things.by_ref().take(ROWS_AT_ONCE).map(&row).collect();
+            if rows.is_empty() {
+                break;
+            }
+            parts.push(tables::batch(table, columns, &rows));
+        }
+        let all = compute::concat_batches(&table.file_schema(), &parts).expect("parts of one schema");
+        let day = Date32Array::from_value(day.days(), all.num_rows());
+        let arrays = all.columns().iter().cloned().chain([Arc::new(day) as _]).collect();
         RecordBatch::try_new(table.table_schema(), arrays).expect("the file's columns, then day")
     };
-    days.into_iter().map(with_day).collect()
+    days.into_iter().map(batch_of_day).collect()
 }
 
 /// The facts of a trace: those flushed before, then those said since.
-pub(super) fn facts(entry: Option<&Entry<TraceFacts>>, inherited: Option<&TraceFacts>) -> Option<TraceFacts> {
-    let said = entry.map(|entry| {
-        let all: Vec<_> = entry.said.iter().map(|said| (&said.order, &said.value)).collect();
-        merge_trace(&all).row
+pub(super) fn facts(entry: Option<&Entry<TraceFacts>>, inherited: Option<&Arc<TraceFacts>>) -> Option<Arc<TraceFacts>> {
+    let said = entry.map(|entry| match entry.said.as_slice() {
+        [only] => Arc::clone(&only.value),
+        all => {
+            let all: Vec<_> = all.iter().map(|said| (&said.order, said.value.as_ref())).collect();
+            Arc::new(merge_trace(&all).row)
+        }
     });
     match (inherited, said) {
         (None, said) => said,
-        (Some(inherited), None) => Some(inherited.clone()),
+        (Some(inherited), None) => Some(Arc::clone(inherited)),
         (Some(inherited), Some(said)) => {
-            let (before, after) = (Default::default(), crate::model::Order { is_update: true, ..Default::default() });
-            Some(merge_trace(&[(&before, inherited), (&after, &said)]).row)
+            let (before, after) = (Order::default(), Order { is_update: true, ..Default::default() });
+            Some(Arc::new(merge_trace(&[(&before, inherited), (&after, &said)]).row))
         }
     }
 }
 
-fn observations(segment: &Segment, settings: &RowSettings) -> Vec<(Day, ObservationRow)> {
-    let rows: Vec<_> = segment
+type Observed<'a> = (&'a Arc<Entry<Observation>>, Row<Observation>);
+
+fn observations(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+    let observed: Vec<Observed<'_>> = segment
         .observations
         .values()
         .filter_map(|entry| Some((entry, entry.merged(Table::Observations, merge_observation)?)))
         .collect();
-    let mut facts_of: HashMap<&str, Option<TraceFacts>> = HashMap::new();
-    for (_, merged) in &rows {
+    let mut facts_of: HashMap<&str, Option<Arc<TraceFacts>>> = HashMap::new();
+    for (_, merged) in &observed {
         let trace = merged.row.trace_id.as_str();
         facts_of.entry(trace).or_insert_with(|| segment.facts(trace));
     }
-    let orphans = orphan_roots(rows.iter().map(|(_, merged)| &merged.row), &facts_of);
-    let orphan_names: HashMap<String, Option<String>> = rows
-        .iter()
-        .filter(|(_, m)| orphans.contains(&key(&m.row)))
-        .map(|(_, m)| (m.row.trace_id.clone(), m.row.name.clone()))
-        .collect();
-    let facts_of: HashMap<String, Option<TraceFacts>> =
-        facts_of.into_iter().map(|(trace, facts)| (trace.to_owned(), facts)).collect();
-    rows.into_iter()
-        .map(|(entry, merged)| {
-            let origin = entry.origin();
-            let mut observation = merged.row;
-            let facts = facts_of.get(&observation.trace_id).and_then(Option::as_ref);
-            let is_root = observation.root_mark == Some(true)
+    let orphans = orphan_roots(&observed, &facts_of);
+    let placed = observed.iter().map(|(entry, merged)| {
+        let said_us = merged.row.start_ns.or(merged.row.end_ns).map(|ns| ns / 1000);
+        (settings.home_day(said_us, entry.origin().stamp_us), (*entry, merged))
+    });
+    by_day(Table::Observations, OBSERVATIONS, placed, |(entry, merged)| {
+        let observation = Arc::clone(&merged.row);
+        let stamp_us = entry.origin().stamp_us;
+        let facts = facts_of.get(observation.trace_id.as_str()).and_then(Clone::clone);
+        let orphan = orphans.get(observation.trace_id.as_str());
+        let dimension = |pattern: &str| {
+            let own = find_key(&observation.metadata, pattern);
+            own.or_else(|| find_key(&facts.as_ref()?.metadata, pattern)).cloned()
+        };
+        ObservationRow {
+            is_root: observation.root_mark == Some(true)
                 || observation.parent_id.is_none()
-                || orphans.contains(&key(&observation));
-            let dimension = |pattern: &str| {
-                let own = find_key(&observation.metadata, pattern);
-                own.or_else(|| find_key(&facts?.metadata, pattern)).cloned()
-            };
-            let (account, project, flow) =
-                (dimension(&settings.account_key), dimension(&settings.project_key), dimension(&settings.flow_key));
-            if let Some(facts) = facts {
-                stamp(&mut observation, facts);
-            }
-            if observation.trace_name.is_none() {
-                observation.trace_name = orphan_names.get(&observation.trace_id).cloned().flatten();
-            }
-            let day =
-                settings.home_day(observation.start_ns.or(observation.end_ns).map(|ns| ns / 1000), origin.stamp_us);
-            let cost = cost(&observation, &settings.book, origin.stamp_us);
-            let row = ObservationRow {
-                is_root,
-                account,
-                project,
-                flow,
-                cost,
-                ingested_at_us: origin.stamp_us,
-                provenance: merged.provenance,
-                observation,
-            };
-            (day, row)
-        })
-        .collect()
+                || orphan.is_some_and(|orphan| orphan.ids.contains(observation.id.as_str())),
+            account: dimension(&settings.account_key),
+            project: dimension(&settings.project_key),
+            flow: dimension(&settings.flow_key),
+            cost: cost(&observation, &settings.book, stamp_us),
+            orphan_name: orphan.and_then(|orphan| orphan.name.clone()),
+            ingested_at_us: stamp_us,
+            provenance: merged.provenance.clone(),
+            facts,
+            observation,
+        }
+    })
 }
 
-fn key(observation: &Observation) -> (String, String) {
-    (observation.trace_id.clone(), observation.id.clone())
+/// What stands for the root of a trace that has none.
+#[derive(Default)]
+struct Orphan<'a> {
+    ids: HashSet<&'a str>,
+    name: Option<Arc<str>>,
 }
 
 /// Where no root of a trace is known, those whose parent is not known either stand for it: their parent never arrived,
 /// or the sender filtered it out.
 fn orphan_roots<'a>(
-    rows: impl Iterator<Item = &'a Observation> + Clone,
-    facts_of: &HashMap<&str, Option<TraceFacts>>,
-) -> HashSet<(String, String)> {
-    let known: HashSet<(&str, &str)> = rows.clone().map(|row| (row.trace_id.as_str(), row.id.as_str())).collect();
-    let rooted: HashSet<&str> = rows
-        .clone()
-        .filter(|row| row.parent_id.is_none() || row.root_mark == Some(true))
-        .map(|row| row.trace_id.as_str())
-        .chain(
-            facts_of.iter().filter(|(_, facts)| facts.as_ref().is_some_and(|f| f.root_id.is_some())).map(|(t, _)| *t),
-        )
-        .collect();
-    rows.filter(|row| {
+    observed: &'a [Observed<'a>],
+    facts_of: &HashMap<&'a str, Option<Arc<TraceFacts>>>,
+) -> HashMap<&'a str, Orphan<'a>> {
+    let rows = || observed.iter().map(|(_, merged)| merged.row.as_ref());
+    let is_rooted = |row: &&Observation| row.parent_id.is_none() || row.root_mark == Some(true);
+    let mut rooted: HashSet<&str> = rows().filter(is_rooted).map(|row| row.trace_id.as_str()).collect();
+    let has_root = |facts: &Option<Arc<TraceFacts>>| facts.as_ref().is_some_and(|facts| facts.root_id.is_some());
+    rooted.extend(facts_of.iter().filter(|(_, facts)| has_root(facts)).map(|(trace, _)| *trace));
+    let unrooted = || rows().filter(|row| !rooted.contains(row.trace_id.as_str()));
+    let known: HashSet<(&str, &str)> = unrooted().map(|row| (row.trace_id.as_str(), row.id.as_str())).collect();
+    let mut orphans: HashMap<&str, Orphan<'_>> = HashMap::new();
+    for row in unrooted() {
         let parent = row.parent_id.as_deref().unwrap_or_default();
-        !rooted.contains(row.trace_id.as_str()) && !known.contains(&(row.trace_id.as_str(), parent))
-    })
-    .map(key)
-    .collect()
-}
-
-/// Stamps what is said about the trace onto one of its rows; what the row says itself stays.
-fn stamp(observation: &mut Observation, facts: &TraceFacts) {
-    let fill = |own: &mut Option<String>, fact: &Option<String>| {
-        if own.is_none() {
-            own.clone_from(fact);
+        if !known.contains(&(row.trace_id.as_str(), parent)) {
+            let orphan = orphans.entry(row.trace_id.as_str()).or_default();
+            orphan.ids.insert(row.id.as_str());
+            // The smallest name of several, so that the choice does not depend on the order of a map.
+            let name: Option<Arc<str>> = row.name.as_deref().map(Arc::from);
+            orphan.name = orphan.name.take().into_iter().chain(name).min();
         }
-    };
-    if facts.name.is_some() {
-        observation.trace_name.clone_from(&facts.name);
     }
-    fill(&mut observation.trace_name, &facts.root_name);
-    fill(&mut observation.user_id, &facts.user_id);
-    fill(&mut observation.session_id, &facts.session_id);
-    fill(&mut observation.release, &facts.release);
-    fill(&mut observation.version, &facts.version);
-    fill(&mut observation.environment, &facts.environment);
-    observation.tags.extend(facts.tags.iter().cloned());
-    observation.tags.sort_unstable();
-    observation.tags.dedup();
+    orphans
 }
 
 fn find_key<'a>(metadata: &'a BTreeMap<String, String>, pattern: &str) -> Option<&'a String> {
@@ -256,40 +253,22 @@ fn cost(observation: &Observation, book: &PriceBook, stamp_us: TimestampUs) -> R
 fn io(segment: &Segment, settings: &RowSettings) -> Vec<(Day, IoRow)> {
     let mut rows = Vec::new();
     for entry in segment.observations.values() {
-        let Some(merged) = entry.merged(Table::ObservationIo, merge_observation) else { continue };
-        let (row, stamp_us) = (merged.row, entry.origin().stamp_us);
-        let empty = row.input.is_none() && row.output.is_none() && row.exception_stacktrace.is_none();
-        if empty && row.attributes.is_empty() {
-            continue;
+        let Some(Row { row, .. }) = entry.merged(Table::ObservationIo, merge_observation) else { continue };
+        let has_text = row.input.is_some() || row.output.is_some() || row.exception_stacktrace.is_some();
+        if has_text || !row.attributes.is_empty() {
+            let stamp_us = entry.origin().stamp_us;
+            let day = settings.home_day(row.start_ns.or(row.end_ns).map(|ns| ns / 1000), stamp_us);
+            let start_us = row.start_ns.map_or(stamp_us, |ns| ns.div_euclid(1000));
+            rows.push((day, IoRow::Observation { observation: row, start_us }));
         }
-        let said_us = row.start_ns.or(row.end_ns).map(|ns| ns / 1000);
-        let day = settings.home_day(said_us, stamp_us);
-        let io = IoRow {
-            start_us: row.start_ns.map_or(stamp_us, |ns| ns.div_euclid(1000)),
-            trace_id: row.trace_id,
-            id: row.id,
-            input: row.input,
-            output: row.output,
-            exception_stacktrace: row.exception_stacktrace,
-            attributes: row.attributes,
-        };
-        rows.push((day, io));
     }
     for entry in segment.traces.values() {
-        let Some(merged) = entry.merged(Table::ObservationIo, merge_trace) else { continue };
-        let (row, stamp_us) = (merged.row, entry.origin().stamp_us);
+        let Some(Row { row, .. }) = entry.merged(Table::ObservationIo, merge_trace) else { continue };
         if row.input.is_some() || row.output.is_some() {
+            let stamp_us = entry.origin().stamp_us;
             let day = settings.home_day(row.timestamp_us, stamp_us);
-            let io = IoRow {
-                start_us: row.timestamp_us.unwrap_or(stamp_us),
-                trace_id: row.trace_id,
-                id: String::new(),
-                input: row.input,
-                output: row.output,
-                exception_stacktrace: None,
-                attributes: BTreeMap::new(),
-            };
-            rows.push((day, io));
+            let start_us = row.timestamp_us.unwrap_or(stamp_us);
+            rows.push((day, IoRow::Trace { facts: row, start_us }));
         }
     }
     rows

@@ -39,7 +39,7 @@ pub(super) struct Segment {
     pub(super) traces: HashMap<Arc<str>, Arc<Entry<TraceFacts>>>,
     pub(super) scores: HashMap<Arc<str>, Arc<Entry<Score>>>,
     /// Facts of traces flushed a while ago, for rows that came after them.
-    pub(super) inherited: HashMap<Arc<str>, TraceFacts>,
+    pub(super) inherited: HashMap<Arc<str>, Arc<TraceFacts>>,
     pub(super) books: Books,
     pub(super) bytes: u64,
     /// The oldest stamp of what is here.
@@ -158,16 +158,12 @@ impl Segment {
     }
 
     /// Everything about one trace that is known here.
-    pub(super) fn facts(&self, trace: &str) -> Option<TraceFacts> {
+    pub(super) fn facts(&self, trace: &str) -> Option<Arc<TraceFacts>> {
         rows::facts(self.traces.get(trace).map(Arc::as_ref), self.inherited.get(trace))
     }
 }
 
-fn add<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
-    entries: &mut HashMap<K, Arc<Entry<T>>>,
-    key: K,
-    said: Said<T>,
-) -> Heard {
+fn add<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: K, said: Said<T>) -> Heard {
     match entries.entry(key) {
         std::collections::hash_map::Entry::Occupied(mut known) => Arc::make_mut(known.get_mut()).add(said),
         std::collections::hash_map::Entry::Vacant(free) => {
@@ -177,21 +173,13 @@ fn add<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
     }
 }
 
-fn unwant_all<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
-    entries: &mut HashMap<K, Arc<Entry<T>>>,
-    table: Table,
-    position: u64,
-) {
+fn unwant_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, table: Table, position: u64) {
     for entry in entries.values_mut() {
         Arc::make_mut(entry).unwant(table, position);
     }
 }
 
-fn move_to<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
-    entries: &mut HashMap<K, Arc<Entry<T>>>,
-    key: &K,
-    position: u64,
-) {
+fn move_to<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: &K, position: u64) {
     if let Some(entry) = entries.get_mut(key) {
         Arc::make_mut(entry).move_to(position);
     }
@@ -201,10 +189,7 @@ pub(super) fn minute(at_us: TimestampUs) -> TimestampUs {
     at_us - at_us.rem_euclid(60_000_000)
 }
 
-fn merge_all<K: Eq + std::hash::Hash, T: Clone + PartialEq>(
-    into: &mut HashMap<K, Arc<Entry<T>>>,
-    from: HashMap<K, Arc<Entry<T>>>,
-) {
+fn merge_all<K: Eq + std::hash::Hash, T: Clone>(into: &mut HashMap<K, Arc<Entry<T>>>, from: HashMap<K, Arc<Entry<T>>>) {
     for (key, entry) in from {
         match into.entry(key) {
             std::collections::hash_map::Entry::Occupied(mut known) => {

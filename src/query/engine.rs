@@ -144,7 +144,7 @@ impl Engine {
             inner.footers.clone(),
         );
         let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(Query { state, tables, memory, limits: inner.limits.clone() })
+        Ok(Query { state, tables, memory })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -160,7 +160,6 @@ pub(super) struct Query {
     pub(super) state: SessionState,
     pub(super) tables: Arc<TenantTables>,
     memory: Arc<QueryPool>,
-    pub(super) limits: QueryLimits,
 }
 
 type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;

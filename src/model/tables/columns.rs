@@ -1,5 +1,6 @@
 //! Column types and the functions that fill them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -121,10 +122,10 @@ pub(super) fn binary<'a, R>(rows: &'a [R], get: impl Fn(&'a R) -> Option<&'a [u8
     Arc::new(rows.iter().map(get).collect::<BinaryViewArray>())
 }
 
-pub(super) fn text_list<'a, R>(rows: &'a [R], get: impl Fn(&'a R) -> &'a [String]) -> ArrayRef {
+pub(super) fn text_list<'a, R>(rows: &'a [R], get: impl Fn(&'a R) -> Cow<'a, [String]>) -> ArrayRef {
     let mut builder = ListBuilder::new(StringBuilder::new()).with_field(Field::new("element", DataType::Utf8, true));
     for row in rows {
-        for value in get(row) {
+        for value in get(row).iter() {
             builder.values().append_value(value);
         }
         builder.append(true);

@@ -1,19 +1,24 @@
 //! `observations`: narrow and hot, one row per span, generation or event.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Column;
 use super::columns::{self as fill, ColumnType as T};
 use crate::base::{Money, TimestampUs};
-use crate::model::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
+use crate::model::{CostSource, Level, Observation, ObservationType, Status, TraceFacts, UsageSource};
 
 pub(super) const COMMENT: &str = "One row per span, generation or event. What is said about a trace (user, session, tags, names) stands on every row.";
 
-/// A merged observation with all that is derived from it: everything a row of the table needs.
+/// A merged observation with all that is derived from it: everything a row of the table needs, nothing copied.
 #[derive(Debug, Clone)]
 pub struct ObservationRow {
-    /// With its trace's facts stamped on.
-    pub observation: Observation,
+    pub observation: Arc<Observation>,
+    /// What is said about its trace; what the observation says itself goes before.
+    pub facts: Option<Arc<TraceFacts>>,
+    /// The trace's name where neither the trace nor its root says one.
+    pub orphan_name: Option<Arc<str>>,
     pub is_root: bool,
     pub account: Option<String>,
     pub project: Option<String>,
@@ -47,24 +52,24 @@ pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
     Column { name: "type", kind: T::Text, comment: "SPAN, GENERATION, EVENT, EMBEDDING, AGENT, TOOL, CHAIN, RETRIEVER, GUARDRAIL or EVALUATOR.", fill: |r| fill::text(r, |r| Some(word(r.observation.observation_type, ObservationType::as_str, ObservationType::Span))) },
     Column { name: "operation", kind: T::Text, comment: "gen_ai.operation.name: chat, embeddings, execute_tool, …", fill: |r| fill::text(r, |r| r.observation.operation.as_deref()) },
     Column { name: "name", kind: T::Text, comment: "What the sender calls this step.", fill: |r| fill::text(r, |r| r.observation.name.as_deref()) },
-    Column { name: "trace_name", kind: T::Text, comment: "The trace's name; its root's name where none was said.", fill: |r| fill::text(r, |r| r.observation.trace_name.as_deref()) },
+    Column { name: "trace_name", kind: T::Text, comment: "The trace's name; its root's name where none was said.", fill: |r| fill::text(r, ObservationRow::trace_name) },
     Column { name: "account", kind: T::Text, comment: "The tenant's own customer, from metadata.", fill: |r| fill::text(r, |r| r.account.as_deref()) },
     Column { name: "project", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, |r| r.project.as_deref()) },
     Column { name: "flow", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, |r| r.flow.as_deref()) },
-    Column { name: "user_id", kind: T::Text, comment: "The end user.", fill: |r| fill::text(r, |r| r.observation.user_id.as_deref()) },
-    Column { name: "session_id", kind: T::Text, comment: "The conversation.", fill: |r| fill::text(r, |r| r.observation.session_id.as_deref()) },
+    Column { name: "user_id", kind: T::Text, comment: "The end user.", fill: |r| fill::text(r, |r| r.said(|o| &o.user_id, |f| &f.user_id)) },
+    Column { name: "session_id", kind: T::Text, comment: "The conversation.", fill: |r| fill::text(r, |r| r.said(|o| &o.session_id, |f| &f.session_id)) },
     Column { name: "agent_id", kind: T::Text, comment: "gen_ai.agent.id.", fill: |r| fill::text(r, |r| r.observation.agent_id.as_deref()) },
     Column { name: "agent_name", kind: T::Text, comment: "gen_ai.agent.name.", fill: |r| fill::text(r, |r| r.observation.agent_name.as_deref()) },
     Column { name: "tool_name", kind: T::Text, comment: "gen_ai.tool.name.", fill: |r| fill::text(r, |r| r.observation.tool_name.as_deref()) },
-    Column { name: "environment", kind: T::Text, comment: "production, staging, …; `default` where none was said.", fill: |r| fill::text(r, |r| Some(r.observation.environment.as_deref().unwrap_or("default"))) },
-    Column { name: "release", kind: T::Text, comment: "The application's release.", fill: |r| fill::text(r, |r| r.observation.release.as_deref()) },
-    Column { name: "version", kind: T::Text, comment: "The version of this step, else of the service.", fill: |r| fill::text(r, |r| r.observation.version.as_deref()) },
-    Column { name: "tags", kind: T::TextList, comment: "The trace's tags, sorted, each once.", fill: |r| fill::text_list(r, |r| &r.observation.tags) },
+    Column { name: "environment", kind: T::Text, comment: "production, staging, …; `default` where none was said.", fill: |r| fill::text(r, |r| Some(r.said(|o| &o.environment, |f| &f.environment).unwrap_or("default"))) },
+    Column { name: "release", kind: T::Text, comment: "The application's release.", fill: |r| fill::text(r, |r| r.said(|o| &o.release, |f| &f.release)) },
+    Column { name: "version", kind: T::Text, comment: "The version of this step, else of the service.", fill: |r| fill::text(r, |r| r.said(|o| &o.version, |f| &f.version)) },
+    Column { name: "tags", kind: T::TextList, comment: "The trace's tags, sorted, each once.", fill: |r| fill::text_list(r, ObservationRow::tags) },
     Column { name: "level", kind: T::Text, comment: "DEBUG, DEFAULT, WARNING or ERROR.", fill: |r| fill::text(r, |r| Some(word(r.observation.level, Level::as_str, Level::Default))) },
     Column { name: "status", kind: T::Text, comment: "ok, error or unset.", fill: |r| fill::text(r, |r| Some(word(r.observation.status, Status::as_str, Status::Unset))) },
     Column { name: "error_type", kind: T::Text, comment: "error.type, or the type of the exception.", fill: |r| fill::text(r, |r| r.observation.error_type.as_deref()) },
     Column { name: "status_message", kind: T::Text, comment: "What went wrong, as sent.", fill: |r| fill::text(r, |r| r.observation.status_message.as_deref()) },
-    Column { name: "finish_reasons", kind: T::TextList, comment: "Why the model stopped: stop, length, tool_calls, …", fill: |r| fill::text_list(r, |r| &r.observation.finish_reasons) },
+    Column { name: "finish_reasons", kind: T::TextList, comment: "Why the model stopped: stop, length, tool_calls, …", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.observation.finish_reasons)) },
     Column { name: "truncated", kind: T::Boolean, comment: "A finish reason says that the answer was cut (length, max_tokens).", fill: |r| fill::boolean(r, |r| truncated(&r.observation.finish_reasons)) },
     Column { name: "response_id", kind: T::Text, comment: "gen_ai.response.id.", fill: |r| fill::text(r, |r| r.observation.response_id.as_deref()) },
     Column { name: "start_time", kind: T::Timestamp, comment: "Start, UTC, microseconds.", fill: |r| fill::timestamp(r, |r| Some(r.start_us())) },
@@ -112,6 +117,37 @@ impl ObservationRow {
         self.observation.start_ns.map_or(self.ingested_at_us, us)
     }
 
+    /// What the observation says, else what is said about its trace.
+    fn said<'a>(
+        &'a self,
+        own: fn(&'a Observation) -> &'a Option<String>,
+        of_trace: fn(&'a TraceFacts) -> &'a Option<String>,
+    ) -> Option<&'a str> {
+        own(&self.observation).as_deref().or_else(|| of_trace(self.facts.as_deref()?).as_deref())
+    }
+
+    /// The name said for the trace; else the one this row says, the root's, or that of an orphan that stands for a root.
+    fn trace_name(&self) -> Option<&str> {
+        let facts = self.facts.as_deref();
+        let said = facts.and_then(|facts| facts.name.as_deref()).or(self.observation.trace_name.as_deref());
+        said.or_else(|| facts?.root_name.as_deref()).or(self.orphan_name.as_deref())
+    }
+
+    /// The trace's tags and the row's own: sorted, each once.
+    fn tags(&self) -> Cow<'_, [String]> {
+        let own = &self.observation.tags;
+        match self.facts.as_deref().map(|facts| &facts.tags) {
+            Some(tags) if own.is_empty() => Cow::Borrowed(tags),
+            Some(tags) if !tags.is_empty() && tags != own => {
+                let mut all: Vec<String> = own.iter().chain(tags).cloned().collect();
+                all.sort_unstable();
+                all.dedup();
+                Cow::Owned(all)
+            }
+            _ => Cow::Borrowed(own),
+        }
+    }
+
     fn ms_after_start(&self, ns: Option<i64>) -> Option<f64> {
         Some(ns?.saturating_sub(self.observation.start_ns?) as f64 / 1e6)
     }
@@ -126,7 +162,8 @@ fn word<E: TryFrom<i32>>(number: Option<i32>, word: fn(E) -> &'static str, other
 }
 
 fn less(whole: Option<i64>, parts: &[Option<i64>]) -> Option<i64> {
-    Some((whole? - parts.iter().flatten().sum::<i64>()).max(0))
+    let parts = parts.iter().flatten().fold(0i64, |sum, part| sum.saturating_add(*part));
+    Some(whole?.saturating_sub(parts).max(0))
 }
 
 fn truncated(finish_reasons: &[String]) -> Option<bool> {

@@ -1,5 +1,7 @@
 //! `scores`: judgements on traces, observations and sessions.
 
+use std::sync::Arc;
+
 use super::Column;
 use super::columns::{self as fill, ColumnType as T};
 use crate::base::TimestampUs;
@@ -9,7 +11,7 @@ pub(super) const COMMENT: &str = "One row per score of a trace, an observation o
 
 #[derive(Debug, Clone)]
 pub struct ScoreRow {
-    pub score: Score,
+    pub score: Arc<Score>,
     pub ingested_at_us: TimestampUs,
     pub provenance: Option<Vec<u8>>,
 }

@@ -1,5 +1,8 @@
 //! `trace_facts`: one row per trace, what is said about the trace rather than about a span.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::Column;
 use super::columns::{self as fill, ColumnType as T};
 use crate::base::TimestampUs;
@@ -9,7 +12,7 @@ pub(super) const COMMENT: &str = "One row per trace: what is said about the trac
 
 #[derive(Debug, Clone)]
 pub struct TraceRow {
-    pub facts: TraceFacts,
+    pub facts: Arc<TraceFacts>,
     pub ingested_at_us: TimestampUs,
     pub provenance: Option<Vec<u8>>,
 }
@@ -22,7 +25,7 @@ pub const TRACE_FACTS: &[Column<TraceRow>] = &[
     Column { name: "name", kind: T::Text, comment: "As said; else the root's name.", fill: |r| fill::text(r, |r| r.facts.name.as_deref().or(r.facts.root_name.as_deref())) },
     Column { name: "user_id", kind: T::Text, comment: "The end user.", fill: |r| fill::text(r, |r| r.facts.user_id.as_deref()) },
     Column { name: "session_id", kind: T::Text, comment: "The conversation.", fill: |r| fill::text(r, |r| r.facts.session_id.as_deref()) },
-    Column { name: "tags", kind: T::TextList, comment: "Sorted, each once.", fill: |r| fill::text_list(r, |r| &r.facts.tags) },
+    Column { name: "tags", kind: T::TextList, comment: "Sorted, each once.", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.facts.tags)) },
     Column { name: "release", kind: T::Text, comment: "The application's release.", fill: |r| fill::text(r, |r| r.facts.release.as_deref()) },
     Column { name: "version", kind: T::Text, comment: "The trace's version.", fill: |r| fill::text(r, |r| r.facts.version.as_deref()) },
     Column { name: "environment", kind: T::Text, comment: "`default` where none was said.", fill: |r| fill::text(r, |r| Some(r.facts.environment.as_deref().unwrap_or("default"))) },

@@ -1,14 +1,13 @@
+//! The metrics compiler: one request type, checked (`request`), turned into plans (`plan`), run and put together
+//! (`answer`). Built from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
+
+mod answer;
+mod fields;
+mod filter;
+mod plan;
 pub(super) mod presets;
-use super::engine::Query;
-use super::error::QueryError;
-use super::limits::QueryLimits;
-use crate::wire;
-pub(super) struct Question;
-impl Question {
-    pub(super) fn parse(_: &wire::MetricsRequest, _: &QueryLimits) -> Result<Self, QueryError> {
-        Ok(Self)
-    }
-}
-pub(super) async fn answer(_: &Query, _: Question) -> Result<wire::MetricsResponse, QueryError> {
-    Ok(Default::default())
-}
+mod request;
+mod value;
+
+pub(super) use answer::answer;
+pub(super) use request::Question;

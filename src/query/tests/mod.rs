@@ -2,7 +2,9 @@
 
 mod isolation;
 mod limits;
+mod metrics;
 mod plans;
+mod requests;
 mod sql;
 
 use std::collections::BTreeMap;
@@ -216,7 +218,9 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
                 ..Default::default()
             };
             ObservationRow {
-                observation,
+                observation: observation.into(),
+                facts: None,
+                orphan_name: None,
                 is_root: at % 3 == 0,
                 account: Some(format!("account {}", trace % 6)),
                 project: None,
@@ -238,13 +242,13 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
 pub(super) fn score(id: usize, value: f64, at_us: TimestampUs) -> ScoreRow {
     let score = Score {
         id: format!("score-{id}"),
-        name: if id % 2 == 0 { "helpful" } else { "correct" }.to_owned(),
+        name: if id.is_multiple_of(2) { "helpful" } else { "correct" }.to_owned(),
         data_type: ScoreDataType::Numeric.into(),
         value: Some(value),
         timestamp_us: Some(at_us),
         ..Default::default()
     };
-    ScoreRow { score, ingested_at_us: at_us, provenance: None }
+    ScoreRow { score: score.into(), ingested_at_us: at_us, provenance: None }
 }
 
 /// A setting with one tenant, `acme`: two thirds of the rows in files, the rest fresh.

@@ -1,0 +1,111 @@
+//! Filters: a field, an operator, values; checked against the field's type.
+//!
+//! What is not there is not equal: the negative operators keep rows without a value.
+
+use chrono::DateTime;
+use datafusion::functions::string::expr_fn::starts_with;
+use datafusion::functions::string::expr_fn::{contains, ends_with};
+use datafusion::functions_nested::expr_fn::{array_has, cardinality};
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::scalar::ScalarValue;
+
+use super::fields::{Field, FieldKind};
+use crate::base::Money;
+use crate::query::error::QueryError;
+use crate::wire::{Filter, FilterOperator};
+
+/// Values of one filter.
+const VALUES_MAX: usize = 1000;
+
+pub(super) fn condition(field: &Field, filter: &Filter) -> Result<Expr, QueryError> {
+    use FilterOperator as Op;
+    let operator = FilterOperator::try_from(filter.operator).unwrap_or(Op::Unspecified);
+    let is_text = field.kind == FieldKind::Text;
+    let is_list = field.kind == FieldKind::Texts;
+    let fail = |reason: &str| {
+        let word = operator.as_str_name().trim_start_matches("FILTER_OPERATOR_");
+        Err(QueryError::invalid(format!("the filter {word} on {:?} {reason}", field.name)))
+    };
+    let fits = match operator {
+        Op::Unspecified => return fail("has no operator"),
+        Op::Equals | Op::NotEquals | Op::In | Op::NotIn => !is_list,
+        Op::Contains | Op::NotContains | Op::StartsWith | Op::EndsWith => is_text,
+        Op::Greater | Op::GreaterOrEqual | Op::Less | Op::LessOrEqual => !is_list && field.kind != FieldKind::Boolean,
+        Op::IsNull | Op::IsNotNull => true,
+        Op::HasAny | Op::HasAll | Op::HasNone => is_list,
+    };
+    if !fits {
+        return match is_list {
+            true => fail("does not fit a list: use HAS_ANY, HAS_ALL or HAS_NONE"),
+            false => fail("does not fit its type"),
+        };
+    }
+    let wanted = match operator {
+        Op::IsNull | Op::IsNotNull => 0..=0,
+        Op::In | Op::NotIn | Op::HasAny | Op::HasAll | Op::HasNone => 1..=VALUES_MAX,
+        _ => 1..=1,
+    };
+    if !wanted.contains(&filter.values.len()) {
+        return fail(&format!("takes {} values, not {}", describe(wanted), filter.values.len()));
+    }
+
+    let values = filter.values.iter().map(|value| literal(field, value)).collect::<Result<Vec<_>, _>>()?;
+    let expr = || field.expr.clone();
+    let first = || values.first().cloned().unwrap_or_else(|| lit(ScalarValue::Null));
+    let has = |value: &Expr| array_has(expr(), value.clone());
+    let nothing = || lit(false);
+    Ok(match operator {
+        Op::Unspecified => nothing(),
+        Op::Equals => expr().eq(first()),
+        Op::NotEquals => expr().eq(first()).is_not_true(),
+        Op::In => expr().in_list(values.clone(), false),
+        Op::NotIn => expr().in_list(values.clone(), false).is_not_true(),
+        Op::Contains => contains(expr(), first()),
+        Op::NotContains => contains(expr(), first()).is_not_true(),
+        Op::StartsWith => starts_with(expr(), first()),
+        Op::EndsWith => ends_with(expr(), first()),
+        Op::Greater => expr().gt(first()),
+        Op::GreaterOrEqual => expr().gt_eq(first()),
+        Op::Less => expr().lt(first()),
+        Op::LessOrEqual => expr().lt_eq(first()),
+        // An empty list says as little as none.
+        Op::IsNull if is_list => cardinality(expr()).gt(lit(0u64)).is_not_true(),
+        Op::IsNotNull if is_list => cardinality(expr()).gt(lit(0u64)),
+        Op::IsNull => expr().is_null(),
+        Op::IsNotNull => expr().is_not_null(),
+        Op::HasAny => values.iter().map(has).reduce(Expr::or).unwrap_or_else(nothing),
+        Op::HasAll => values.iter().map(has).reduce(Expr::and).unwrap_or_else(nothing),
+        Op::HasNone => values.iter().map(has).reduce(Expr::or).unwrap_or_else(nothing).is_not_true(),
+    })
+}
+
+fn describe(wanted: std::ops::RangeInclusive<usize>) -> String {
+    match (wanted.start(), wanted.end()) {
+        (0, 0) => "no".to_owned(),
+        (1, 1) => "one".to_owned(),
+        (least, most) => format!("{least} to {most}"),
+    }
+}
+
+fn literal(field: &Field, value: &str) -> Result<Expr, QueryError> {
+    let shown: String = value.chars().take(80).collect();
+    let bad = |what: &str| QueryError::invalid(format!("{shown:?} in the filter on {:?} is not {what}", field.name));
+    Ok(match field.kind {
+        FieldKind::Text | FieldKind::Texts => lit(value),
+        FieldKind::Whole => match value.parse::<i64>() {
+            Ok(whole) => lit(whole),
+            Err(_) => lit(value.parse::<f64>().ok().filter(|n| n.is_finite()).ok_or_else(|| bad("a number"))?),
+        },
+        FieldKind::Number => lit(value.parse::<f64>().ok().filter(|n| n.is_finite()).ok_or_else(|| bad("a number"))?),
+        FieldKind::Money => {
+            let amount: Money = value.parse().map_err(|_| bad("an amount below 1,000,000 USD"))?;
+            let (precision, scale) = (Money::PRECISION, Money::SCALE);
+            lit(ScalarValue::Decimal128(Some(i128::from(amount.pico())), precision, scale))
+        }
+        FieldKind::Boolean => lit(value.parse::<bool>().map_err(|_| bad("true or false"))?),
+        FieldKind::Time => {
+            let at = DateTime::parse_from_rfc3339(value).map_err(|_| bad("a time such as 2026-11-21T08:00:00Z"))?;
+            lit(ScalarValue::TimestampMicrosecond(Some(at.timestamp_micros()), Some("UTC".into())))
+        }
+    })
+}

@@ -1,0 +1,424 @@
+//! The compiler against an oracle that goes through the rows one by one.
+
+use std::collections::BTreeSet;
+
+use super::requests::{bucket, filter, measure, percentile, request};
+use super::*;
+use crate::query::bucket::{Bucket, Unit};
+use crate::wire::metric_value::Value as Wire;
+use crate::wire::{
+    Aggregation as A, CostBreakdownRequest, FilterOperator, LatencyPercentilesRequest, Measure, MetricValue,
+    MetricsRequest, MetricsResponse, MetricsRow, OrderBy, TimeRange, TimeSeriesRequest, TimeUnit, View,
+};
+
+async fn ask(setting: &Setting, request: MetricsRequest) -> MetricsResponse {
+    setting.engine.metrics(&"acme".parse().unwrap(), request).await.unwrap()
+}
+
+fn show(value: &MetricValue) -> String {
+    match &value.value {
+        None => "-".to_owned(),
+        Some(Wire::Text(text)) => text.clone(),
+        Some(Wire::Integer(integer)) => integer.to_string(),
+        Some(Wire::Number(number)) => format!("{number}"),
+        Some(Wire::Decimal(decimal)) => format!("${decimal}"),
+        Some(Wire::Boolean(boolean)) => boolean.to_string(),
+    }
+}
+
+/// A line per row: bucket, dimensions, `*` for others, measures.
+fn lines(rows: &[MetricsRow]) -> Vec<String> {
+    let line = |row: &MetricsRow| {
+        let bucket = row.bucket_start_unix_micros.map(|start| ((start - START_US) / 60_000_000).to_string());
+        let other = row.is_other.then(|| "*".to_owned());
+        let dimensions = row.dimensions.iter().map(show);
+        bucket.into_iter().chain(other).chain(dimensions).chain(row.measures.iter().map(show)).collect::<Vec<_>>()
+    };
+    rows.iter().map(|row| line(row).join(" | ")).collect()
+}
+
+/// What the oracle knows of a row, or of a trace.
+#[derive(Debug, Clone, Default)]
+struct Fact {
+    at_us: i64,
+    dimensions: BTreeMap<&'static str, Vec<Option<String>>>,
+    latency_ms: Option<f64>,
+    tokens: Option<i64>,
+    cost: Option<i64>,
+    user: Option<String>,
+    failed: bool,
+}
+
+fn facts(rows: &[ObservationRow]) -> Vec<Fact> {
+    rows.iter()
+        .map(|row| {
+            let o = &row.observation;
+            let tags = match o.tags.is_empty() {
+                true => vec![None],
+                false => o.tags.iter().cloned().map(Some).collect(),
+            };
+            Fact {
+                at_us: row.start_us(),
+                dimensions: BTreeMap::from([
+                    ("model", vec![o.model.clone()]),
+                    ("account", vec![row.account.clone()]),
+                    ("trace_name", vec![o.trace_name.clone()]),
+                    ("metadata:team", vec![o.metadata.get("team").cloned()]),
+                    ("tags", tags),
+                ]),
+                latency_ms: o.end_ns.map(|end| (end - o.start_ns.unwrap()) as f64 / 1e6),
+                tokens: o.output_tokens,
+                cost: row.cost.total.map(Money::pico),
+                user: o.user_id.clone(),
+                failed: o.level == Some(Level::Error.into()) || o.status == Some(Status::Error.into()),
+            }
+        })
+        .collect()
+}
+
+fn trace_facts(rows: &[ObservationRow]) -> Vec<Fact> {
+    let mut traces: BTreeMap<&str, Vec<&ObservationRow>> = BTreeMap::new();
+    for row in rows {
+        traces.entry(&row.observation.trace_id).or_default().push(row);
+    }
+    traces
+        .into_values()
+        .map(|rows| {
+            let owned: Vec<ObservationRow> = rows.iter().copied().cloned().collect();
+            let each = facts(&owned);
+            let start = rows.iter().map(|row| row.start_us()).min().unwrap();
+            let end = rows.iter().filter_map(|row| row.observation.end_ns).max();
+            Fact {
+                at_us: start,
+                latency_ms: end.map(|end| (end / 1000 - start) as f64 / 1000.0),
+                tokens: each.iter().filter_map(|fact| fact.tokens).reduce(|a, b| a + b),
+                cost: each.iter().filter_map(|fact| fact.cost).reduce(|a, b| a + b),
+                failed: each.iter().any(|fact| fact.failed),
+                ..each[0].clone()
+            }
+        })
+        .collect()
+}
+
+fn measures() -> Vec<Measure> {
+    vec![
+        measure(A::Sum, "total_cost"),
+        measure(A::Count, ""),
+        measure(A::Count, "latency_ms"),
+        measure(A::Sum, "output_tokens"),
+        measure(A::Avg, "total_cost"),
+        measure(A::Avg, "output_tokens"),
+        measure(A::Min, "latency_ms"),
+        measure(A::Max, "latency_ms"),
+        measure(A::CountDistinct, "user_id"),
+        measure(A::ErrorRate, ""),
+        percentile("latency_ms", 50.0),
+        percentile("latency_ms", 99.0),
+    ]
+}
+
+fn oracle_measures(facts: &[&Fact]) -> Vec<String> {
+    let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number}"));
+    let costs: Vec<i128> = facts.iter().filter_map(|fact| fact.cost.map(i128::from)).collect();
+    let cost: i128 = costs.iter().sum();
+    let money = |pico: i128| format!("${}", rust_decimal::Decimal::from_i128_with_scale(pico, 12).normalize());
+    let average = (!costs.is_empty()).then(|| {
+        let exact = rust_decimal::Decimal::from_i128_with_scale(cost, 0) / rust_decimal::Decimal::from(costs.len());
+        let strategy = rust_decimal::RoundingStrategy::MidpointNearestEven;
+        money(exact.round_dp_with_strategy(0, strategy).to_string().parse().unwrap())
+    });
+    let tokens: Vec<i64> = facts.iter().filter_map(|fact| fact.tokens).collect();
+    let mut latencies: Vec<f64> = facts.iter().filter_map(|fact| fact.latency_ms).collect();
+    latencies.sort_by(f64::total_cmp);
+    let percentile = |q: f64| {
+        let position = q * (latencies.len().checked_sub(1)?) as f64;
+        let (low, high) = (latencies[position.floor() as usize], latencies[position.ceil() as usize]);
+        Some(low + (high - low) * position.fract())
+    };
+    let failed = facts.iter().filter(|fact| fact.failed).count();
+    vec![
+        money(cost),
+        facts.len().to_string(),
+        latencies.len().to_string(),
+        tokens.iter().sum::<i64>().to_string(),
+        average.unwrap_or("-".to_owned()),
+        number((!tokens.is_empty()).then(|| tokens.iter().sum::<i64>() as f64 / tokens.len() as f64)),
+        number(latencies.first().copied()),
+        number(latencies.last().copied()),
+        facts.iter().filter_map(|fact| fact.user.as_ref()).collect::<BTreeSet<_>>().len().to_string(),
+        number((!facts.is_empty()).then(|| failed as f64 / facts.len() as f64)),
+        number(percentile(0.5)),
+        number(percentile(0.99)),
+    ]
+}
+
+type Key = Vec<Option<String>>;
+
+/// Rows as `lines` shows them: the whole answer, computed the slow way.
+fn oracle(all: &[Fact], request: &MetricsRequest, unit: Option<(Unit, u32)>) -> (Vec<String>, String) {
+    let range = request.range.unwrap();
+    let (from, to) = (range.from_unix_micros, range.to_unix_micros);
+    let within: Vec<&Fact> = all.iter().filter(|fact| (from..to).contains(&fact.at_us)).collect();
+    let mut exploded: Vec<(Key, &Fact)> = Vec::new();
+    for fact in &within {
+        let mut keys: Vec<Key> = vec![vec![]];
+        for dimension in &request.dimensions {
+            let values = &fact.dimensions[dimension.as_str()];
+            keys = keys
+                .iter()
+                .flat_map(|key| values.iter().map(move |v| [key.clone(), vec![v.clone()]].concat()))
+                .collect();
+        }
+        exploded.extend(keys.into_iter().map(|key| (key, *fact)));
+    }
+    let mut groups: BTreeMap<Key, Vec<&Fact>> = BTreeMap::new();
+    for (key, fact) in &exploded {
+        groups.entry(key.clone()).or_default().push(fact);
+    }
+    let cost = |facts: &[&Fact]| facts.iter().filter_map(|fact| fact.cost).map(i128::from).sum::<i128>();
+    let last = |key: &Key| key.iter().map(|v| (v.is_none(), v.clone())).collect::<Vec<_>>();
+    let by_cost = |a: &(Key, Vec<&Fact>), b: &(Key, Vec<&Fact>)| {
+        cost(&b.1).cmp(&cost(&a.1)).then_with(|| last(&a.0).cmp(&last(&b.0)))
+    };
+    let mut ranked: Vec<(Key, Vec<&Fact>)> = groups.into_iter().collect();
+    ranked.sort_by(by_cost);
+    if ranked.is_empty() && request.dimensions.is_empty() {
+        ranked.push((vec![], vec![]));
+    }
+    let top_k = if request.top_k == 0 { usize::MAX } else { request.top_k as usize };
+    let others: Vec<&Fact> = ranked.iter().skip(top_k).flat_map(|(_, facts)| facts.iter().copied()).collect();
+    let has_others = ranked.len() > top_k;
+    ranked.truncate(top_k);
+
+    let empty = || "-".to_owned();
+    let line = |start: Option<i64>, key: Option<&Key>, facts: &[&Fact]| {
+        let start = start.map(|start| ((start - START_US) / 60_000_000).to_string());
+        let other = key.is_none().then(|| "*".to_owned());
+        let names: Vec<String> = match key {
+            Some(key) => key.iter().map(|value| value.clone().unwrap_or_else(empty)).collect(),
+            None => request.dimensions.iter().map(|_| empty()).collect(),
+        };
+        start.into_iter().chain(other).chain(names).chain(oracle_measures(facts)).collect::<Vec<_>>().join(" | ")
+    };
+    let total = line(None, Some(&vec![None; request.dimensions.len()]), &within);
+    let Some((unit, count)) = unit else {
+        let mut rows: Vec<String> = ranked.iter().map(|(key, facts)| line(None, Some(key), facts)).collect();
+        rows.extend(has_others.then(|| line(None, None, &others)));
+        return (rows, total);
+    };
+    let zone = &request.bucket.as_ref().unwrap().time_zone;
+    let bucket = Bucket::new(unit, count, zone).unwrap();
+    let clock = bucket.clock(from, to);
+    let mut rows = Vec::new();
+    for start in bucket.starts(from, to, 10_000).unwrap() {
+        let here = |facts: &[&'_ Fact]| -> Vec<Fact> {
+            facts.iter().filter(|f| bucket.start_of(&clock, f.at_us) == Some(start)).map(|f| (*f).clone()).collect()
+        };
+        let mut cut: Vec<(Key, Vec<Fact>)> = ranked.iter().map(|(key, facts)| (key.clone(), here(facts))).collect();
+        cut.sort_by(|a, b| by_cost(&(a.0.clone(), a.1.iter().collect()), &(b.0.clone(), b.1.iter().collect())));
+        rows.extend(cut.iter().map(|(key, facts)| line(Some(start), Some(key), &facts.iter().collect::<Vec<_>>())));
+        rows.extend(has_others.then(|| line(Some(start), None, &here(&others).iter().collect::<Vec<_>>())));
+    }
+    (rows, total)
+}
+
+/// Equal text, but for numbers that may differ by the sketches' error.
+fn check(found: &[String], expected: &[String], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "\n{}\n\n{}", found.join("\n"), expected.join("\n"));
+    for (found, expected) in found.iter().zip(expected) {
+        let (cells, wanted): (Vec<_>, Vec<_>) = (found.split(" | ").collect(), expected.split(" | ").collect());
+        assert_eq!(cells.len(), wanted.len(), "{found}\n{expected}");
+        let percentiles = cells.len() - 2;
+        for (at, (cell, want)) in cells.iter().zip(&wanted).enumerate() {
+            let near = || {
+                let (a, b): (f64, f64) = (cell.parse().unwrap_or(f64::NAN), want.parse().unwrap_or(f64::INFINITY));
+                (a - b).abs() <= tolerance * b.abs()
+            };
+            assert!(
+                cell == want || (at >= percentiles && near()),
+                "column {at}: {cell} is not {want}\n{found}\n{expected}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_those_of_the_oracle() {
+    let rows = observations(7, 600, 72);
+    let setting = acme(&rows).await;
+    let zones = ["", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"];
+    let dimensions: [&[&str]; 6] =
+        [&[], &["model"], &["account", "model"], &["tags"], &["metadata:team", "tags"], &["trace_name"]];
+    let units = [
+        None,
+        Some((TimeUnit::Hour, Unit::Hour, 6)),
+        Some((TimeUnit::Day, Unit::Day, 1)),
+        Some((TimeUnit::Week, Unit::Week, 1)),
+        Some((TimeUnit::Minute, Unit::Minute, 90)),
+    ];
+    let mut at = 0;
+    for view in [View::Observations, View::Traces] {
+        let all = if view == View::Traces { trace_facts(&rows) } else { facts(&rows) };
+        for dimensions in dimensions {
+            if view == View::Traces && dimensions.contains(&"model") {
+                continue;
+            }
+            for unit in units {
+                at += 1;
+                let exact = at % 2 == 0;
+                let asked = MetricsRequest {
+                    view: view.into(),
+                    bucket: unit.and_then(|(unit, _, count)| bucket(unit, count, zones[at % zones.len()])),
+                    top_k: (at % 3) as u32 * 2,
+                    with_total: true,
+                    exact_percentiles: exact,
+                    range: Some(TimeRange {
+                        from_unix_micros: START_US + 7 * HOUR_US + 1,
+                        to_unix_micros: START_US + 55 * HOUR_US,
+                    }),
+                    ..request(measures(), dimensions)
+                };
+                let (expected, total) = oracle(&all, &asked, unit.map(|(_, unit, count)| (unit, count)));
+                let answer = ask(&setting, asked).await;
+                // The engine interpolates in steps of a millionth.
+                let tolerance = if exact { 1e-6 } else { 0.0051 };
+                check(&lines(&answer.rows), &expected, tolerance);
+                check(&lines(&[answer.total.unwrap()]), &[total], tolerance);
+                assert_eq!(answer.snapshot, ["observations=2"]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn filters_keep_what_they_say() {
+    use FilterOperator as F;
+    let rows = observations(8, 300, 72);
+    let setting = acme(&rows).await;
+    type Keep = fn(&ObservationRow) -> bool;
+    let cases: Vec<(&str, F, &[&str], Keep)> = vec![
+        ("model", F::Equals, &["gpt-5"], |r| r.observation.model.as_deref() == Some("gpt-5")),
+        ("model", F::NotEquals, &["gpt-5"], |r| r.observation.model.as_deref() != Some("gpt-5")),
+        ("model", F::In, &["gpt-5", "llama"], |r| matches!(r.observation.model.as_deref(), Some("gpt-5" | "llama"))),
+        ("model", F::NotIn, &["gpt-5", "llama"], |r| {
+            !matches!(r.observation.model.as_deref(), Some("gpt-5" | "llama"))
+        }),
+        ("model", F::Contains, &["a"], |r| r.observation.model.as_ref().is_some_and(|m| m.contains('a'))),
+        ("model", F::NotContains, &["a"], |r| !r.observation.model.as_ref().is_some_and(|m| m.contains('a'))),
+        ("model", F::StartsWith, &["cl"], |r| r.observation.model.as_ref().is_some_and(|m| m.starts_with("cl"))),
+        ("model", F::EndsWith, &["-5"], |r| r.observation.model.as_ref().is_some_and(|m| m.ends_with("-5"))),
+        ("model", F::Contains, &["%"], |_| false),
+        ("model", F::IsNull, &[], |r| r.observation.model.is_none()),
+        ("model", F::IsNotNull, &[], |r| r.observation.model.is_some()),
+        ("input_tokens", F::Greater, &["2500"], |r| r.observation.input_tokens > Some(2500)),
+        ("input_tokens", F::LessOrEqual, &["99.5"], |r| r.observation.input_tokens <= Some(99)),
+        ("latency_ms", F::GreaterOrEqual, &["4000.5"], |r| {
+            facts(std::slice::from_ref(r))[0].latency_ms >= Some(4000.5)
+        }),
+        ("total_cost", F::Less, &["0.01"], |r| r.cost.total.is_some_and(|cost| cost.pico() < 10_000_000_000)),
+        ("is_root", F::Equals, &["true"], |r| r.is_root),
+        ("start_time", F::Less, &["2026-03-28T12:00:00+01:00"], |r| r.start_us() < START_US + 11 * HOUR_US),
+        ("tags", F::HasAny, &["beta", "paid"], |r| r.observation.tags.iter().any(|t| t == "beta" || t == "paid")),
+        ("tags", F::HasAll, &["beta", "paid"], |r| {
+            ["beta", "paid"].iter().all(|w| r.observation.tags.iter().any(|t| t == w))
+        }),
+        ("tags", F::HasNone, &["beta", "paid"], |r| !r.observation.tags.iter().any(|t| t == "beta" || t == "paid")),
+        ("tags", F::IsNull, &[], |r| r.observation.tags.is_empty()),
+        ("tags", F::IsNotNull, &[], |r| !r.observation.tags.is_empty()),
+        ("metadata:team", F::Equals, &["team-1"], |r| r.observation.metadata["team"] == "team-1"),
+        ("metadata:odd \"key\" ' %", F::Equals, &["1"], |r| r.observation.metadata["odd \"key\" ' %"] == "1"),
+        ("metadata:absent", F::IsNull, &[], |_| true),
+    ];
+    for (field, operator, values, keep) in cases {
+        let expected = rows.iter().filter(|row| keep(row)).count();
+        let asked = MetricsRequest {
+            filters: vec![filter(field, operator, values)],
+            ..request(vec![measure(A::Count, "")], &[])
+        };
+        let answer = ask(&setting, asked).await;
+        assert_eq!(lines(&answer.rows), [expected.to_string()], "{field} {operator:?} {values:?}");
+    }
+}
+
+#[tokio::test]
+async fn filters_on_traces_look_at_the_whole_trace() {
+    let rows = observations(9, 300, 72);
+    let setting = acme(&rows).await;
+    for (field, operator, values) in
+        [("observations", FilterOperator::Equals, ["3"]), ("tags", FilterOperator::HasAny, ["paid"])]
+    {
+        let traces: BTreeSet<&str> = rows
+            .iter()
+            .filter(|row| field == "observations" || row.observation.tags.iter().any(|tag| tag == "paid"))
+            .map(|row| row.observation.trace_id.as_str())
+            .collect();
+        let asked = MetricsRequest {
+            view: View::Traces.into(),
+            filters: vec![filter(field, operator, &values)],
+            ..request(vec![measure(A::Count, ""), measure(A::Sum, "observations")], &[])
+        };
+        let expected = format!("{} | {}", traces.len(), traces.len() * 3);
+        assert_eq!(lines(&ask(&setting, asked).await.rows), [expected]);
+    }
+}
+
+#[tokio::test]
+async fn scores_are_averaged_by_name_in_any_order_alike() {
+    let setting = Setting::new(QueryLimits::default()).await;
+    let scores: Vec<ScoreRow> = (0..100).map(|at| score(at, 0.1 * (at % 7) as f64, START_US + at as i64)).collect();
+    setting.add_fresh_scores("acme", &scores);
+    let reversed: Vec<ScoreRow> = scores.iter().rev().cloned().collect();
+    setting.add_fresh_scores("globex", &reversed);
+    let asked = MetricsRequest {
+        view: View::Scores.into(),
+        order_by: vec![OrderBy { field: "name".into(), ascending: true }],
+        ..request(vec![measure(A::Avg, "value"), measure(A::Count, ""), measure(A::Max, "value")], &["name"])
+    };
+    let answer = ask(&setting, asked.clone()).await;
+    assert_eq!(answer.rows.iter().map(|row| show(&row.dimensions[0])).collect::<Vec<_>>(), ["correct", "helpful"]);
+    let other = setting.engine.metrics(&"globex".parse().unwrap(), asked).await.unwrap();
+    assert_eq!(lines(&answer.rows), lines(&other.rows));
+    assert_eq!(
+        answer.measures.iter().map(|m| (m.name.as_str(), m.unit.as_str())).collect::<Vec<_>>(),
+        [("avg_value", ""), ("count", "count"), ("max_value", ""),]
+    );
+}
+
+#[tokio::test]
+async fn presets_are_requests_with_fields_filled_in() {
+    let rows = observations(10, 300, 72);
+    let setting = acme(&rows).await;
+    let range = request(vec![], &[]).range;
+    let costs = crate::query::cost_breakdown(CostBreakdownRequest { range, top_k: 2, ..Default::default() });
+    let answer = ask(&setting, costs).await;
+    assert_eq!(answer.rows.len(), 3);
+    assert!(answer.rows[2].is_other && answer.total.is_some());
+    assert_eq!(answer.measures[0].name, "sum_total_cost");
+    assert_eq!(answer.measures[0].unit, "USD");
+    let latency = LatencyPercentilesRequest { range, view: View::Traces.into(), ..Default::default() };
+    let answer = ask(&setting, crate::query::latency_percentiles(latency)).await;
+    assert_eq!(answer.dimensions, ["trace_name"]);
+    assert_eq!(
+        answer.measures.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(),
+        ["p50_latency_ms", "p75_latency_ms", "p90_latency_ms", "p95_latency_ms", "p99_latency_ms", "count",]
+    );
+    let series = TimeSeriesRequest { range, bucket: bucket(TimeUnit::Day, 1, "Europe/Berlin"), ..Default::default() };
+    let answer = ask(&setting, crate::query::time_series(series)).await;
+    assert_eq!(answer.rows.len(), 4);
+}
+
+#[tokio::test]
+async fn a_tenant_without_rows_gets_zeros_and_gaps() {
+    let setting = Setting::new(QueryLimits::default()).await;
+    let asked = MetricsRequest {
+        bucket: bucket(TimeUnit::Day, 1, ""),
+        with_total: true,
+        ..request(vec![measure(A::Count, ""), measure(A::Sum, "total_cost"), percentile("latency_ms", 95.0)], &[])
+    };
+    let answer = ask(&setting, asked.clone()).await;
+    assert_eq!(lines(&answer.rows), ["0 | 0 | $0 | -", "1440 | 0 | $0 | -", "2880 | 0 | $0 | -"]);
+    assert_eq!(lines(&[answer.total.unwrap()]), ["0 | $0 | -"]);
+    assert_eq!(answer.snapshot, ["observations=none"]);
+    let grouped = MetricsRequest { bucket: None, ..request(asked.measures, &["model"]) };
+    assert!(ask(&setting, grouped).await.rows.is_empty());
+}
