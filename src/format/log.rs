@@ -122,14 +122,17 @@ pub struct EncodedFrame(Bytes);
 
 impl EncodedFrame {
     pub fn new(tenant: Option<&TenantId>, kind: FrameKind, payload: &impl Message) -> Self {
-        let payload = payload.encode_to_vec();
-        let (flags, stored) = match payload.len() > COMPRESS_ABOVE {
-            true => match zstd::bulk::compress(&payload, ZSTD_LEVEL) {
-                Ok(smaller) if smaller.len() < payload.len() => (FLAG_ZSTD, smaller),
-                _ => (0, payload),
-            },
-            false => (0, payload),
-        };
+        Self::of_payload(tenant, kind, &payload.encode_to_vec())
+    }
+
+    /// A frame of a payload that is encoded already.
+    pub fn of_payload(tenant: Option<&TenantId>, kind: FrameKind, payload: &[u8]) -> Self {
+        let compressed = (payload.len() > COMPRESS_ABOVE)
+            .then(|| zstd::bulk::compress(payload, ZSTD_LEVEL).ok())
+            .flatten()
+            .filter(|smaller| smaller.len() < payload.len());
+        let flags = if compressed.is_some() { FLAG_ZSTD } else { 0 };
+        let stored = compressed.as_deref().unwrap_or(payload);
         let tenant = tenant.map_or("", |tenant| tenant.as_str());
         let mut frame = BytesMut::with_capacity(FRAME_HEAD_BYTES + 3 + tenant.len() + stored.len());
         frame.put_bytes(0, FRAME_HEAD_BYTES);
@@ -137,7 +140,7 @@ impl EncodedFrame {
         frame.put_u8(flags);
         frame.put_u8(tenant.len() as u8);
         frame.put_slice(tenant.as_bytes());
-        frame.put_slice(&stored);
+        frame.put_slice(stored);
         let length = (frame.len() - FRAME_HEAD_BYTES) as u32;
         let crc = crc32c::crc32c(&frame[FRAME_HEAD_BYTES..]);
         frame[0..4].copy_from_slice(&length.to_le_bytes());

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::entry::{Heard, Origin, Said, TableSet};
-use super::rows::{RowSettings, event_bytes};
+use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
+use super::rows::RowSettings;
 use super::segment::{Carried, Segment, View};
 use crate::base::{Reservation, TimestampUs};
 use crate::catalog::Positions;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
-use crate::model::{Event, EventBatch, EventKind, Observation, TraceFacts};
+use crate::model::{Event, EventBatch, EventKind, TraceFacts};
 
 /// Traces whose facts are kept after their flush, for rows that come later.
 const REMEMBERED_TRACES_MAX: usize = 10_000;
@@ -57,24 +58,24 @@ impl TenantBuffer {
         &self,
         position: u64,
         stamp_us: TimestampUs,
-        batch: EventBatch,
+        batch: PackedBatch,
         wanted: TableSet,
         held: Option<Reservation>,
     ) {
-        let origin =
-            Origin { stamp_us, door: batch.door.as_str().into(), price_book: batch.price_book.as_str().into() };
+        let head = batch.head;
+        let origin = Origin { stamp_us, door: head.door.as_str().into(), price_book: head.price_book.as_str().into() };
         let mut state = self.state.lock();
         state.grow(position, held);
         if wanted.has(Table::Ledger) {
-            state.active.count(position, &origin, "received", None, batch.received);
-            for (reason, count) in &batch.rejected {
+            state.active.count(position, &origin, "received", None, head.received);
+            for (reason, count) in &head.rejected {
                 state.active.count(position, &origin, "rejected", Some(reason), *count);
             }
         }
         for event in batch.events {
-            let is_trace = matches!(event.kind, Some(EventKind::Trace(_)));
+            let is_trace = matches!(event.kind, PackedKind::Trace { .. });
             let heard = state.hear(event, &origin, position, wanted);
-            if !is_trace && heard.is_some_and(|heard| heard != Heard::New) && wanted.has(Table::Ledger) {
+            if !is_trace && heard != Heard::New && wanted.has(Table::Ledger) {
                 state.active.count(position, &origin, "merged", None, 1);
             }
         }
@@ -90,7 +91,7 @@ impl TenantBuffer {
                 door: group.door.as_str().into(),
                 price_book: group.price_book.as_str().into(),
             };
-            for event in group.events {
+            for event in pack(EventBatch { events: group.events, ..Default::default() }).events {
                 state.hear(event, &origin, position, wanted);
             }
         }
@@ -246,28 +247,25 @@ impl State {
         }
     }
 
-    fn hear(&mut self, event: Event, origin: &Origin, position: u64, wanted: TableSet) -> Option<Heard> {
-        let bytes = event_bytes(&event);
-        let order = event.order;
+    fn hear(&mut self, event: PackedEvent, origin: &Origin, position: u64, wanted: TableSet) -> Heard {
+        let PackedEvent { order, glance, bytes, kind } = event;
         let origin = origin.clone();
-        match event.kind? {
-            EventKind::Observation(value) => {
-                self.inherit(&Arc::from(value.trace_id.as_str()));
-                Some(
-                    self.active
-                        .add_observation(Said { order, value: Arc::new(value), origin, position, wanted }, bytes),
-                )
+        match kind {
+            PackedKind::Observation { trace_id, id, packed } => {
+                self.inherit(&trace_id);
+                let said = Said { order, glance, packed, origin, position, wanted };
+                self.active.add_observation((trace_id, id), said, bytes)
             }
-            EventKind::Trace(value) => {
-                let trace: Arc<str> = value.trace_id.as_str().into();
-                self.inherit(&trace);
-                if self.active.inherited.get(&trace).is_some_and(|known| says_nothing_new(known, &value)) {
-                    return Some(Heard::Known);
+            PackedKind::Trace { trace_id, packed } => {
+                self.inherit(&trace_id);
+                let known = self.active.inherited.get(&trace_id);
+                if known.is_some_and(|known| says_nothing_new(known, &packed.whole())) {
+                    return Heard::Known;
                 }
-                Some(self.active.add_trace(Said { order, value: Arc::new(value), origin, position, wanted }, bytes))
+                self.active.add_trace(trace_id, Said { order, glance, packed, origin, position, wanted }, bytes)
             }
-            EventKind::Score(value) => {
-                Some(self.active.add_score(Said { order, value: Arc::new(value), origin, position, wanted }, bytes))
+            PackedKind::Score { id, packed } => {
+                self.active.add_score(id, Said { order, glance, packed, origin, position, wanted }, bytes)
             }
         }
     }
@@ -324,11 +322,11 @@ fn carry_batch(waiting: &Segment) -> CarryBatch {
         None => groups.push((origin.clone(), vec![event])),
     };
     for said in waiting.observations.values().flat_map(|entry| &entry.said) {
-        let kind = Some(EventKind::Observation(Observation::clone(&said.value)));
+        let kind = Some(EventKind::Observation(said.packed.whole()));
         put(&said.origin, Event { order: said.order.clone(), kind });
     }
     for said in waiting.traces.values().flat_map(|entry| &entry.said) {
-        let kind = Some(EventKind::Trace(TraceFacts::clone(&said.value)));
+        let kind = Some(EventKind::Trace(said.packed.whole()));
         put(&said.origin, Event { order: said.order.clone(), kind });
     }
     let group = |(origin, events): (Origin, Vec<Event>)| CarryGroup {

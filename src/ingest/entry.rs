@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::packed::{Glance, Packed};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
 use crate::model::{Merged, Order};
@@ -45,18 +46,12 @@ pub(super) struct Origin {
 #[derive(Debug, Clone)]
 pub(super) struct Said<T> {
     pub(super) order: Order,
-    pub(super) value: Arc<T>,
+    pub(super) glance: Glance,
+    pub(super) packed: Packed<T>,
     pub(super) origin: Origin,
     /// The last log object that holds it.
     pub(super) position: u64,
     pub(super) wanted: TableSet,
-}
-
-/// The merged row of an id.
-#[derive(Debug, Clone)]
-pub(super) struct Row<T> {
-    pub(super) row: Arc<T>,
-    pub(super) provenance: Option<Vec<u8>>,
 }
 
 /// All events about one id, sorted by order, each once.
@@ -97,18 +92,33 @@ impl<T> Entry<T> {
         }
     }
 
-    /// The events that `table` still wants, merged into its row; `None` if it wants none. A row of one event is that
-    /// event, not a copy.
-    pub(super) fn merged(&self, table: Table, merge: fn(&[(&Order, &T)]) -> Merged<T>) -> Option<Row<T>> {
-        let mut wanted = self.said.iter().filter(|said| said.wanted.has(table));
-        let first = wanted.next()?;
-        let Some(second) = wanted.next() else {
-            return Some(Row { row: Arc::clone(&first.value), provenance: None });
-        };
-        let all: Vec<(&Order, &T)> =
-            [first, second].into_iter().chain(wanted).map(|said| (&said.order, said.value.as_ref())).collect();
-        let merged = merge(&all);
-        Some(Row { row: Arc::new(merged.row), provenance: merged.provenance })
+    /// The events that `table` still wants, unpacked by `unpack` and merged into its row; `None` if it wants none.
+    pub(super) fn merged(
+        &self,
+        table: Table,
+        unpack: fn(&Packed<T>) -> T,
+        merge: fn(&[(&Order, &T)]) -> Merged<T>,
+    ) -> Option<Merged<T>> {
+        let unpacked = self.wanted_by(table).map(|said| (&said.order, unpack(&said.packed)));
+        let mut wanted: Vec<(&Order, T)> = unpacked.collect();
+        match wanted.len() {
+            0 => None,
+            1 => wanted.pop().map(|(_, row)| Merged { row, provenance: None }),
+            _ => Some(merge(&wanted.iter().map(|(order, event)| (*order, event)).collect::<Vec<_>>())),
+        }
+    }
+
+    pub(super) fn wanted_by(&self, table: Table) -> impl Iterator<Item = &Said<T>> {
+        self.said.iter().filter(move |said| said.wanted.has(table))
+    }
+
+    /// What can be said of the merged row without unpacking it: the first start said, the last end, any root.
+    pub(super) fn glance(&self, table: Table) -> Option<Glance> {
+        self.wanted_by(table).map(|said| said.glance).reduce(|before, after| Glance {
+            start_us: before.start_us.or(after.start_us),
+            end_us: after.end_us.or(before.end_us),
+            is_root: before.is_root && after.is_root,
+        })
     }
 
     /// The earliest event to arrive: its stamp dates the row, its door is where the row is counted.

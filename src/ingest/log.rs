@@ -216,6 +216,6 @@ async fn gather(first: Entry, waiting: &mut mpsc::Receiver<Entry>, not_before: I
 }
 
 /// The frame of one request.
-pub(super) fn events_frame(tenant: &TenantId, batch: &crate::model::EventBatch) -> EncodedFrame {
-    EncodedFrame::new(Some(tenant), FrameKind::Events, batch)
+pub(super) fn events_frame(tenant: &TenantId, payload: &[u8]) -> EncodedFrame {
+    EncodedFrame::of_payload(Some(tenant), FrameKind::Events, payload)
 }

@@ -10,6 +10,7 @@ mod flush;
 mod fresh;
 mod log;
 mod marks;
+mod packed;
 mod replay;
 mod rows;
 mod segment;

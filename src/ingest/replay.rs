@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::buffer::position_of;
 use super::entry::TableSet;
 use super::log::Owner;
+use super::packed::pack;
 use super::writer::{Buffers, TablePositions};
 use super::{IngestError, Result};
 use crate::base::TenantId;
@@ -111,7 +112,7 @@ impl Replay<'_> {
         match frame.kind {
             FrameKind::Events => {
                 let batch: EventBatch = frame.decode().map_err(format)?;
-                state.buffer.apply(sequence, header.stamp_us, batch, wanted, None);
+                state.buffer.apply(sequence, header.stamp_us, pack(batch), wanted, None);
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arrow::array::{Date32Array, RecordBatch};
 use arrow::compute;
-use prost::Message;
 
-use super::entry::{Entry, Row};
-use super::segment::{BookKey, Segment, minute};
+use super::entry::Entry;
+use super::packed::Packed;
+use super::segment::{BookKey, ObservationKey, Segment, minute};
 use crate::base::{Day, Money, TimestampUs};
 use crate::model::tables::{
     self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow,
@@ -64,9 +64,9 @@ const ROWS_AT_ONCE: usize = 4096;
 pub(super) fn batches(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
     match table {
         Table::Observations => observations(segment, settings),
-        Table::ObservationIo => by_day(table, OBSERVATION_IO, io(segment, settings), |row| row),
-        Table::TraceFacts => by_day(table, TRACE_FACTS, traces(segment, settings), |row| row),
-        Table::Scores => by_day(table, SCORES, scores(segment, settings), |row| row),
+        Table::ObservationIo => io(segment, settings),
+        Table::TraceFacts => traces(segment, settings),
+        Table::Scores => scores(segment, settings),
         Table::Ledger => by_day(table, LEDGER, ledger(segment), |row| row),
     }
 }
@@ -102,15 +102,13 @@ fn by_day<T, R>(
 
 /// The facts of a trace: those flushed before, then those said since.
 pub(super) fn facts(entry: Option<&Entry<TraceFacts>>, inherited: Option<&Arc<TraceFacts>>) -> Option<Arc<TraceFacts>> {
-    let said = entry.map(|entry| match entry.said.as_slice() {
-        [only] => Arc::clone(&only.value),
-        all => {
-            let all: Vec<_> = all.iter().map(|said| (&said.order, said.value.as_ref())).collect();
-            Arc::new(merge_trace(&all).row)
-        }
+    let said = entry.and_then(|entry| {
+        let all: Vec<_> = entry.said.iter().map(|said| (&said.order, said.packed.whole())).collect();
+        let borrowed: Vec<_> = all.iter().map(|(order, facts)| (*order, facts)).collect();
+        (!borrowed.is_empty()).then(|| merge_trace(&borrowed).row)
     });
     match (inherited, said) {
-        (None, said) => said,
+        (None, said) => said.map(Arc::new),
         (Some(inherited), None) => Some(Arc::clone(inherited)),
         (Some(inherited), Some(said)) => {
             let (before, after) = (Order::default(), Order { is_update: true, ..Default::default() });
@@ -119,29 +117,24 @@ pub(super) fn facts(entry: Option<&Entry<TraceFacts>>, inherited: Option<&Arc<Tr
     }
 }
 
-type Observed<'a> = (&'a Arc<Entry<Observation>>, Row<Observation>);
-
 fn observations(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
-    let observed: Vec<Observed<'_>> = segment
-        .observations
-        .values()
-        .filter_map(|entry| Some((entry, entry.merged(Table::Observations, merge_observation)?)))
-        .collect();
+    let table = Table::Observations;
+    let observed = || segment.observations.iter().filter_map(|(key, entry)| Some((key, entry, entry.glance(table)?)));
     let mut facts_of: HashMap<&str, Option<Arc<TraceFacts>>> = HashMap::new();
-    for (_, merged) in &observed {
-        let trace = merged.row.trace_id.as_str();
+    for ((trace, _), _, _) in observed() {
         facts_of.entry(trace).or_insert_with(|| segment.facts(trace));
     }
-    let orphans = orphan_roots(&observed, &facts_of);
-    let placed = observed.iter().map(|(entry, merged)| {
-        let said_us = merged.row.start_ns.or(merged.row.end_ns).map(|ns| ns / 1000);
-        (settings.home_day(said_us, entry.origin().stamp_us), (*entry, merged))
+    let orphans = orphan_roots(segment, &facts_of);
+    let placed = observed().map(|((trace, _), entry, glance)| {
+        let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);
+        (day, (trace.as_ref(), entry))
     });
-    by_day(Table::Observations, OBSERVATIONS, placed, |(entry, merged)| {
-        let observation = Arc::clone(&merged.row);
+    by_day(table, OBSERVATIONS, placed, |(trace, entry)| {
+        let merged = entry.merged(table, Packed::hot, merge_observation).expect("a glance was had of it");
+        let observation = Arc::new(merged.row);
         let stamp_us = entry.origin().stamp_us;
-        let facts = facts_of.get(observation.trace_id.as_str()).and_then(Clone::clone);
-        let orphan = orphans.get(observation.trace_id.as_str());
+        let facts = facts_of.get(trace).and_then(Clone::clone);
+        let orphan = orphans.get(trace);
         let dimension = |pattern: &str| {
             let own = find_key(&observation.metadata, pattern);
             own.or_else(|| find_key(&facts.as_ref()?.metadata, pattern)).cloned()
@@ -149,14 +142,14 @@ fn observations(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
         ObservationRow {
             is_root: observation.root_mark == Some(true)
                 || observation.parent_id.is_none()
-                || orphan.is_some_and(|orphan| orphan.ids.contains(observation.id.as_str())),
+                || orphan.is_some_and(|orphan| orphan.ids.contains(&observation.id)),
             account: dimension(&settings.account_key),
             project: dimension(&settings.project_key),
             flow: dimension(&settings.flow_key),
             cost: cost(&observation, &settings.book, stamp_us),
             orphan_name: orphan.and_then(|orphan| orphan.name.clone()),
             ingested_at_us: stamp_us,
-            provenance: merged.provenance.clone(),
+            provenance: merged.provenance,
             facts,
             observation,
         }
@@ -165,32 +158,30 @@ fn observations(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
 
 /// What stands for the root of a trace that has none.
 #[derive(Default)]
-struct Orphan<'a> {
-    ids: HashSet<&'a str>,
+struct Orphan {
+    ids: HashSet<String>,
     name: Option<Arc<str>>,
 }
 
 /// Where no root of a trace is known, those whose parent is not known either stand for it: their parent never arrived,
 /// or the sender filtered it out.
 fn orphan_roots<'a>(
-    observed: &'a [Observed<'a>],
+    segment: &'a Segment,
     facts_of: &HashMap<&'a str, Option<Arc<TraceFacts>>>,
-) -> HashMap<&'a str, Orphan<'a>> {
-    let rows = || observed.iter().map(|(_, merged)| merged.row.as_ref());
-    let is_rooted = |row: &&Observation| row.parent_id.is_none() || row.root_mark == Some(true);
-    let mut rooted: HashSet<&str> = rows().filter(is_rooted).map(|row| row.trace_id.as_str()).collect();
+) -> HashMap<&'a str, Orphan> {
+    let rooted_rows = segment.observations.iter().filter(|(_, entry)| entry.said.iter().all(|s| s.glance.is_root));
+    let mut rooted: HashSet<&str> = rooted_rows.map(|((trace, _), _)| trace.as_ref()).collect();
     let has_root = |facts: &Option<Arc<TraceFacts>>| facts.as_ref().is_some_and(|facts| facts.root_id.is_some());
     rooted.extend(facts_of.iter().filter(|(_, facts)| has_root(facts)).map(|(trace, _)| *trace));
-    let unrooted = || rows().filter(|row| !rooted.contains(row.trace_id.as_str()));
-    let known: HashSet<(&str, &str)> = unrooted().map(|row| (row.trace_id.as_str(), row.id.as_str())).collect();
-    let mut orphans: HashMap<&str, Orphan<'_>> = HashMap::new();
-    for row in unrooted() {
-        let parent = row.parent_id.as_deref().unwrap_or_default();
-        if !known.contains(&(row.trace_id.as_str(), parent)) {
-            let orphan = orphans.entry(row.trace_id.as_str()).or_default();
-            orphan.ids.insert(row.id.as_str());
+    let mut orphans: HashMap<&str, Orphan> = HashMap::new();
+    for (key, entry) in segment.observations.iter().filter(|((trace, _), _)| !rooted.contains(trace.as_ref())) {
+        let Some(merged) = entry.merged(Table::Observations, Packed::hot, merge_observation) else { continue };
+        let parent = Arc::from(merged.row.parent_id.unwrap_or_default());
+        if !segment.observations.contains_key(&(Arc::clone(&key.0), parent)) {
+            let orphan = orphans.entry(key.0.as_ref()).or_default();
+            orphan.ids.insert(merged.row.id);
             // The smallest name of several, so that the choice does not depend on the order of a map.
-            let name: Option<Arc<str>> = row.name.as_deref().map(Arc::from);
+            let name: Option<Arc<str>> = merged.row.name.map(Arc::from);
             orphan.name = orphan.name.take().into_iter().chain(name).min();
         }
     }
@@ -250,48 +241,72 @@ fn cost(observation: &Observation, book: &PriceBook, stamp_us: TimestampUs) -> R
     }
 }
 
-fn io(segment: &Segment, settings: &RowSettings) -> Vec<(Day, IoRow)> {
-    let mut rows = Vec::new();
-    for entry in segment.observations.values() {
-        let Some(Row { row, .. }) = entry.merged(Table::ObservationIo, merge_observation) else { continue };
-        let has_text = row.input.is_some() || row.output.is_some() || row.exception_stacktrace.is_some();
-        if has_text || !row.attributes.is_empty() {
-            let stamp_us = entry.origin().stamp_us;
-            let day = settings.home_day(row.start_ns.or(row.end_ns).map(|ns| ns / 1000), stamp_us);
-            let start_us = row.start_ns.map_or(stamp_us, |ns| ns.div_euclid(1000));
-            rows.push((day, IoRow::Observation { observation: row, start_us }));
-        }
+/// Text is what memory is short of: it is unpacked a few rows at a time.
+fn io(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+    enum Whose<'a> {
+        Observation(&'a ObservationKey, &'a Entry<Observation>, TimestampUs),
+        Trace(&'a Entry<TraceFacts>, TimestampUs),
     }
-    for entry in segment.traces.values() {
-        let Some(Row { row, .. }) = entry.merged(Table::ObservationIo, merge_trace) else { continue };
-        if row.input.is_some() || row.output.is_some() {
-            let stamp_us = entry.origin().stamp_us;
-            let day = settings.home_day(row.timestamp_us, stamp_us);
-            let start_us = row.timestamp_us.unwrap_or(stamp_us);
-            rows.push((day, IoRow::Trace { facts: row, start_us }));
+    let table = Table::ObservationIo;
+    let of_observations = segment.observations.iter().filter_map(|(key, entry)| {
+        let glance = entry.glance(table)?;
+        if !entry.wanted_by(table).any(|said| said.packed.has_cold()) {
+            return None;
         }
-    }
-    rows
+        let stamp_us = entry.origin().stamp_us;
+        let day = settings.home_day(glance.start_us.or(glance.end_us), stamp_us);
+        Some((day, Whose::Observation(key, entry, glance.start_us.unwrap_or(stamp_us))))
+    });
+    let of_traces = segment.traces.values().filter_map(|entry| {
+        let facts = entry.merged(table, Packed::whole, merge_trace)?.row;
+        if facts.input.is_none() && facts.output.is_none() {
+            return None;
+        }
+        let stamp_us = entry.origin().stamp_us;
+        let day = settings.home_day(facts.timestamp_us, stamp_us);
+        Some((day, Whose::Trace(entry, facts.timestamp_us.unwrap_or(stamp_us))))
+    });
+    by_day(table, OBSERVATION_IO, of_observations.chain(of_traces), |whose| match whose {
+        Whose::Observation((trace_id, id), entry, start_us) => {
+            let merged = entry.merged(table, Packed::cold, merge_observation).expect("a glance was had of it");
+            let ids = (trace_id.to_string(), id.to_string());
+            let mut observation = merged.row;
+            (observation.trace_id, observation.id) = ids;
+            IoRow::Observation { observation: Arc::new(observation), start_us }
+        }
+        Whose::Trace(entry, start_us) => {
+            let merged = entry.merged(table, Packed::whole, merge_trace).expect("it was merged before");
+            IoRow::Trace { facts: Arc::new(merged.row), start_us }
+        }
+    })
 }
 
-fn traces(segment: &Segment, settings: &RowSettings) -> Vec<(Day, TraceRow)> {
-    let row = |entry: &Arc<Entry<TraceFacts>>| {
-        let merged = entry.merged(Table::TraceFacts, merge_trace)?;
-        let ingested_at_us = entry.origin().stamp_us;
-        let day = settings.home_day(merged.row.timestamp_us, ingested_at_us);
-        Some((day, TraceRow { facts: merged.row, ingested_at_us, provenance: merged.provenance }))
-    };
-    segment.traces.values().filter_map(row).collect()
+fn traces(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+    let table = Table::TraceFacts;
+    let placed = segment.traces.values().filter_map(|entry| {
+        let starts = entry.wanted_by(table).map(|said| said.glance.start_us);
+        // The earliest one said wins, as in the merged row.
+        let earliest_us = starts.reduce(|before, after| before.into_iter().chain(after).min())?;
+        Some((settings.home_day(earliest_us, entry.origin().stamp_us), entry))
+    });
+    by_day(table, TRACE_FACTS, placed, |entry| {
+        let merged = entry.merged(table, Packed::whole, merge_trace).expect("the table wants it");
+        let facts = Arc::new(merged.row);
+        TraceRow { facts, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
+    })
 }
 
-fn scores(segment: &Segment, settings: &RowSettings) -> Vec<(Day, ScoreRow)> {
-    let row = |entry: &Arc<Entry<crate::model::Score>>| {
-        let merged = entry.merged(Table::Scores, merge_score)?;
-        let ingested_at_us = entry.origin().stamp_us;
-        let day = settings.home_day(merged.row.timestamp_us, ingested_at_us);
-        Some((day, ScoreRow { score: merged.row, ingested_at_us, provenance: merged.provenance }))
-    };
-    segment.scores.values().filter_map(row).collect()
+fn scores(segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
+    let table = Table::Scores;
+    let placed = segment.scores.values().filter_map(|entry| {
+        let day = settings.home_day(entry.glance(table)?.start_us, entry.origin().stamp_us);
+        Some((day, entry))
+    });
+    by_day(table, SCORES, placed, |entry| {
+        let merged = entry.merged(table, Packed::whole, merge_score).expect("a glance was had of it");
+        let score = Arc::new(merged.row);
+        ScoreRow { score, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
+    })
 }
 
 /// The books of the segment, and each id it stores counted once, where its first event came in.
@@ -314,9 +329,4 @@ fn ledger(segment: &Segment) -> Vec<(Day, LedgerRow)> {
         (Day::of_us(minute_us), row)
     };
     books.into_iter().filter(|(_, count)| *count != 0).map(row).collect()
-}
-
-/// The bytes an event's texts take, near enough for a budget.
-pub(super) fn event_bytes(event: &impl Message) -> u64 {
-    event.encoded_len() as u64
 }

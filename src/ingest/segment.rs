@@ -20,8 +20,8 @@ pub(super) type BookKey = (TimestampUs, Arc<str>, &'static str, Option<String>);
 /// The books of a segment, by log position.
 pub(super) type Books = BTreeMap<u64, BTreeMap<BookKey, i64>>;
 
-/// Memory an event takes beside the bytes of its texts.
-pub(super) const EVENT_OVERHEAD_BYTES: u64 = 1536;
+/// Memory an event takes beside its encoded bytes: keys, order, map slots.
+pub(super) const EVENT_OVERHEAD_BYTES: u64 = 512;
 
 /// The ids whose events were written to the log again.
 #[derive(Debug, Clone, Default)]
@@ -55,20 +55,17 @@ impl Segment {
         self.observations.len() + self.traces.len() + self.scores.len()
     }
 
-    pub(super) fn add_observation(&mut self, said: Said<Observation>, bytes: u64) -> Heard {
-        let key: ObservationKey = (said.value.trace_id.as_str().into(), said.value.id.as_str().into());
+    pub(super) fn add_observation(&mut self, key: ObservationKey, said: Said<Observation>, bytes: u64) -> Heard {
         self.note(said.origin.stamp_us, bytes + EVENT_OVERHEAD_BYTES);
         add(&mut self.observations, key, said)
     }
 
-    pub(super) fn add_trace(&mut self, said: Said<TraceFacts>, bytes: u64) -> Heard {
-        let key: Arc<str> = said.value.trace_id.as_str().into();
+    pub(super) fn add_trace(&mut self, key: Arc<str>, said: Said<TraceFacts>, bytes: u64) -> Heard {
         self.note(said.origin.stamp_us, bytes + EVENT_OVERHEAD_BYTES);
         add(&mut self.traces, key, said)
     }
 
-    pub(super) fn add_score(&mut self, said: Said<Score>, bytes: u64) -> Heard {
-        let key: Arc<str> = said.value.id.as_str().into();
+    pub(super) fn add_score(&mut self, key: Arc<str>, said: Said<Score>, bytes: u64) -> Heard {
         self.note(said.origin.stamp_us, bytes + EVENT_OVERHEAD_BYTES);
         add(&mut self.scores, key, said)
     }
@@ -97,11 +94,9 @@ impl Segment {
     /// arrived before `since_us`.
     pub(super) fn split_waiting(&mut self, since_us: TimestampUs) -> Segment {
         let rooted: HashSet<Arc<str>> = {
-            let by_rows = self.observations.iter().filter(|(_, entry)| {
-                entry.said.iter().any(|said| said.value.root_mark == Some(true))
-                    || entry.said.iter().all(|said| said.value.parent_id.is_none())
-            });
-            let by_facts = self.traces.iter().filter(|(_, entry)| entry.said.iter().any(|s| s.value.root_id.is_some()));
+            let by_rows =
+                self.observations.iter().filter(|(_, entry)| entry.said.iter().all(|said| said.glance.is_root));
+            let by_facts = self.traces.iter().filter(|(_, entry)| entry.said.iter().any(|said| said.glance.is_root));
             let inherited = self.inherited.iter().filter(|(_, facts)| facts.root_id.is_some());
             by_rows
                 .map(|((trace, _), _)| Arc::clone(trace))
@@ -112,7 +107,7 @@ impl Segment {
         let young = |stamp_us: TimestampUs| stamp_us >= since_us;
         let mut waiting = Segment::default();
         let observations = self.observations.extract_if(|(trace, _), entry| {
-            let open = entry.said.iter().all(|said| said.value.end_ns.is_none());
+            let open = entry.said.iter().all(|said| said.glance.end_us.is_none());
             entry.wanted() == TableSet::ALL && young(entry.origin().stamp_us) && (open || !rooted.contains(trace))
         });
         waiting.observations = observations.collect();

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::buffer::TenantBuffer;
 use super::entry::TableSet;
 use super::log::{self, LogHandle, Owner};
+use super::packed::pack;
 use super::replay::{self, Replayed};
 use super::rows::RowSettings;
 use super::{IngestError, Result};
@@ -81,8 +82,8 @@ impl Writer {
         let tenant = tenant.clone();
         // Encoding and compressing is work for this request's task, not for the one that owns the log.
         let (frame, tenant, batch) = tokio::task::spawn_blocking(move || {
-            let frame = log::events_frame(&tenant, &batch);
-            (frame, tenant, batch)
+            let batch = pack(batch);
+            (log::events_frame(&tenant, &batch.payload), tenant, batch)
         })
         .await
         .map_err(|_| IngestError::Stopped)?;

@@ -18,10 +18,10 @@ use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
 use super::session::Template;
-use super::stream::{AnswerLimits, SqlAnswer, Task};
+use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
 use super::{guard, metrics};
-use crate::base::TenantId;
+use crate::base::{ByteSize, TenantId};
 use crate::catalog::{Catalog, FreshRows};
 use crate::store::Store;
 use crate::wire;
@@ -95,10 +95,11 @@ impl Engine {
                         return;
                     }
                     while let Some(batch) = rows.next().await {
-                        if sender.send(batch.map_err(|e| query.translate(e))).await.is_err() {
+                        if sender.send(batch.map(Some).map_err(|e| query.translate(e))).await.is_err() {
                             return;
                         }
                     }
+                    let _ = sender.send(Ok(None)).await;
                 }
             }
         });
@@ -144,7 +145,7 @@ impl Engine {
             inner.footers.clone(),
         );
         let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(Query { state, tables, memory })
+        Ok(Query { state, tables, memory, result_bytes_max: inner.limits.result_bytes_max })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -160,6 +161,7 @@ pub(super) struct Query {
     pub(super) state: SessionState,
     pub(super) tables: Arc<TenantTables>,
     memory: Arc<QueryPool>,
+    result_bytes_max: ByteSize,
 }
 
 type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
@@ -190,11 +192,15 @@ impl Query {
         let physical = self.physical(plan).await?;
         let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(|e| self.translate(e))?;
         let mut batches = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
             rows += batch.num_rows() as u64;
             if rows > rows_max {
                 return Err(QueryError::rows(rows_max));
+            }
+            bytes += bytes_of(&batch);
+            if bytes > self.result_bytes_max.bytes() {
+                return Err(QueryError::result_bytes(self.result_bytes_max));
             }
             batches.push(batch);
         }

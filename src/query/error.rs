@@ -22,7 +22,8 @@ pub enum QueryError {
     Busy { name: &'static str, value: String },
     #[error("the tables cannot be read now: {0}")]
     Unavailable(String),
-    #[error(transparent)]
+    /// Its own words name paths: they are for the log.
+    #[error("the tables cannot be read now")]
     Catalog(#[from] CatalogError),
     #[error("a mistake of ours: {0}")]
     Internal(String),

@@ -1,17 +1,26 @@
 //! File footers kept between queries: one bounded store for all, of which each tenant sees its own part (I5, I7).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use datafusion::common::{HashMap, TableReference};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, ParquetFileReaderFactory};
 use datafusion::error::Result;
 use datafusion::execution::cache::cache_manager::{
     CacheManager, CacheManagerConfig, CachedFileMetadataEntry, FileMetadataCache,
 };
 use datafusion::execution::cache::{Cache, CacheEntryInfo};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::Result as ParquetResult;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::base::{ByteSize, TenantId};
 use crate::store::tenant_root;
@@ -28,7 +37,41 @@ impl Footers {
     /// Reads files of one tenant, keeping their footers with page index.
     pub(super) fn reader(&self, tenant: &TenantId, objects: Arc<dyn ObjectStore>) -> Arc<dyn ParquetFileReaderFactory> {
         let own = OwnFooters { all: Arc::clone(&self.0), prefix: tenant_root(tenant).to_string() };
-        Arc::new(CachedParquetFileReaderFactory::new(objects, Arc::new(own)))
+        Arc::new(WholeFooters(CachedParquetFileReaderFactory::new(objects, Arc::new(own))))
+    }
+}
+
+/// Asks for the page index with every footer: it is then kept with it, where else it would be read at every query.
+#[derive(Debug)]
+struct WholeFooters(CachedParquetFileReaderFactory);
+
+impl ParquetFileReaderFactory for WholeFooters {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        footer_bytes: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        Ok(Box::new(WholeFooterReader(self.0.create_reader(partition, file, footer_bytes, metrics)?)))
+    }
+}
+
+struct WholeFooterReader(Box<dyn AsyncFileReader + Send>);
+
+impl AsyncFileReader for WholeFooterReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.0.get_bytes(range)
+    }
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        self.0.get_byte_ranges(ranges)
+    }
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        let options = options.cloned().unwrap_or_default().with_page_index_policy(PageIndexPolicy::Optional);
+        Box::pin(async move { self.0.get_metadata(Some(&options)).await })
     }
 }
 

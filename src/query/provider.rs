@@ -135,6 +135,7 @@ impl TableAt {
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_batch_size((self.table == Table::ObservationIo).then_some(TEXT_BATCH_ROWS))
             .with_output_ordering(ordering.filter(|_| in_order).into_iter().collect())
             .build();
         Ok(DataSourceExec::from_data_source(config))
@@ -146,7 +147,7 @@ impl TableAt {
             .with_partition_values(vec![ScalarValue::Date32(Some(file.day.days()))])
             .with_ordering(ordering);
         if let Some(footer_bytes) = file.footer_bytes {
-            partitioned = partitioned.with_metadata_size_hint(footer_bytes as usize + FOOTER_TAIL_BYTES);
+            partitioned = partitioned.with_metadata_size_hint(footer_bytes as usize);
         }
         partitioned.with_statistics(Arc::new(self.statistics(file)))
     }
@@ -179,8 +180,8 @@ impl TableAt {
     }
 }
 
-/// The length and the magic number that end every Parquet file.
-const FOOTER_TAIL_BYTES: usize = 8;
+/// Rows of text may be large: fewer of them are decoded at once than of narrow ones.
+const TEXT_BATCH_ROWS: usize = 256;
 
 fn sum<'a>(parts: impl Iterator<Item = &'a Statistics>, schema: &SchemaRef) -> Result<Statistics> {
     Statistics::try_merge_iter(parts, schema)

@@ -19,7 +19,7 @@ use crate::base::ByteSize;
 #[derive(Debug)]
 pub struct SqlAnswer {
     schema: SchemaRef,
-    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    batches: Batches,
     task: Task,
     deadline: Pin<Box<Sleep>>,
     limits: AnswerLimits,
@@ -29,6 +29,9 @@ pub struct SqlAnswer {
     over: Option<QueryError>,
     done: bool,
 }
+
+/// `None` is the end. A channel that closes without one belonged to a task that died: its rows are not an answer.
+pub(super) type Batches = mpsc::Receiver<Result<Option<RecordBatch>, QueryError>>;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnswerLimits {
@@ -50,7 +53,7 @@ impl Drop for Task {
 impl SqlAnswer {
     pub(super) fn new(
         schema: SchemaRef,
-        batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+        batches: Batches,
         task: Task,
         deadline: Instant,
         limits: AnswerLimits,
@@ -87,12 +90,13 @@ impl Stream for SqlAnswer {
         }
         match self.batches.poll_recv(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => {
+            Poll::Ready(None) => self.stop(QueryError::Internal("the query's task died".to_owned())),
+            Poll::Ready(Some(Err(error))) => self.stop(error),
+            Poll::Ready(Some(Ok(None))) => {
                 self.done = true;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => self.stop(error),
-            Poll::Ready(Some(Ok(batch))) => {
+            Poll::Ready(Some(Ok(Some(batch)))) => {
                 let left = self.limits.rows_max - self.rows;
                 let batch = match batch.num_rows() as u64 > left {
                     true => {
@@ -114,7 +118,7 @@ impl Stream for SqlAnswer {
 }
 
 /// What the rows of a batch weigh, not the buffers they share with rows that are not in it.
-fn bytes_of(batch: &RecordBatch) -> u64 {
+pub(super) fn bytes_of(batch: &RecordBatch) -> u64 {
     let weigh = |column: &Arc<dyn Array>| {
         let any = column.as_any();
         if let Some(texts) = any.downcast_ref::<StringViewArray>() {

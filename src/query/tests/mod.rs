@@ -1,8 +1,10 @@
 //! A small world: tenants with rows in files and rows still fresh, and an engine over them.
 
+mod catalog;
 mod isolation;
 mod limits;
 mod metrics;
+mod oracle;
 mod plans;
 mod requests;
 mod sql;
@@ -13,13 +15,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Date32Array, RecordBatch, RecordBatchOptions};
 use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use parking_lot::Mutex;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
@@ -94,40 +93,26 @@ impl Setting {
         for row in rows {
             days.entry(Day::of_us(row.start_us())).or_default().push(row.clone());
         }
-        for (day, mut rows) in days {
-            rows.sort_by_key(ObservationRow::start_us);
-            let time_us = Some((rows[0].start_us(), rows[rows.len() - 1].start_us()));
+        for (day, rows) in days {
             let rows = batch(Table::Observations, OBSERVATIONS, &rows);
-            self.add_file(tenant, Table::Observations, day, time_us, rows).await;
+            self.add_file(tenant, Table::Observations, day, rows).await;
         }
     }
 
-    async fn add_file(
-        &self,
-        tenant: &str,
-        table: Table,
-        day: Day,
-        time_us: Option<(TimestampUs, TimestampUs)>,
-        rows: RecordBatch,
-    ) {
+    pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) {
         let path = data_file(day, Uuid::new_v4());
-        let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
-        let mut bytes = Vec::new();
-        let mut writer = ArrowWriter::try_new_with_options(&mut bytes, rows.schema(), options).unwrap();
-        writer.write(&rows).unwrap();
-        writer.close().unwrap();
-        let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap());
+        let written = crate::format::parquet::write(table, &rows).unwrap();
         let file = DataFile {
             path: path.clone(),
-            size_bytes: bytes.len() as u64,
+            size_bytes: written.bytes.len() as u64,
             day,
             rows: rows.num_rows() as u64,
-            time_us,
-            footer_bytes: Some(u64::from(footer)),
+            time_us: written.time_us,
+            footer_bytes: Some(written.footer_bytes),
             index: None,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
-        self.store.put(&Path::from(format!("{root}/{path}")), Bytes::from(bytes)).await.unwrap();
+        self.store.put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();
         let mut tables = self.world.0.lock();
         let snapshot = tables.snapshots.entry((tenant.to_owned(), table)).or_default();
         snapshot.version = Some(snapshot.version.map_or(0, |version| version + 1));
