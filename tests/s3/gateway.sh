@@ -91,7 +91,10 @@ up() {
 
     local disk_id
     disk_id=$(cat /proc/sys/kernel/random/uuid)
-    in_time python3 "$root/usr/bin/ceph" --connect-timeout 20 osd new "$disk_id" 0
+    # Ceph's own modules are built for Debian's Python, which need not be the first in PATH.
+    local python=/usr/bin/python3
+    [ -x "$python" ] || python=$root/usr/bin/python3
+    in_time "$python" "$root/usr/bin/ceph" --connect-timeout 20 osd new "$disk_id" 0
     ceph-osd -i 0 --mkfs --osd-uuid "$disk_id" 2>>"$home/setup.log"
     start disk ceph-osd -f -i 0
 
