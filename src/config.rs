@@ -65,6 +65,8 @@ settings! {
     writer: Text<WriterId>, "TRACELAKE_WRITER";
     /// What is logged: error, warn, info, debug, trace, or directives such as info,tracelake::store=debug
     log_level: String, "TRACELAKE_LOG_LEVEL";
+    /// Seconds until rows are in a file of their table; default: 60, and 900 for tenants with little data
+    flush_after_s: u64, "TRACELAKE_FLUSH_AFTER_S";
     /// Memory for requests and rows that are not in a file yet; default: 1/8 of the machine's, at most 512MiB
     ingest_memory_max: ByteSize, "TRACELAKE_INGEST_MEMORY_MAX";
     /// Memory for all queries together; default: 1/4 of the machine's
@@ -97,6 +99,8 @@ pub struct Settings {
     pub http_addr: SocketAddr,
     pub writer: WriterId,
     pub log_level: String,
+    /// One time for all tenants; else busy and quiet ones have their own.
+    pub flush_after: Option<Duration>,
     pub ingest_memory_max: ByteSize,
     pub query_memory_max: ByteSize,
     pub cache_memory_max: ByteSize,
@@ -142,6 +146,7 @@ impl ServeArgs {
                 None => "main".parse().map_err(|e| ConfigError::Invalid(format!("{e}")))?,
             },
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
+            flush_after: given.flush_after_s.map(Duration::from_secs),
             ingest_memory_max: given.ingest_memory_max.unwrap_or(part(8, INGEST_MEMORY_DEFAULT_MAX)),
             query_memory_max: given.query_memory_max.unwrap_or(part(4, ByteSize(u64::MAX))),
             cache_memory_max: given.cache_memory_max.unwrap_or(part(16, CACHE_MEMORY_DEFAULT_MAX)),
@@ -165,7 +170,11 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
 impl Settings {
     /// What the server is told.
     pub fn server(&self) -> ServerSettings {
-        let ingest = IngestSettings { buffer_bytes_max: self.ingest_memory_max, ..Default::default() };
+        let mut ingest = IngestSettings { buffer_bytes_max: self.ingest_memory_max, ..Default::default() };
+        if let Some(after) = self.flush_after {
+            ingest.flush_after_s = after.as_secs();
+            ingest.flush_quiet_after_s = after.as_secs();
+        }
         let query = QueryLimits {
             memory_all: self.query_memory_max,
             memory_max: ByteSize(self.query_memory_max.bytes() / 2),
@@ -208,6 +217,11 @@ impl Settings {
         ];
         if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Invalid(format!("{name} is 0, which would refuse every query")));
+        }
+        if self.flush_after.is_some_and(|after| after.is_zero()) {
+            return Err(ConfigError::Invalid(
+                "flush_after_s is 0, which would write a file for every request".to_owned(),
+            ));
         }
         let sum = self.memory_max();
         match self.machine_memory {
@@ -252,6 +266,9 @@ impl fmt::Display for Settings {
         )?;
         for (name, size) in self.memory_parts() {
             write!(f, " {name}={size}")?;
+        }
+        if let Some(after) = self.flush_after {
+            write!(f, " flush_after_s={}", after.as_secs())?;
         }
         let time_s = self.query_time_max.as_secs();
         write!(f, " query_time_max_s={time_s} query_rows_max={}", self.query_rows_max)?;

@@ -78,13 +78,8 @@ pub async fn open_keys(store: &Store) -> Result<Keys, SystemError> {
 /// Probes the store, claims and replays the log, opens the doors.
 pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     // The addresses first: a taken port is known before anything is claimed.
-    let listen =
-        async |address| TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source });
-    let (grpc, http) = (listen(settings.grpc_addr).await?, listen(settings.http_addr).await?);
-    let address = |listener: &TcpListener, asked| {
-        listener.local_addr().map_err(|source| ServerError::Listen { address: asked, source })
-    };
-    let (grpc_addr, http_addr) = (address(&grpc, settings.grpc_addr)?, address(&http, settings.http_addr)?);
+    let (grpc, grpc_addr) = listen(settings.grpc_addr).await?;
+    let (http, http_addr) = listen(settings.http_addr).await?;
 
     let store = Store::open(settings.data).await?;
     let keys = open_keys(&store).await?;
@@ -114,6 +109,14 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     };
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
     Ok(Running { grpc_addr, http_addr, ingest, close, doors })
+}
+
+/// A listener, and the address it got: port 0 picks one.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 impl Running {

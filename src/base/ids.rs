@@ -45,7 +45,7 @@ macro_rules! path_id {
 }
 
 path_id!(
-    /// A tenant: the unit of isolation, and the prefix `tenant={id}/` on the bucket. Never reused.
+    /// A tenant: the unit of isolation, and the prefix `tenants/{id}/` on the bucket. Never reused.
     TenantId,
     "tenant id"
 );

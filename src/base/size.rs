@@ -29,7 +29,7 @@ impl ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, scale) = UNITS.iter().find(|(_, scale)| self.0 >= *scale).unwrap_or(&("B", 1));
-        if self.0 % scale == 0 {
+        if self.0.is_multiple_of(*scale) {
             write!(f, "{}{unit}", self.0 / scale)
         } else {
             write!(f, "{:.1}{unit}", self.0 as f64 / *scale as f64)

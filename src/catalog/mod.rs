@@ -57,8 +57,10 @@ pub type Result<T, E = CatalogError> = std::result::Result<T, E>;
 pub struct Catalog {
     store: Store,
     clock: Arc<dyn Clock>,
-    tables: Arc<Mutex<HashMap<(TenantId, Table), Arc<TableState>>>>,
+    tables: Arc<Mutex<Tables>>,
 }
+
+type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
 
 impl Catalog {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {

@@ -142,3 +142,12 @@ fn what_is_logged_masks_the_secret() {
     assert!(shown.contains("init_public_key=pk-lf-1 init_secret_key=***"), "{shown}");
     assert!(!shown.contains("very-secret"));
 }
+
+#[test]
+fn one_flush_time_goes_for_busy_and_quiet_tenants() {
+    let ingest = |line: &[&str]| settings(line).unwrap().server().ingest;
+    let (unset, set) = (ingest(&[]), ingest(&["--flush-after-s", "5"]));
+    assert_eq!((unset.flush_after_s, unset.flush_quiet_after_s), (60, 900));
+    assert_eq!((set.flush_after_s, set.flush_quiet_after_s), (5, 5));
+    assert!(refused(settings(&["--flush-after-s", "0"])).starts_with("flush_after_s is 0"));
+}

@@ -26,6 +26,7 @@ pub struct Event {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::large_enum_variant, reason = "nearly all events are observations: a box would be one allocation each")]
 pub enum EventKind {
     #[prost(message, tag = "2")]
     Observation(Observation),

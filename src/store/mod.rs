@@ -41,7 +41,7 @@ pub struct Store {
 pub enum StoreError {
     #[error("the store is not reachable now ({action} {path}): {source}")]
     Away { action: &'static str, path: String, source: object_store::Error },
-    #[error("the store refuses our credentials ({action} {path}): {source}")]
+    #[error("the store refuses our credentials ({action} {path}): {}", refusal(source))]
     Denied { action: &'static str, path: String, source: object_store::Error },
     #[error("{path} is not in the store")]
     Missing { path: String },
@@ -111,7 +111,7 @@ impl Store {
         self.objects.counts()
     }
 
-    /// All a tenant's queries may ever read through (I5): paths are below `tenant={id}/`.
+    /// All a tenant's queries may ever read through (I5): paths are below `tenants/{id}/`.
     pub fn tenant_objects(&self, tenant: &TenantId) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, tenant_root(tenant)))
     }
@@ -199,6 +199,18 @@ impl Store {
 fn is_denied(failure: &object_store::Error) -> bool {
     use object_store::Error::{PermissionDenied, Unauthenticated};
     matches!(failure, PermissionDenied { .. } | Unauthenticated { .. })
+}
+
+/// What S3 says in a page of XML, as one sentence; anything else as it is.
+fn refusal(source: &object_store::Error) -> String {
+    let said = source.to_string();
+    let code = said.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    match code {
+        Some((code, _)) => format!(
+            "S3 says {code}; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do in this bucket"
+        ),
+        None => said,
+    }
 }
 
 fn failed(action: &'static str, path: &Path, source: object_store::Error) -> StoreError {

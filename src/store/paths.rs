@@ -5,19 +5,19 @@ use uuid::Uuid;
 
 use crate::base::{Day, TenantId, WriterId};
 
-/// `tenant={id}`
+/// `tenants/{id}`
 pub fn tenant_root(tenant: &TenantId) -> Path {
-    Path::from(format!("tenant={tenant}"))
+    Path::from(format!("tenants/{tenant}"))
 }
 
-/// `tenant={id}/{table}`
+/// `tenants/{id}/{table}`
 pub fn table_root(tenant: &TenantId, table: &str) -> Path {
-    Path::from(format!("tenant={tenant}/{table}"))
+    Path::from(format!("tenants/{tenant}/{table}"))
 }
 
-/// `tenant={id}/{table}/_delta_log`, or one version in it.
+/// `tenants/{id}/{table}/_delta_log`, or one version in it.
 pub fn delta_log(tenant: &TenantId, table: &str, version: Option<u64>) -> Path {
-    let folder = format!("tenant={tenant}/{table}/_delta_log");
+    let folder = format!("tenants/{tenant}/{table}/_delta_log");
     match version {
         Some(version) => Path::from(format!("{folder}/{version:020}.json")),
         None => Path::from(folder),
@@ -40,9 +40,9 @@ pub fn day_of_data_file(relative: &str) -> Option<Day> {
     relative.strip_prefix("day=")?.split_once('/')?.0.parse().ok()
 }
 
-/// `tenant={id}/_index/{table}/{uuid}`: what only we read about one commit's files.
+/// `tenants/{id}/_index/{table}/{uuid}`: what only we read about one commit's files.
 pub fn index_file(tenant: &TenantId, table: &str, id: Uuid) -> Path {
-    Path::from(format!("tenant={tenant}/_index/{table}/{id}"))
+    Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
 }
 
 /// `wal`: a folder per writer.

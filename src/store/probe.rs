@@ -28,7 +28,11 @@ pub(super) async fn probe(store: &Store) -> Result<()> {
         if round == 0 {
             // One after the other: the second must be told no, and must not have written.
             let (first, done) = put(bodies[0].clone()).await;
-            done.map_err(|e| failed("create", &path, e))?;
+            done.map_err(|e| match e {
+                // A folder is made by its first object, a bucket is not.
+                object_store::Error::NotFound { .. } => unfit("there is no such bucket: create it first"),
+                e => failed("create", &path, e),
+            })?;
             if put(bodies[1].clone()).await.1.is_ok() {
                 return Err(unfit("it lets a key be created twice (it ignores If-None-Match: *)"));
             }

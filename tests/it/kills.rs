@@ -53,14 +53,24 @@ pub(crate) fn id_text(id: u64) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_acked_before_a_kill_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path()).to_owned();
+    kill_and_count(move || ServerProcess::start(&data), kills(), 20..400).await;
+}
+
+/// Ends servers under load, `kills` times after a random life, then holds what was acked against what can be read.
+pub(crate) async fn kill_and_count(
+    start: impl Fn() -> ServerProcess + Clone + Send + 'static,
+    kills: u32,
+    life_ms: std::ops::Range<u64>,
+) {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
     let acked = Arc::new(Mutex::new(Vec::new()));
     let next = Arc::new(AtomicU64::new(0));
-    for kill in 0..kills() {
-        let server = ServerProcess::start(path(folder.path()));
+    for kill in 0..kills {
+        let server = start();
         let stop = Arc::new(AtomicBool::new(false));
         let senders: Vec<_> = (0..4)
             .map(|_| {
@@ -69,7 +79,7 @@ async fn whatever_was_acked_before_a_kill_is_there_once() {
                 tokio::spawn(load(address, acked, next, stop))
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(random.random_range(20..400))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(life_ms.clone()))).await;
         stop.store(true, Ordering::SeqCst);
         server.kill();
         for sender in senders {
@@ -77,12 +87,10 @@ async fn whatever_was_acked_before_a_kill_is_there_once() {
         }
         // Some lives end in the middle of a start.
         if kill % 5 == 4 {
-            let data = path(folder.path()).to_owned();
-            let starting = tokio::task::spawn_blocking(move || ServerProcess::start(&data));
-            starting.await.unwrap().kill();
+            tokio::task::spawn_blocking(start.clone()).await.unwrap().kill();
         }
     }
-    let server = ServerProcess::start(path(folder.path()));
+    let server = start();
     let connection = server.connect().await;
     let found = texts(&sql(&connection, "SELECT id FROM observations").await.unwrap());
     let mut times: HashMap<&str, usize> = HashMap::new();
@@ -95,12 +103,12 @@ async fn whatever_was_acked_before_a_kill_is_there_once() {
     let doubled: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
     assert!(lost.is_empty(), "seed {seed}: {} of {} acked ids are lost: {lost:?}", lost.len(), acked.len());
     assert!(doubled.is_empty(), "seed {seed}: {} ids stand twice: {doubled:?}", doubled.len());
-    println!("{} kills, {} ids acked, each there once", kills(), acked.len());
+    println!("{kills} kills, {} ids acked, each there once", acked.len());
     assert!(server.stop().success(), "a server asked to stop flushes and exits 0");
 }
 
 /// Sends until told to stop or the server is gone; an id is sent once, acked or not.
-async fn load(address: String, acked: Arc<Mutex<Vec<String>>>, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+pub(crate) async fn load(address: String, acked: Arc<Mutex<Vec<String>>>, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
     let Ok(mut client) = TraceServiceClient::connect(format!("http://{address}")).await else { return };
     while !stop.load(Ordering::SeqCst) {
@@ -123,10 +131,15 @@ pub(crate) fn basic() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_processes_on_one_log_the_first_stops_and_nothing_is_doubled() {
     let folder = tempfile::tempdir().unwrap();
-    let first = ServerProcess::start(path(folder.path()));
+    take_the_log_over(|| ServerProcess::start(path(folder.path()))).await;
+}
+
+/// Two processes under one writer id: the second takes the log, the first must notice, and both's acks are kept.
+pub(crate) async fn take_the_log_over(start: impl Fn() -> ServerProcess) {
+    let first = start();
     let early = first.connect().await;
     early.export(request(0, 5)).await.unwrap();
-    let second = ServerProcess::start(path(folder.path()));
+    let second = start();
     let late = second.connect().await;
     late.export(request(100, 5)).await.unwrap();
     let refused = tokio::time::timeout(Duration::from_secs(20), early.export(request(200, 5))).await;

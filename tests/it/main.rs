@@ -3,5 +3,7 @@
 mod kills;
 mod layers;
 mod process;
+mod readers;
+mod s3;
 mod schema;
 mod wire;

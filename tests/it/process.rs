@@ -24,6 +24,26 @@ impl ServerProcess {
         Self::try_start(data, &[]).unwrap_or_else(|said| panic!("the server did not start: {said}"))
     }
 
+    /// A GET at the HTTP door, and the body of the answer.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut connection = tokio::net::TcpStream::connect(&self.http_addr).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http_addr);
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
+
+    /// Calls the server made to its store, by operation.
+    pub(crate) async fn store_calls(&self, operation: &str) -> u64 {
+        let name = format!("tracelake_store_calls_total{{operation=\"{operation}\"}} ");
+        let text = self.get("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        line.and_then(|count| count.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
     /// Starts the server; an error is what it said before it ended.
     pub(crate) fn try_start(data: &str, environment: &[(&str, &str)]) -> Result<Self, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tracelake"))

@@ -2,10 +2,12 @@
 # A real S3 server for tests: Debian 12's Ceph gateway (Ceph 16), run from a folder, nothing installed.
 #
 #   gateway.sh fetch                        download and unpack it into ${TRACELAKE_CACHE:-~/.cache/tracelake}/ceph-16
-#   gateway.sh up DIR PORT ACCESS SECRET    run one cluster in the foreground, its files in the new folder DIR
+#   gateway.sh up DIR PORT ACCESS SECRET [BUCKET]
+#                                           run one cluster in the foreground, its files in the new folder DIR
 #
 # `up` prints `ready` once S3 answers on 127.0.0.1:PORT (the monitor takes PORT+1, the disk daemon free ports from 6800)
-# and runs until TERM, INT or the end of a daemon. Data is in memory: it is gone afterwards.
+# and BUCKET is there. It runs until TERM, INT or the end of a daemon; if its input is a pipe, also until whoever holds
+# the other end is gone. Data is in memory: it is gone afterwards.
 #
 # What this server does not do (Ceph 16): If-Match with a quoted ETag always fails, and If-None-Match is ignored when a
 # multipart upload is completed. If-None-Match on a plain PUT is atomic.
@@ -18,10 +20,10 @@ main() {
     case "${1:-}" in
     fetch) fetch ;;
     up)
-        [ $# -eq 5 ] || die "usage: gateway.sh up DIR PORT ACCESS SECRET"
-        up "$2" "$3" "$4" "$5"
+        [ $# -eq 5 ] || [ $# -eq 6 ] || die "usage: gateway.sh up DIR PORT ACCESS SECRET [BUCKET]"
+        up "$2" "$3" "$4" "$5" "${6:-}"
         ;;
-    *) die "usage: gateway.sh fetch | gateway.sh up DIR PORT ACCESS SECRET" ;;
+    *) die "usage: gateway.sh fetch | gateway.sh up DIR PORT ACCESS SECRET [BUCKET]" ;;
     esac
 }
 
@@ -60,7 +62,7 @@ fetch() {
 # ---- up: monitor, one disk in memory, gateway.
 
 up() {
-    local port=$2 access=$3 secret=$4
+    local port=$2 access=$3 secret=$4 bucket=$5
     [ -x "$root/usr/bin/radosgw" ] || die "no Ceph in $root: run gateway.sh fetch"
     mkdir -p "$1"
     home=$(cd "$1" && pwd)
@@ -70,9 +72,13 @@ up() {
     export CEPH_CONF=$home/ceph.conf
     export PATH=$root/usr/bin:$PATH
 
-    mon='' disk='' gateway='' setup=''
+    mon='' disk='' gateway='' setup='' watch=''
     trap stop EXIT
     trap 'exit 0' TERM INT
+    if [ -p /dev/stdin ]; then
+        follow_input $$ <&0 &
+        watch=$!
+    fi
     mkdir "$home/run" "$home/mon" "$home/disk"
     local cluster
     cluster=$(cat /proc/sys/kernel/random/uuid)
@@ -85,17 +91,28 @@ up() {
 
     local disk_id
     disk_id=$(cat /proc/sys/kernel/random/uuid)
-    in_time python3 "$root/usr/bin/ceph" --connect-timeout 20 osd new "$disk_id" 0
+    # Ceph's own modules are built for Debian's Python, which need not be the first in PATH.
+    local python=/usr/bin/python3
+    [ -x "$python" ] || python=$root/usr/bin/python3
+    in_time "$python" "$root/usr/bin/ceph" --connect-timeout 20 osd new "$disk_id" 0
     ceph-osd -i 0 --mkfs --osd-uuid "$disk_id" 2>>"$home/setup.log"
     start disk ceph-osd -f -i 0
 
     in_time radosgw-admin user create --uid tests --display-name tests --access-key "$access" --secret-key "$secret"
     start gateway radosgw -f -n client.admin
     await "$port"
+    [ -z "$bucket" ] || create_bucket "$port" "$access" "$secret" "$bucket"
     echo ready
     # Until a signal, or until one of the three ends by itself: then all do.
     wait -n "$mon" "$disk" "$gateway" || true
     die "a daemon ended by itself: see $home"
+}
+
+# Ends the script when its input ends, so that nothing is left behind by a caller that was killed.
+follow_input() {
+    trap - EXIT TERM INT
+    while read -r _; do :; done
+    kill "$1"
 }
 
 # start NAME COMMAND...: in the background, its pid in the variable NAME, its words in NAME.log.
@@ -125,10 +142,17 @@ await() {
     die "the gateway did not answer in 30 s ($tries tries): $(tail -n 3 "$home/gateway.log")"
 }
 
+create_bucket() {
+    printf 'user = "%s:%s"\n' "$2" "$3" |
+        curl --silent --show-error --fail --max-time 20 --config - --aws-sigv4 aws:amz:us-east-1:s3 \
+            --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD' --request PUT "http://127.0.0.1:$1/$4" ||
+        die "bucket $4 could not be created"
+}
+
 # The gateway first: it hangs when the cluster under it is gone. Only our own children, by pid.
 stop() {
     local pid
-    for pid in $setup $gateway $disk $mon; do
+    for pid in $watch $setup $gateway $disk $mon; do
         kill "$pid" 2>/dev/null || continue
         for _ in $(seq 40); do
             kill -0 "$pid" 2>/dev/null || break

@@ -87,7 +87,7 @@ fn next_steps(target: &DemoTarget, tenant: &DemoTenant, out: &mut (dyn Write + S
         target.now_us - crate::base::Day::US,
         target.now_us
     );
-    let folder = format!("{}/tenant={name}/observations", data.trim_end_matches('/'));
+    let folder = format!("{}/tenants/{name}/observations", data.trim_end_matches('/'));
     writeln!(
         out,
         "The tables are open Delta/Parquet; new rows join the files at the next flush:
@@ -123,7 +123,7 @@ mod tests {
         next_steps(&target, &tenant, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         println!("{text}");
-        assert!(text.contains("\n  ./tracelake-demo/tenant=acme/observations/day=*/*.parquet\n"), "{text}");
+        assert!(text.contains("\n  ./tracelake-demo/tenants/acme/observations/day=*/*.parquet\n"), "{text}");
         assert!(text.contains("-H 'authorization: Basic cGstbGYtMTpzay1sZi0y' -d '{\"range\":{\"from_unix_micros\":"));
         assert!(text.contains("tracelake sql --server 127.0.0.1:4317 \"SELECT model, "));
     }

@@ -22,7 +22,7 @@ pub use observations::{OBSERVATIONS, ObservationRow, RowCost};
 pub use scores::{SCORES, ScoreRow};
 pub use trace_facts::{TRACE_FACTS, TraceRow};
 
-/// The datasets of a tenant; each is one Delta table at `tenant={id}/{name}/`.
+/// The datasets of a tenant; each is one Delta table at `tenants/{id}/{name}/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
     /// Committed first at a flush: a crash between leaves an orphan, never an observation without its text.

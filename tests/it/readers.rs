@@ -1,0 +1,102 @@
+//! Others read our tables while we write them, and read the same as our own SQL.
+//!
+//! By hand: `TRACELAKE_TEST_READERS=1 cargo test --test it readers` (Python's readers are installed into a cache).
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tracelake::base::Day;
+use tracelake::cli::Connection;
+use tracelake::corpus::{CorpusConfig, TextSize, requests};
+
+use crate::process::{ServerProcess, path, sql, texts};
+
+const LOAD: Duration = Duration::from_secs(15);
+/// Spans sent before the clock is asked again; each such part holds whole traces.
+const PART: u64 = 400;
+const TABLES: [&str; 3] = ["observations", "observation_io", "trace_facts"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
+    if std::env::var("TRACELAKE_TEST_READERS").as_deref() != Ok("1") {
+        println!("not run: TRACELAKE_TEST_READERS=1 cargo test --test it readers");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::try_start(path(folder.path()), &[("TRACELAKE_FLUSH_AFTER_S", "1")]).unwrap();
+    let tables: Vec<String> =
+        TABLES.iter().map(|table| format!("{}/tenants/acme/{table}", path(folder.path()))).collect();
+    let connection = server.connect().await;
+
+    let mut part = 0;
+    let mut send = async |connection: &Connection| {
+        part += 1;
+        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
+        let config = CorpusConfig {
+            seed: part,
+            observations: PART,
+            start_us: now_us - 3 * Day::US,
+            end_us: now_us,
+            text: TextSize::Small,
+            ..CorpusConfig::default()
+        };
+        for request in requests(config, 50) {
+            connection.export(request).await.unwrap();
+        }
+    };
+    while !tables.iter().all(|table| Path::new(table).join("_delta_log").is_dir()) {
+        send(&connection).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut reading = Reading::start(&tables, &["--watch", &LOAD.as_secs().to_string()]);
+    let began = Instant::now();
+    // For as long as they read, however long they took to load.
+    while reading.is_running() {
+        send(&connection).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let took = began.elapsed();
+    assert!(reading.succeeded(), "the readers disagree, or cannot read us: see above");
+
+    let mut expected = Vec::new();
+    for table in TABLES {
+        let cost = if table == "observations" { "sum(total_cost)" } else { "0" };
+        let count = texts(&sql(&connection, &format!("SELECT count(*) FROM {table}")).await.unwrap()).remove(0);
+        let cost = texts(&sql(&connection, &format!("SELECT {cost} FROM {table}")).await.unwrap()).remove(0);
+        expected.push((count, cost));
+    }
+    assert_eq!(expected[0].0, (part * PART).to_string(), "every span sent counts once");
+    println!("{} spans in {:.1} s, cost {} USD", expected[0].0, took.as_secs_f64(), expected[0].1);
+    assert!(server.stop().success());
+    for (table, (count, cost)) in tables.iter().zip(expected) {
+        let mut reading = Reading::start(std::slice::from_ref(table), &["--rows", &count, "--cost-sum", &cost]);
+        assert!(reading.succeeded(), "{table} is not what SQL said: see above");
+    }
+}
+
+/// `tests/readers/run.sh` as a process; ended with us.
+struct Reading(Child);
+
+impl Reading {
+    fn start(tables: &[String], more: &[&str]) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/run.sh");
+        Self(Command::new("bash").arg(script).args(tables).args(more).spawn().unwrap())
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    fn succeeded(&mut self) -> bool {
+        self.0.wait().unwrap().success()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // run.sh becomes Python by exec: this is the reader itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
