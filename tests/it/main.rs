@@ -1,5 +1,8 @@
 //! The proof, in one binary.
 
+mod captures;
+mod grpc;
+mod http;
 mod kills;
 mod layers;
 mod process;
