@@ -1,10 +1,13 @@
 //! The proof, in one binary.
 
 mod captures;
+mod doors;
 mod grpc;
 mod http;
+mod isolation;
 mod kills;
 mod layers;
 mod process;
 mod schema;
+mod spans;
 mod wire;
