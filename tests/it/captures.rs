@@ -13,13 +13,15 @@ mod fixtures;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use tracelake::cli::Connection;
 
 use crate::grpc::{Caller, basic};
 use crate::http::HttpRequest;
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows, sql, texts};
+use crate::spans::{export, span};
 use fixtures::{Recording, Request, recordings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +60,21 @@ async fn requests_sent_twice_and_backwards_change_no_number() {
         }
     }
     all_is_as_expected(&server).await;
+}
+
+/// The clients recorded mark such a root themselves; not all do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_span_whose_parent_never_comes_is_the_root_of_its_trace_and_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(path(folder.path()));
+    let connection = server.connect().await;
+    let orphan = Span { parent_span_id: vec![9; 8], ..span("request", 0) };
+    let below =
+        Span { trace_id: orphan.trace_id.clone(), parent_span_id: orphan.span_id.clone(), ..span("completion", 1) };
+    connection.export(export(vec![below, orphan])).await.unwrap();
+    let statement = "SELECT concat_ws(' ', name, is_root, trace_name) FROM observations ORDER BY name";
+    let found = texts(&sql(&connection, statement).await.unwrap());
+    assert_eq!(found, ["completion false request", "request true request"]);
 }
 
 /// By the door, with the headers and the bytes the client used; the key is ours.
