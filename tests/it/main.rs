@@ -1,9 +1,15 @@
 //! The proof, in one binary.
 
+mod captures;
+mod doors;
+mod grpc;
+mod http;
+mod isolation;
 mod kills;
 mod layers;
 mod process;
 mod readers;
 mod s3;
 mod schema;
+mod spans;
 mod wire;

@@ -132,3 +132,16 @@ pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
 pub(crate) fn path(folder: &Path) -> &str {
     folder.to_str().expect("temporary folders have plain names")
 }
+
+/// The rows one statement answers, each a JSON object; nulls are there.
+pub(crate) async fn rows(connection: &Connection, statement: &str) -> Vec<serde_json::Value> {
+    let batches = sql(connection, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow::json::writer::JsonArray>(Vec::new());
+    writer.write_batches(&batches.iter().collect::<Vec<_>>()).unwrap();
+    writer.finish().unwrap();
+    match writer.into_inner() {
+        written if written.is_empty() => Vec::new(),
+        written => serde_json::from_slice(&written).unwrap(),
+    }
+}
