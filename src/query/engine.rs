@@ -95,10 +95,12 @@ impl Engine {
                         return;
                     }
                     while let Some(batch) = rows.next().await {
-                        if sender.send(batch.map_err(|e| query.translate(e))).await.is_err() {
+                        if sender.send(batch.map(Some).map_err(|e| query.translate(e))).await.is_err() {
                             return;
                         }
                     }
+                    // Said, not concluded from the channel's end: that comes after a panic too.
+                    let _ = sender.send(Ok(None)).await;
                 }
             }
         });
@@ -174,6 +176,7 @@ impl Query {
     }
 
     pub(super) async fn plan_sql(&self, sql: &str) -> Result<LogicalPlan, QueryError> {
+        guard::is_shallow(sql)?;
         let plan = self.state.create_logical_plan(sql).await.map_err(|e| self.translate(e))?;
         guard::reads_only(&plan)?;
         Ok(plan)

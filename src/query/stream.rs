@@ -19,7 +19,8 @@ use crate::base::ByteSize;
 #[derive(Debug)]
 pub struct SqlAnswer {
     schema: SchemaRef,
-    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    /// `None` is the end.
+    batches: mpsc::Receiver<Result<Option<RecordBatch>, QueryError>>,
     task: Task,
     deadline: Pin<Box<Sleep>>,
     limits: AnswerLimits,
@@ -50,7 +51,7 @@ impl Drop for Task {
 impl SqlAnswer {
     pub(super) fn new(
         schema: SchemaRef,
-        batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+        batches: mpsc::Receiver<Result<Option<RecordBatch>, QueryError>>,
         task: Task,
         deadline: Instant,
         limits: AnswerLimits,
@@ -88,11 +89,15 @@ impl Stream for SqlAnswer {
         match self.batches.poll_recv(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
+                let error = QueryError::Internal("the query's task ended before its answer did".to_owned());
+                self.stop(error)
+            }
+            Poll::Ready(Some(Ok(None))) => {
                 self.done = true;
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => self.stop(error),
-            Poll::Ready(Some(Ok(batch))) => {
+            Poll::Ready(Some(Ok(Some(batch)))) => {
                 let left = self.limits.rows_max - self.rows;
                 let batch = match batch.num_rows() as u64 > left {
                     true => {
