@@ -130,11 +130,15 @@ enum KeyCommand {
     },
 }
 
+/// A plan is walked level by level, and a statement may have many. Memory is taken when a stack grows, not before.
+const STACK_BYTES: usize = 32 << 20;
+
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tracelake: no runtime: {error}");

@@ -175,6 +175,7 @@ impl Query {
     }
 
     pub(super) async fn plan_sql(&self, sql: &str) -> Result<LogicalPlan, QueryError> {
+        guard::is_shallow(sql)?;
         let plan = self.state.create_logical_plan(sql).await.map_err(|e| self.translate(e))?;
         guard::reads_only(&plan)?;
         Ok(plan)

@@ -136,7 +136,12 @@ fn clean(message: &str) -> String {
     ]
     .into_iter()
     .fold(message, |message, prefix| message.strip_prefix(prefix).unwrap_or(message));
-    let is_path = |word: &str| word.contains("tenant=") || word.contains(".parquet") || word.starts_with("tenant://");
+    let is_path = |word: &str| {
+        word.contains("tenants/")
+            || word.contains("_delta_log")
+            || word.contains(".parquet")
+            || word.starts_with("tenant://")
+    };
     let words: Vec<&str> = message.split(' ').map(|word| if is_path(word) { "(a file)" } else { word }).collect();
     words.join(" ").chars().take(MESSAGE_CHARS_MAX).collect()
 }

@@ -12,10 +12,68 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::QueryError;
 use super::provider::OBJECTS_URL;
 use crate::model::tables::Table;
+
+/// Operators, joins, SELECTs and the like in one statement. Each may put the rest one level deeper, and planning goes
+/// down level by level on one stack: too deep a statement would end the process, everyone's.
+const LEVELS_MAX: usize = 1_000;
+
+/// Looked at before parsing: even to drop a deep syntax tree takes a deep stack. Parentheses the parser counts itself.
+pub(super) fn is_shallow(sql: &str) -> Result<(), QueryError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|e| QueryError::Invalid(e.to_string()))?;
+    let mut in_from = false;
+    let deepens = |token: &&Token| match token {
+        Token::Word(word) => {
+            in_from = match word.keyword {
+                Keyword::FROM => true,
+                Keyword::SELECT | Keyword::WHERE | Keyword::GROUP | Keyword::ORDER | Keyword::LIMIT => false,
+                _ => in_from,
+            };
+            DEEPENING.contains(&word.keyword)
+        }
+        // Tables side by side are joins.
+        Token::Comma => in_from,
+        Token::Whitespace(_) | Token::LParen | Token::RParen | Token::Number(..) | Token::SingleQuotedString(_) => {
+            false
+        }
+        _ => true,
+    };
+    match tokens.iter().filter(deepens).count() {
+        levels if levels > LEVELS_MAX => Err(QueryError::invalid(format!(
+            "a statement may have {LEVELS_MAX} operators, joins and SELECTs, this one has {levels}: use IN for lists"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+const DEEPENING: [Keyword; 20] = [
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::NOT,
+    Keyword::XOR,
+    Keyword::IS,
+    Keyword::IN,
+    Keyword::LIKE,
+    Keyword::ILIKE,
+    Keyword::BETWEEN,
+    Keyword::DIV,
+    Keyword::AT,
+    Keyword::COLLATE,
+    Keyword::CASE,
+    Keyword::SELECT,
+    Keyword::JOIN,
+    Keyword::LATERAL,
+    Keyword::UNION,
+    Keyword::INTERSECT,
+    Keyword::EXCEPT,
+    Keyword::INTERVAL,
+];
 
 /// One statement that reads. EXPLAIN and EXPLAIN ANALYZE read too.
 pub(super) fn reads_only(plan: &LogicalPlan) -> Result<(), QueryError> {

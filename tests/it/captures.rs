@@ -46,7 +46,7 @@ async fn what_each_client_sent_is_answered_the_same_after_a_stop_and_a_start() {
         }
     }
     assert!(server.stop().success());
-    assert!(has_parquet(&folder.path().join("tenant=acme/observations")), "the stop put the rows into files");
+    assert!(has_parquet(&folder.path().join("tenants/acme/observations")), "the stop put the rows into files");
     all_is_as_expected(&ServerProcess::start(path(folder.path()))).await;
 }
 

@@ -176,16 +176,16 @@ async fn another_tenants_tables_are_as_absent_as_those_of_nobody() {
         "SELECT * FROM {}.public.observations",
         "SELECT * FROM tracelake.{}.observations",
         "SELECT * FROM \"{}\".\"observations\"",
-        "SELECT * FROM \"tenant={}\".observations",
-        "SELECT * FROM 'tenant={}/observations'",
-        "SELECT * FROM \"tenant={}/observations\"",
-        "SELECT * FROM \"../tenant={}/observations\"",
-        "SELECT * FROM \"tenant://own/../tenant={}/observations\"",
-        "SELECT * FROM '{data}/tenant={}/observations/'",
-        "SELECT * FROM \"file://{data}/tenant={}/observations/\"",
-        "SELECT * FROM read_parquet('{data}/tenant={}/observations/')",
+        "SELECT * FROM \"tenants/{}\".observations",
+        "SELECT * FROM 'tenants/{}/observations'",
+        "SELECT * FROM \"tenants/{}/observations\"",
+        "SELECT * FROM \"../tenants/{}/observations\"",
+        "SELECT * FROM \"tenant://own/../tenants/{}/observations\"",
+        "SELECT * FROM '{data}/tenants/{}/observations/'",
+        "SELECT * FROM \"file://{data}/tenants/{}/observations/\"",
+        "SELECT * FROM read_parquet('{data}/tenants/{}/observations/')",
         "SELECT * FROM observations_{}",
-        "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{data}/tenant={}/observations/'",
+        "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{data}/tenants/{}/observations/'",
         "DESCRIBE {}.public.observations",
         "SELECT * FROM information_schema.tables WHERE table_catalog = '{}' OR table_schema = '{}'",
         "SELECT * FROM observations WHERE account = '{}' OR name = 'merger-with-initech'",
@@ -273,6 +273,11 @@ async fn statements_nested_without_end_are_refused() {
         nested("- ", ""),
         nested("[", "]"),
         format!("SELECT * FROM {}observations{}", "(SELECT * FROM ".repeat(10_000), ")".repeat(10_000)),
+        nested("", " + 1"),
+        nested("", " OR true"),
+        nested("", " UNION ALL SELECT 1"),
+        format!("SELECT id FROM observations WHERE name = 'x'{}", " OR name = 'y'".repeat(10_000)),
+        format!("SELECT count(*) FROM observations{}", ", observations".repeat(10_000)),
         format!("SELECT ({}", "1,".repeat(200_000)),
         "(".repeat(1_000_000),
     ];
@@ -281,6 +286,31 @@ async fn statements_nested_without_end_are_refused() {
         let is_refused = matches!(status.code(), Code::InvalidArgument | Code::DeadlineExceeded);
         assert!(is_refused, "{begin}: {status}");
         assert_eq!(world.leaks(status.message()), None, "{begin}: {status}");
+    }
+    world.answers_both().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_just_as_deep_as_allowed_are_answered_or_stopped_and_the_server_goes_on() {
+    let world = World::start().await;
+    let chain = |count: usize| {
+        let link = |at: usize| format!(", a{} AS (SELECT x + 1 AS x FROM a{at} LIMIT 9)", at + 1);
+        let links: String = (0..count).map(link).collect();
+        format!("WITH a0 AS (SELECT 1 AS x){links} SELECT x FROM a{count}")
+    };
+    let deepest = [
+        format!("SELECT 1{}", " + 1".repeat(990)),
+        format!("SELECT id FROM observations WHERE name = 'x'{}", " OR name = 'y'".repeat(490)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(490)),
+        format!("SELECT count(*) FROM observations{}", ", observations".repeat(300)),
+        chain(300),
+    ];
+    for statement in deepest {
+        let answer = world.globex.sql(&statement).await;
+        let code = answer.as_ref().err().map(Status::code);
+        let known = [None, Some(Code::InvalidArgument), Some(Code::DeadlineExceeded), Some(Code::ResourceExhausted)];
+        assert!(known.contains(&code), "{}: {}", &statement[..40], shown(&answer));
+        assert_eq!(world.leaks(&shown(&answer)), None, "{}", &statement[..40]);
     }
     world.answers_both().await;
 }

@@ -31,7 +31,7 @@ async fn hostile_sql_is_refused_and_names_no_other_tenant() {
         .next()
         .unwrap()
         .clone();
-    let globex_file = format!("tenant=globex/observations/{globex_file}");
+    let globex_file = format!("tenants/globex/observations/{globex_file}");
     let hostile = [
         "CREATE TABLE t AS SELECT 1".to_owned(),
         "CREATE VIEW v AS SELECT 1".to_owned(),
@@ -96,7 +96,7 @@ async fn the_information_schema_shows_one_catalog_and_no_settings() {
     for sql in everything {
         let answer = setting.text("acme", sql).await;
         assert!(answer.starts_with('+'), "{sql}: {answer}");
-        assert!(!answer.contains("globex") && !answer.contains("tenant="), "{sql}: {answer}");
+        assert!(!answer.contains("globex") && !answer.contains("tenants/"), "{sql}: {answer}");
     }
 }
 
@@ -110,5 +110,5 @@ async fn a_footer_kept_for_one_tenant_does_not_answer_for_another() {
     assert!(setting.text("acme", "SELECT count(model) FROM observations").await.starts_with('+'));
     let error = setting.error("globex", "SELECT count(model) FROM observations").await;
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-    assert!(!error.to_string().contains("acme") && !error.to_string().contains("tenant="), "{error}");
+    assert!(!error.to_string().contains("acme") && !error.to_string().contains("tenants/"), "{error}");
 }

@@ -67,6 +67,6 @@ async fn mistakes_are_named_and_show_no_path() {
         assert_eq!(error.kind(), crate::base::Kind::Invalid, "{sql}: {error}");
         let text = error.to_string();
         assert!(text.contains(expected) || text.to_lowercase().contains(&expected.to_lowercase()), "{sql}: {text}");
-        assert!(!text.contains("tenant=") && !text.contains("parquet"), "{sql}: {text}");
+        assert!(!text.contains("tenants/") && !text.contains("parquet"), "{sql}: {text}");
     }
 }
