@@ -5,6 +5,7 @@ mod corpus;
 mod report;
 mod timing;
 mod way_in;
+mod way_out;
 
 use std::process::ExitCode;
 
@@ -17,12 +18,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("corpus", corpus::run),
     ("bare", bare::run),
     ("ingest", way_in::ingest),
     ("flush", way_in::flush),
     ("replay", way_in::replay),
+    ("query", way_out::query),
     ("soak", way_in::soak),
 ];
 

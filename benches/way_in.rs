@@ -25,15 +25,15 @@ const SPANS_PER_REQUEST: usize = 500;
 const SENDERS: usize = 8;
 
 /// One server's way in, over a store of its own.
-struct Server {
+pub(crate) struct Server {
     runtime: Option<Runtime>,
-    ingest: Ingest,
-    catalog: Catalog,
+    pub(crate) ingest: Ingest,
+    pub(crate) catalog: Catalog,
     folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    fn start(settings: &Settings) -> Self {
+    pub(crate) fn start(settings: &Settings) -> Self {
         let folder = settings.data.is_none().then(|| tempfile::tempdir().expect("a temporary folder"));
         let location = match (&folder, &settings.data) {
             (Some(folder), _) => Location::Folder(folder.path().into()),
@@ -60,7 +60,7 @@ impl Server {
         Self { runtime: Some(runtime), ingest, catalog, folder }
     }
 
-    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.as_ref().expect("running").block_on(future)
     }
 
@@ -75,7 +75,26 @@ impl Server {
                 }
             }
         };
-        let senders: Vec<_> = (0..SENDERS).map(|_| self.runtime.as_ref().expect("running").spawn(sender())).collect();
+        self.join((0..SENDERS).map(|_| self.runtime.as_ref().expect("running").spawn(sender())).collect());
+    }
+
+    /// Sends spans without text as they are generated, by several senders; returns when the last is acked.
+    pub(crate) fn fill(&self, observations: u64) {
+        let spans = requests(config(observations, TextSize::None), SPANS_PER_REQUEST);
+        let waiting = Arc::new(parking_lot::Mutex::new(spans));
+        let sender = || {
+            let (ingest, waiting) = (self.ingest.clone(), Arc::clone(&waiting));
+            async move {
+                loop {
+                    let Some(request) = waiting.lock().next() else { return };
+                    send_one(&ingest, &request.encode_to_vec()).await;
+                }
+            }
+        };
+        self.join((0..SENDERS).map(|_| self.runtime.as_ref().expect("running").spawn(sender())).collect());
+    }
+
+    fn join(&self, senders: Vec<tokio::task::JoinHandle<()>>) {
         self.run(async {
             for sender in senders {
                 sender.await.expect("a sender does not panic");
@@ -84,7 +103,7 @@ impl Server {
     }
 
     /// `kill -9`: nothing is flushed, no task goes on.
-    fn kill(mut self) -> (Location, Option<tempfile::TempDir>) {
+    pub(crate) fn kill(mut self) -> (Location, Option<tempfile::TempDir>) {
         let location = self.catalog.store().location().clone();
         self.runtime.take().expect("running").shutdown_background();
         (location, self.folder.take())
@@ -200,22 +219,7 @@ pub(crate) fn soak(settings: &Settings, report: &mut Report) {
     let server = Server::start(settings);
     let idle = resident_mib();
     let began = std::time::Instant::now();
-    let waiting = Arc::new(parking_lot::Mutex::new(requests(config(settings.observations, TextSize::None), 500)));
-    let sender = || {
-        let (ingest, waiting) = (server.ingest.clone(), Arc::clone(&waiting));
-        async move {
-            loop {
-                let Some(request) = waiting.lock().next() else { return };
-                send_one(&ingest, &request.encode_to_vec()).await;
-            }
-        }
-    };
-    let senders: Vec<_> = (0..SENDERS).map(|_| server.runtime.as_ref().expect("running").spawn(sender())).collect();
-    server.run(async {
-        for sender in senders {
-            sender.await.expect("a sender does not panic");
-        }
-    });
+    server.fill(settings.observations);
     let rate = settings.observations as f64 / began.elapsed().as_secs_f64();
     report.value("acked, generated as they are sent", rate, "spans/s");
     report.value("resident before", idle as f64, "MiB");
