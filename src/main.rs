@@ -220,6 +220,9 @@ async fn show(arguments: DemoArgs) -> Outcome {
         data: folder,
         observations: arguments.observations,
         now_us,
+        // Cargo says so to what it runs.
+        program: if std::env::var_os("CARGO").is_some() { "cargo run -q --" } else { "tracelake" }.to_owned(),
+        keeps_serving: arguments.keep,
     };
     let mut out = std::io::stdout();
     demo(&target, &mut out).await?;

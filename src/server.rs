@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -53,6 +54,8 @@ pub enum ServerError {
     Doors(#[from] DoorsError),
     #[error("{address} cannot be listened on: {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("no threads for queries: {0}")]
+    Threads(std::io::Error),
     #[error("log {0} belongs to another process now: this one stops")]
     Fenced(WriterId),
 }
@@ -65,6 +68,38 @@ pub struct Running {
     ingest: Ingest,
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
+    _computing: Computing,
+}
+
+/// Planning recurses over a statement, and a statement may be deep.
+const QUERY_STACK_BYTES: usize = 32 << 20;
+
+/// Where queries compute: on threads of their own, so that a heavy one delays no ack.
+#[derive(Debug)]
+struct Computing(Option<Runtime>);
+
+impl Computing {
+    fn start() -> Result<Self, ServerError> {
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("query")
+            .thread_stack_size(QUERY_STACK_BYTES)
+            .enable_all()
+            .build();
+        Ok(Self(Some(threads.map_err(ServerError::Threads)?)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().expect("it is taken only when dropped").handle().clone()
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        // Waiting for its threads would block the thread that drops it.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The system objects of a store: tenants and keys.
@@ -91,7 +126,8 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let ingest =
         Ingest::start(catalog.clone(), clock, settings.writer, settings.ingest, RowSettings::default()).await?;
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
-    let engine = Engine::new(catalog, fresh, settings.query)?;
+    let computing = Computing::start()?;
+    let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
     let doors = Doors {
         intake: Arc::new(WayIn(ingest.clone())),
         answers: Arc::new(WayOut(engine)),
@@ -108,7 +144,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         let _ = closed.await;
     };
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
-    Ok(Running { grpc_addr, http_addr, ingest, close, doors })
+    Ok(Running { grpc_addr, http_addr, ingest, close, doors, _computing: computing })
 }
 
 /// A listener, and the address it got: port 0 picks one.

@@ -32,6 +32,8 @@ mod tests;
 #[derive(Debug, Clone, Default)]
 pub struct Decoded {
     pub batch: EventBatch,
+    /// Spans or items in the request, refused ones included.
+    pub items: u64,
     pub rejections: Vec<Rejection>,
 }
 

@@ -21,8 +21,8 @@ const SCORE_SOURCES: [&str; 3] = ["API", "EVAL", "ANNOTATION"];
 /// Decodes a request item by item: each is an event or a rejection. What observations say about their traces follows
 /// as one event per trace.
 pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> Decoded {
-    let received = (request.observations.len() + request.traces.len() + request.scores.len()) as u64;
-    let mut batch = EventBatch { received, ..EventBatch::default() };
+    let items = (request.observations.len() + request.traces.len() + request.scores.len()) as u64;
+    let mut batch = EventBatch::default();
     let mut rejections = Vec::new();
     let mut said = Vec::new();
     for item in request.observations {
@@ -36,16 +36,26 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     }
     let facts = trace::facts(&batch.events, said);
     batch.events.extend(facts);
-    let traces = request.traces.into_iter().map(|item| trace_facts(item, limits));
-    let scores = request.scores.into_iter().map(|item| score(item, limits));
-    for decoded in traces.chain(scores) {
-        match decoded {
+    // Facts about a trace are no row of their own in the books: only those refused are counted.
+    let mut facts_kept = 0;
+    for item in request.traces {
+        match trace_facts(item, limits) {
+            Ok(event) => {
+                batch.events.push(event);
+                facts_kept += 1;
+            }
+            Err(rejection) => rejections.push(rejection),
+        }
+    }
+    for item in request.scores {
+        match score(item, limits) {
             Ok(event) => batch.events.push(event),
             Err(rejection) => rejections.push(rejection),
         }
     }
+    batch.received = items - facts_kept;
     batch.count_rejections(&rejections);
-    Decoded { batch, rejections }
+    Decoded { batch, items, rejections }
 }
 
 fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event, AboutTrace), Rejection> {

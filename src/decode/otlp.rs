@@ -61,7 +61,7 @@ fn decode(request: ExportTraceServiceRequest, mut rejections: Vec<Rejection>, li
     let facts = trace::facts(&batch.events, said);
     batch.events.extend(facts);
     batch.count_rejections(&rejections);
-    Decoded { batch, rejections }
+    Decoded { items: batch.received, batch, rejections }
 }
 
 /// What resource and scope say about each of their spans.

@@ -17,7 +17,7 @@ const REASONS_CHARS_MAX: usize = 1_000;
 /// What a request left behind: it is durable when this is returned.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    pub(super) received: u64,
+    pub(super) items: u64,
     pub(super) rejections: Vec<Rejection>,
 }
 
@@ -30,14 +30,13 @@ pub(super) async fn keep(
     bytes: usize,
     decode: impl FnOnce() -> Result<Decoded, Refusal> + Send + 'static,
 ) -> Result<Kept, Refusal> {
-    let Decoded { mut batch, rejections } = decode_aside(bytes, decode).await?;
+    let Decoded { mut batch, items, rejections } = decode_aside(bytes, decode).await?;
     doors.counters.received(door, bytes as u64, batch.received, &rejections);
-    let received = batch.received;
-    if received > 0 || !batch.events.is_empty() || !rejections.is_empty() {
+    if items > 0 || !batch.events.is_empty() || !rejections.is_empty() {
         batch.door = door.as_str().to_owned();
         doors.intake.append(&caller.tenant, batch, room).await.map_err(Refusal::on_the_way_in)?;
     }
-    Ok(Kept { received, rejections })
+    Ok(Kept { items, rejections })
 }
 
 async fn decode_aside(

@@ -7,6 +7,7 @@ mod http;
 mod isolation;
 mod kills;
 mod layers;
+mod own_proto;
 mod process;
 mod readers;
 mod s3;

@@ -25,6 +25,10 @@ pub struct DemoTarget {
     pub observations: u64,
     /// The traces end just before it; also the seed, so that a second run adds new traces.
     pub now_us: TimestampUs,
+    /// How this program is called: for the hints.
+    pub program: String,
+    /// The server stays when the demo is over.
+    pub keeps_serving: bool,
 }
 
 #[derive(Debug, Clone)]

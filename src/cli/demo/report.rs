@@ -78,8 +78,13 @@ fn all_counted(visits: &[Visit<'_>], out: &mut (dyn Write + Send)) -> Result<(),
     Ok(writeln!(out, "Sent and counted, late and repeated spans included\n{table}\n")?)
 }
 
+const QUESTION: &str = "SELECT model, count(*) AS calls, sum(total_cost) AS cost FROM observations WHERE model IS NOT NULL \
+     GROUP BY model ORDER BY cost DESC";
+/// Where a server listens that is told nothing else.
+const USUAL_GRPC_ADDR: &str = "127.0.0.1:4317";
+
 fn next_steps(target: &DemoTarget, tenant: &DemoTenant, out: &mut (dyn Write + Send)) -> Result<(), CliError> {
-    let DemoTarget { grpc_addr, data, .. } = target;
+    let DemoTarget { data, program, .. } = target;
     let DemoTenant { name, public_key, secret_key } = tenant;
     let token = STANDARD.encode(format!("{public_key}:{secret_key}"));
     let range = format!(
@@ -87,20 +92,26 @@ fn next_steps(target: &DemoTarget, tenant: &DemoTenant, out: &mut (dyn Write + S
         target.now_us - crate::base::Day::US,
         target.now_us
     );
-    let folder = format!("{}/tenants/{name}/observations", data.trim_end_matches('/'));
+    let data = data.trim_end_matches('/');
+    let files = format!("{data}/tenants/{name}/observations/day=*/*.parquet");
+    writeln!(out, "The tables are open Delta/Parquet:\n  {files}\n")?;
+    writeln!(out, "Try, without a server")?;
+    writeln!(out, "  {program} sql --data {data} --tenant {name} \"{QUESTION}\"")?;
+    writeln!(out, "  {program} sql --data {data} --tenant {name}")?;
+    writeln!(out, "  duckdb -c \"SELECT model, count(*), sum(total_cost) FROM '{files}' GROUP BY model\"")?;
+    let grpc_addr = if target.keeps_serving {
+        writeln!(out, "or ask this one")?;
+        target.grpc_addr.as_str()
+    } else {
+        writeln!(out, "or with one\n  {program} serve --data {data}")?;
+        USUAL_GRPC_ADDR
+    };
+    writeln!(out, "  export TRACELAKE_PUBLIC_KEY={public_key} TRACELAKE_SECRET_KEY={secret_key}")?;
+    writeln!(out, "  {program} sql --server {grpc_addr} \"{QUESTION}\"")?;
     writeln!(
         out,
-        "The tables are open Delta/Parquet; new rows join the files at the next flush:
-  {folder}/day=*/*.parquet
-
-Try
-  export TRACELAKE_PUBLIC_KEY={public_key} TRACELAKE_SECRET_KEY={secret_key}
-  tracelake sql --server {grpc_addr} \"SELECT model, count(*) AS calls, sum(total_cost) AS cost FROM observations \
-WHERE model IS NOT NULL GROUP BY model ORDER BY cost DESC\"
-  tracelake sql --server {grpc_addr}
-  grpcurl -plaintext -H 'authorization: Basic {token}' -d '{range}' {grpc_addr} \
-tracelake.v1.MetricsService/CostBreakdown
-  duckdb -c \"SELECT model, count(*), sum(total_cost) FROM '{folder}/day=*/*.parquet' GROUP BY model\""
+        "  grpcurl -plaintext -H 'authorization: Basic {token}' -d '{range}' {grpc_addr} \
+         tracelake.v1.MetricsService/CostBreakdown"
     )?;
     Ok(())
 }
@@ -109,22 +120,33 @@ tracelake.v1.MetricsService/CostBreakdown
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_hints_can_be_pasted_as_they_stand() {
+    fn hints(keeps_serving: bool) -> String {
         let tenant = DemoTenant { name: "acme".into(), public_key: "pk-lf-1".into(), secret_key: "sk-lf-2".into() };
         let target = DemoTarget {
-            grpc_addr: "127.0.0.1:4317".into(),
+            grpc_addr: "127.0.0.1:9999".into(),
             tenants: vec![tenant.clone()],
             data: "./tracelake-demo/".into(),
             observations: 100,
             now_us: 1_795_000_000_000_000,
+            program: "tracelake".into(),
+            keeps_serving,
         };
         let mut out = Vec::new();
         next_steps(&target, &tenant, &mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        println!("{text}");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_hints_can_be_pasted_as_they_stand() {
+        let text = hints(false);
         assert!(text.contains("\n  ./tracelake-demo/tenants/acme/observations/day=*/*.parquet\n"), "{text}");
+        assert!(text.contains("\n  tracelake sql --data ./tracelake-demo --tenant acme \"SELECT model, "), "{text}");
         assert!(text.contains("-H 'authorization: Basic cGstbGYtMTpzay1sZi0y' -d '{\"range\":{\"from_unix_micros\":"));
-        assert!(text.contains("tracelake sql --server 127.0.0.1:4317 \"SELECT model, "));
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_not_recommended() {
+        assert!(!hints(false).contains("9999") && hints(false).contains("tracelake serve --data ./tracelake-demo\n"));
+        assert!(hints(true).contains("tracelake sql --server 127.0.0.1:9999 \"SELECT model, "));
     }
 }

@@ -181,6 +181,8 @@ mod tests {
                 data: String::new(),
                 observations,
                 now_us: 1_795_000_000_000_000,
+                program: String::new(),
+                keeps_serving: false,
             };
             let load = Load::new(&target, 0);
             let (mut first, mut again) = (HashMap::new(), HashSet::new());

@@ -143,7 +143,8 @@ fn one_bad_item_leaves_the_others() {
         traces: vec![Trace { id: "t".into(), start_unix_nano: Some(7_000), ..Trace::default() }, Trace::default()],
         scores: vec![score(Some(Value::Numeric(1.0))), Score::default()],
     });
-    assert_eq!((decoded.batch.received, decoded.batch.events.len(), decoded.rejections.len()), (6, 3, 3));
+    assert_eq!((decoded.items, decoded.batch.events.len(), decoded.rejections.len()), (6, 3, 3));
+    assert_eq!(decoded.batch.received, 5, "facts that were kept are no row in the books");
     assert_eq!(decoded.batch.rejected["missing_id"], 3);
     let Some(EventKind::Trace(facts)) = &decoded.batch.events[1].kind else { panic!() };
     assert_eq!((facts.trace_id.as_str(), facts.timestamp_us), ("t", Some(7)));

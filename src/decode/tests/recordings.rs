@@ -43,7 +43,7 @@ fn decode(recording: &Recording) -> Vec<Event> {
         decoded.unwrap()
     });
     let mut events = Vec::new();
-    for Decoded { batch, rejections } in decoded {
+    for Decoded { batch, rejections, .. } in decoded {
         assert!(rejections.is_empty(), "{}: {rejections:?}", recording.client);
         let observations =
             batch.events.iter().filter(|event| matches!(event.kind, Some(EventKind::Observation(_)))).count();

@@ -78,7 +78,7 @@ fn add(answer: &mut IngestResponse, kept: Kept) -> Result<(), Refusal> {
         let message = format!("more than {REJECTED_MAX} items were refused; the first: {}", kept.reasons());
         return Err(Refusal::new(Kind::Invalid, message));
     }
-    answer.accepted += kept.received.saturating_sub(rejected as u64);
+    answer.accepted += kept.items.saturating_sub(rejected as u64);
     let named = kept.rejections.into_iter().map(|rejection| Rejected {
         id: rejection.id,
         reason: rejection.reason.as_str().to_owned(),
