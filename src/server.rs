@@ -79,13 +79,13 @@ const QUERY_STACK_BYTES: usize = 32 << 20;
 struct Computing(Option<Runtime>);
 
 impl Computing {
-    fn start() -> Result<Self, ServerError> {
+    fn start() -> std::io::Result<Self> {
         let threads = tokio::runtime::Builder::new_multi_thread()
             .thread_name("query")
             .thread_stack_size(QUERY_STACK_BYTES)
             .enable_all()
             .build();
-        Ok(Self(Some(threads.map_err(ServerError::Threads)?)))
+        Ok(Self(Some(threads?)))
     }
 
     fn handle(&self) -> Handle {
@@ -126,7 +126,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let ingest =
         Ingest::start(catalog.clone(), clock, settings.writer, settings.ingest, RowSettings::default()).await?;
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
-    let computing = Computing::start()?;
+    let computing = Computing::start().map_err(ServerError::Threads)?;
     let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
     let doors = Doors {
         intake: Arc::new(WayIn(ingest.clone())),
