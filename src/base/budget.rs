@@ -78,6 +78,13 @@ impl Reservation {
         self.budget.give_back(surplus);
     }
 
+    /// Takes `bytes` of this reservation, or what there is, into one of their own.
+    pub fn split_off(&mut self, bytes: u64) -> Reservation {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Reservation { budget: self.budget.clone(), bytes }
+    }
+
     /// Joins another reservation of the same budget to this one.
     pub fn absorb(&mut self, mut other: Reservation) {
         debug_assert!(Arc::ptr_eq(&self.budget.0, &other.budget.0));

@@ -111,7 +111,7 @@ impl TableState {
             bodies.buffered(LOAD_WIDTH).try_collect::<Vec<_>>().await.map_err(|e: CatalogError| e)?;
         let mut snapshot = Snapshot::default();
         for (version, body) in bodies {
-            snapshot = self.applied(&snapshot, version, &body)?;
+            self.apply(&mut snapshot, version, &body)?;
         }
         Ok(self.remember(Arc::new(snapshot)))
     }
@@ -124,10 +124,15 @@ impl TableState {
 
     /// `snapshot` with the commit `version` applied.
     pub(super) fn applied(&self, snapshot: &Snapshot, version: u64, body: &[u8]) -> Result<Snapshot> {
+        let mut next = snapshot.clone();
+        self.apply(&mut next, version, body)?;
+        Ok(next)
+    }
+
+    fn apply(&self, next: &mut Snapshot, version: u64, body: &[u8]) -> Result<()> {
         let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
         let actions =
             delta::decode_commit(body).map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
-        let mut next = snapshot.clone();
         next.version = Some(version);
         for action in actions {
             match action {
@@ -148,7 +153,7 @@ impl TableState {
                 Action::CommitInfo(_) | Action::Protocol(_) | Action::MetaData(_) => {}
             }
         }
-        Ok(next)
+        Ok(())
     }
 
     pub(super) fn corrupt(&self, reason: String) -> CatalogError {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::entry::{Heard, Origin, Said, TableSet};
 use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
 use super::rows::RowSettings;
-use super::segment::{Carried, Segment, View};
+use super::segment::{Carried, Segment, View, Waited};
 use crate::base::{Reservation, TimestampUs};
 use crate::catalog::Positions;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
@@ -17,6 +17,13 @@ use crate::model::{Event, EventBatch, EventKind, TraceFacts};
 
 /// Traces whose facts are kept after their flush, for rows that come later.
 const REMEMBERED_TRACES_MAX: usize = 10_000;
+
+/// The tables that an event of each kind can have a part in. An event that none of them wants is not kept.
+const OBSERVATION_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::Observations, Table::Ledger]);
+const TRACE_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::TraceFacts]);
+const SCORE_TABLES: TableSet = TableSet::of(&[Table::Scores, Table::Ledger]);
+/// A carry frame is closed at this size.
+const CARRY_BYTES: u64 = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct TenantBuffer {
@@ -31,6 +38,10 @@ struct State {
     frozen: VecDeque<Arc<View>>,
     /// The active segment as the last query saw it, until it changes.
     seen: Option<Arc<View>>,
+    /// Given to all views of the active segment.
+    waited: Waited,
+    /// Of the active segment, what was there before and waits for more.
+    waiting: Weight,
     /// Memory held by the active segment, and by the frozen ones in their order.
     held: Option<Reservation>,
     held_frozen: VecDeque<Option<Reservation>>,
@@ -41,8 +52,11 @@ struct State {
 /// What a flush decision needs to know.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Weight {
+    /// Of what came since the last freeze.
     pub(super) bytes: u64,
     pub(super) oldest_us: Option<TimestampUs>,
+    /// The oldest of what waits since before.
+    pub(super) waiting_since_us: Option<TimestampUs>,
     pub(super) frozen: usize,
 }
 
@@ -75,7 +89,7 @@ impl TenantBuffer {
         for event in batch.events {
             let is_trace = matches!(event.kind, PackedKind::Trace { .. });
             let heard = state.hear(event, &origin, position, wanted);
-            if !is_trace && heard != Heard::New && wanted.has(Table::Ledger) {
+            if !is_trace && heard == (Heard::Again { counted: true }) && wanted.has(Table::Ledger) {
                 state.active.count(position, &origin, "merged", None, 1);
             }
         }
@@ -117,12 +131,17 @@ impl TenantBuffer {
 
     pub(super) fn weight(&self) -> Weight {
         let state = self.state.lock();
-        Weight { bytes: state.active.bytes, oldest_us: state.active.oldest_us, frozen: state.frozen.len() }
+        Weight {
+            bytes: state.active.bytes.saturating_sub(state.waiting.bytes),
+            oldest_us: state.active.oldest_us,
+            waiting_since_us: state.waiting.oldest_us,
+            frozen: state.frozen.len(),
+        }
     }
 
     /// Freezes everything up to `position` but what may wait (arrived since `waiting_since_us`), which stays active.
-    /// Returns the carry frame to write before the frozen segment may be committed.
-    pub(super) fn freeze(&self, position: u64, waiting_since_us: TimestampUs) -> Option<(CarryBatch, Carried)> {
+    /// Returns the carry frames to write before the frozen segment may be committed.
+    pub(super) fn freeze(&self, position: u64, waiting_since_us: TimestampUs) -> Option<(Vec<CarryBatch>, Carried)> {
         let mut state = self.state.lock();
         if state.active.is_empty() {
             return None;
@@ -134,9 +153,14 @@ impl TenantBuffer {
             observations: waiting.observations.keys().cloned().collect(),
             traces: waiting.traces.keys().cloned().collect(),
         };
-        let carry = carry_batch(&waiting);
+        let carry = carry_batches(&waiting);
         state.active = Segment { from: position, to: position, ..Default::default() };
+        state.waiting = Weight { bytes: waiting.bytes, oldest_us: waiting.oldest_us, ..Default::default() };
+        let mut held = state.held.take();
+        state.held = held.as_mut().map(|held| held.split_off(waiting.bytes));
         state.active.absorb(waiting);
+        // What comes from now on is judged by its own age.
+        state.active.oldest_us = None;
         for trace in segment.traces.keys().cloned().collect::<Vec<_>>() {
             if let Some(facts) = segment.facts(&trace) {
                 state.remember(trace, facts);
@@ -147,10 +171,14 @@ impl TenantBuffer {
         for trace in traces {
             state.inherit(&trace);
         }
-        let held = state.held.take();
         state.seen = None;
+        // Queries that pinned the segment whole find there what the frozen one lacks.
+        let waited = std::mem::take(&mut state.waited);
+        let view = View::new(state.active.clone(), Arc::clone(&self.settings), Arc::clone(&state.waited));
+        waited.set(Arc::new(view)).expect("a segment is frozen once");
         state.held_frozen.push_back(held);
-        state.frozen.push_back(Arc::new(View::new(segment, Arc::clone(&self.settings))));
+        let frozen = View::new(segment, Arc::clone(&self.settings), Waited::default());
+        state.frozen.push_back(Arc::new(frozen));
         Some((carry, carried))
     }
 
@@ -167,6 +195,7 @@ impl TenantBuffer {
         segment.books.extend(books);
         segment.inherited.extend(inherited);
         state.active = segment;
+        state.waiting = Weight::default();
         let to = state.active.to;
         state.grow(to, held);
     }
@@ -189,7 +218,7 @@ impl TenantBuffer {
         if let Some(view) = state.frozen.front_mut() {
             let mut segment = view.segment.clone();
             segment.unwant(table, position);
-            *view = Arc::new(View::new(segment, Arc::clone(&self.settings)));
+            *view = Arc::new(View::new(segment, Arc::clone(&self.settings), Waited::default()));
         }
     }
 
@@ -204,7 +233,7 @@ impl TenantBuffer {
     pub(super) fn pin(&self) -> Vec<Arc<View>> {
         let mut state = self.state.lock();
         if state.seen.is_none() && !state.active.is_empty() {
-            let view = View::new(state.active.clone(), Arc::clone(&self.settings));
+            let view = View::new(state.active.clone(), Arc::clone(&self.settings), Arc::clone(&state.waited));
             state.seen = Some(Arc::new(view));
         }
         state.frozen.iter().cloned().chain(state.seen.clone()).collect()
@@ -219,14 +248,17 @@ pub(super) fn rows_above(
     settings: &Arc<RowSettings>,
 ) -> Vec<arrow::array::RecordBatch> {
     let mut batches = Vec::new();
-    for view in views.iter().filter(|view| view.segment.to > position || view.segment.to == view.segment.from) {
+    for view in views {
         if position <= view.segment.from {
             batches.extend_from_slice(view.batches(table));
-        } else {
+        } else if position < view.segment.to {
             // Only after another owner of the log committed half of it.
             let mut segment = view.segment.clone();
             segment.unwant(table, position);
-            batches.extend_from_slice(View::new(segment, Arc::clone(settings)).batches(table));
+            batches.extend_from_slice(View::new(segment, Arc::clone(settings), Waited::default()).batches(table));
+        } else if let Some(waited) = view.waited() {
+            // It was frozen and committed since it was pinned; what waited is in no file.
+            batches.extend(rows_above(std::slice::from_ref(waited), table, position, settings));
         }
     }
     batches
@@ -250,6 +282,15 @@ impl State {
     fn hear(&mut self, event: PackedEvent, origin: &Origin, position: u64, wanted: TableSet) -> Heard {
         let PackedEvent { order, glance, bytes, kind } = event;
         let origin = origin.clone();
+        let wanted = wanted.both(match &kind {
+            PackedKind::Observation { packed, .. } if packed.has_cold() => OBSERVATION_TABLES,
+            PackedKind::Observation { .. } => OBSERVATION_TABLES.without(Table::ObservationIo),
+            PackedKind::Trace { .. } => TRACE_TABLES,
+            PackedKind::Score { .. } => SCORE_TABLES,
+        });
+        if wanted.is_empty() {
+            return Heard::Unwanted;
+        }
         match kind {
             PackedKind::Observation { trace_id, id, packed } => {
                 self.inherit(&trace_id);
@@ -260,7 +301,7 @@ impl State {
                 self.inherit(&trace_id);
                 let known = self.active.inherited.get(&trace_id);
                 if known.is_some_and(|known| says_nothing_new(known, &packed.whole())) {
-                    return Heard::Known;
+                    return Heard::Unwanted;
                 }
                 self.active.add_trace(trace_id, Said { order, glance, packed, origin, position, wanted }, bytes)
             }
@@ -314,26 +355,45 @@ fn says_nothing_new(known: &TraceFacts, said: &TraceFacts) -> bool {
         && said.metadata.iter().all(|(key, value)| known.metadata.get(key) == Some(value))
 }
 
-/// What waits, as a frame that replay reads back to the same entries.
-fn carry_batch(waiting: &Segment) -> CarryBatch {
-    let mut groups: Vec<(Origin, Vec<Event>)> = Vec::new();
-    let mut put = |origin: &Origin, event: Event| match groups.iter_mut().find(|(known, _)| known == origin) {
-        Some((_, events)) => events.push(event),
-        None => groups.push((origin.clone(), vec![event])),
-    };
+/// What waits, as frames that replay reads back to the same entries.
+fn carry_batches(waiting: &Segment) -> Vec<CarryBatch> {
+    let mut carrier = Carrier::default();
     for said in waiting.observations.values().flat_map(|entry| &entry.said) {
         let kind = Some(EventKind::Observation(said.packed.whole()));
-        put(&said.origin, Event { order: said.order.clone(), kind });
+        carrier.put(&said.origin, Event { order: said.order.clone(), kind }, said.packed.len());
     }
     for said in waiting.traces.values().flat_map(|entry| &entry.said) {
         let kind = Some(EventKind::Trace(said.packed.whole()));
-        put(&said.origin, Event { order: said.order.clone(), kind });
+        carrier.put(&said.origin, Event { order: said.order.clone(), kind }, said.packed.len());
     }
-    let group = |(origin, events): (Origin, Vec<Event>)| CarryGroup {
-        stamp_us: origin.stamp_us,
-        door: origin.door.to_string(),
-        price_book: origin.price_book.to_string(),
-        events,
-    };
-    CarryBatch { groups: groups.into_iter().map(group).collect() }
+    carrier.close();
+    carrier.closed
+}
+
+#[derive(Default)]
+struct Carrier {
+    open: HashMap<(TimestampUs, Arc<str>, Arc<str>), Vec<Event>>,
+    bytes: u64,
+    closed: Vec<CarryBatch>,
+}
+
+impl Carrier {
+    fn put(&mut self, origin: &Origin, event: Event, bytes: u64) {
+        let key = (origin.stamp_us, Arc::clone(&origin.door), Arc::clone(&origin.price_book));
+        self.open.entry(key).or_default().push(event);
+        self.bytes += bytes;
+        if self.bytes >= CARRY_BYTES {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let group = |((stamp_us, door, price_book), events): ((TimestampUs, Arc<str>, Arc<str>), Vec<Event>)| {
+            CarryGroup { stamp_us, door: door.to_string(), price_book: price_book.to_string(), events }
+        };
+        if !self.open.is_empty() {
+            self.closed.push(CarryBatch { groups: self.open.drain().map(group).collect() });
+        }
+        self.bytes = 0;
+    }
 }

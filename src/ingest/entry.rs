@@ -28,6 +28,17 @@ impl TableSet {
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
+    pub(super) fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+    pub(super) const fn of(tables: &[Table]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < tables.len() {
+            set |= 1 << tables[at] as u8;
+            at += 1;
+        }
+        Self(set)
+    }
     pub(super) fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -65,10 +76,10 @@ pub(super) struct Entry<T> {
 pub(super) enum Heard {
     /// The first about this id.
     New,
-    /// It says more about an id known already.
-    Merged,
-    /// It is known already, word for word.
-    Known,
+    /// About an id known already: it says more, or the same again. `counted`: the id stands in the books that are open.
+    Again { counted: bool },
+    /// No table wants it.
+    Unwanted,
 }
 
 impl<T> Entry<T> {
@@ -77,19 +88,17 @@ impl<T> Entry<T> {
     }
 
     pub(super) fn add(&mut self, said: Said<T>) -> Heard {
+        let heard = Heard::Again { counted: self.wanted().has(Table::Ledger) };
         match self.said.binary_search_by(|known| known.order.cmp(&said.order)) {
             Ok(at) => {
                 let known = &mut self.said[at];
                 // Carried, or sent again: what holds it last decides how long the log must keep it.
                 known.position = known.position.max(said.position);
                 known.wanted = known.wanted.union(said.wanted);
-                Heard::Known
             }
-            Err(at) => {
-                self.said.insert(at, said);
-                Heard::Merged
-            }
+            Err(at) => self.said.insert(at, said),
         }
+        heard
     }
 
     /// The events that `table` still wants, unpacked by `unpack` and merged into its row; `None` if it wants none.

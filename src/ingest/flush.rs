@@ -3,19 +3,21 @@
 //! Order, for one tenant: freeze up to position P; write the carry frame of what waits; then per table, text before
 //! observations: Parquet, index object, commit `(from, P]`. A crash anywhere leaves orphans, never a hole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::rows;
 use super::segment::View;
 use super::writer::{TablePositions, TenantState, Writer};
 use super::{IngestError, Result, Shared};
-use crate::base::TenantId;
+use crate::base::{TenantId, WriterId};
 use crate::catalog::{Append, Change, Committed, NewFile};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use crate::format::log::{EncodedFrame, FrameKind};
@@ -27,6 +29,10 @@ use crate::store;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Above this share of the budget the heaviest tenants are flushed, and nothing waits any more.
 const PRESSURE_PERCENT: u64 = 60;
+/// Rows that waited long enough are collected for this long before they are flushed.
+const WAITING_SLACK_US: i64 = 60 * 1_000_000;
+/// A tenant whose flush failed is left alone this long: each try writes its files anew.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Frames older than this are flushed, however quiet the tenant.
 const FRAME_AGE_MAX_US: i64 = 30 * 60 * 1_000_000;
 
@@ -34,6 +40,7 @@ const FRAME_AGE_MAX_US: i64 = 30 * 60 * 1_000_000;
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping.subscribe();
     let mut fenced = shared.fenced.clone();
+    let mut failed: HashMap<(WriterId, TenantId), Instant> = HashMap::new();
     loop {
         tokio::select! {
             _ = tokio::time::sleep(LOOK_EVERY) => {}
@@ -43,8 +50,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let writers = shared.writers.read().clone();
         for writer in writers {
             for (tenant, all) in due(&shared, &writer) {
-                if let Err(error) = flush_tenant(&shared, &writer, &tenant, all).await {
-                    tracing::warn!(%tenant, writer = %writer.id(), %error, "flush failed; it is tried again");
+                let whose = (writer.id().clone(), tenant.clone());
+                if failed.get(&whose).is_some_and(|since| since.elapsed() < RETRY_AFTER) {
+                    continue;
+                }
+                match flush_tenant(&shared, &writer, &tenant, all).await {
+                    Ok(()) => _ = failed.remove(&whose),
+                    Err(error) => {
+                        tracing::warn!(%tenant, writer = %writer.id(), %error, "flush failed; it is tried again");
+                        failed.insert(whose, Instant::now());
+                    }
                 }
             }
         }
@@ -71,10 +86,19 @@ fn due(shared: &Shared, writer: &Writer) -> Vec<(TenantId, bool)> {
     for (tenant, state) in writer.buffers.all() {
         let weight = state.buffer.weight();
         let age_us = weight.oldest_us.map_or(0, |oldest_us| now_us - oldest_us);
+        let holds_rows = weight.oldest_us.is_some() || weight.waiting_since_us.is_some();
         let busy = weight.bytes > settings.quiet_bytes.bytes();
         let wait_s = if busy { settings.flush_after_s } else { settings.flush_quiet_after_s };
         let old = weight.oldest_us.is_some() && (age_us >= wait_s as i64 * 1_000_000 || age_us >= FRAME_AGE_MAX_US);
-        if weight.frozen > 0 || old || pressed || weight.bytes >= settings.flush_bytes.bytes() {
+        // What waited long enough goes, some of it late rather than the rest carried again and again.
+        let waited_us = weight.waiting_since_us.map_or(0, |since_us| now_us - since_us);
+        let overdue = waited_us >= settings.wait_for_root_s as i64 * 1_000_000 + WAITING_SLACK_US;
+        if weight.frozen > 0
+            || old
+            || overdue
+            || (pressed && holds_rows)
+            || weight.bytes >= settings.flush_bytes.bytes()
+        {
             due.push((weight.bytes, tenant));
         }
     }
@@ -100,10 +124,11 @@ pub(super) async fn flush_tenant(shared: &Shared, writer: &Writer, tenant: &Tena
     };
     writer.log().append(None, freeze).await?;
     let Some((carry, carried)) = frozen.lock().take() else { return Ok(()) };
-    if !carry.groups.is_empty() {
+    let carried = Arc::new(carried);
+    for carry in carry {
         let frame = EncodedFrame::new(Some(tenant), FrameKind::Carry, &carry);
         let apply = {
-            let state = Arc::clone(&state);
+            let (state, carried) = (Arc::clone(&state), Arc::clone(&carried));
             move |position, _| state.buffer.carried(&carried, position)
         };
         if let Err(error) = writer.log().append(Some(frame), apply).await {

@@ -18,6 +18,8 @@ use crate::store::{self, Created, Store};
 const OBJECT_BYTES: ByteSize = ByteSize::mib(8);
 /// Requests that wait at most; beyond it the sender of the next one waits.
 const WAITING_MAX: usize = 4096;
+/// How often it is looked whether an object whose put failed is there after all.
+const SETTLE_EVERY: Duration = Duration::from_millis(200);
 /// On a bucket each object is a paid request: at most one per this time, unless it is full.
 const BUCKET_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -26,7 +28,17 @@ pub(super) struct Entry {
     pub(super) frame: Option<EncodedFrame>,
     /// Called when the object is durable, in the order of the log, before the waiter is told.
     pub(super) apply: Box<dyn FnOnce(u64, TimestampUs) + Send>,
-    pub(super) done: oneshot::Sender<Result<u64, IngestError>>,
+    /// Until it was told.
+    pub(super) done: Option<oneshot::Sender<Result<u64, IngestError>>>,
+}
+
+impl Entry {
+    /// A waiter that went away is not told; what it sent is in the log all the same.
+    fn tell(&mut self, outcome: Result<u64, IngestError>) {
+        if let Some(done) = self.done.take() {
+            let _ = done.send(outcome);
+        }
+    }
 }
 
 /// A handle to the task that owns the log's tail.
@@ -44,7 +56,7 @@ impl LogHandle {
         apply: impl FnOnce(u64, TimestampUs) + Send + 'static,
     ) -> Result<u64, IngestError> {
         let (done, told) = oneshot::channel();
-        let entry = Entry { frame, apply: Box::new(apply), done };
+        let entry = Entry { frame, apply: Box::new(apply), done: Some(done) };
         self.entries.send(entry).await.map_err(|_| IngestError::Stopped)?;
         told.await.map_err(|_| IngestError::Stopped)?
     }
@@ -70,6 +82,11 @@ impl Owner {
             owner_id: self.owner_id.clone(),
         };
         (stamp_us, log::encode_object(&header, frames))
+    }
+
+    /// Whether an object of this log was written by this process.
+    fn wrote(&self, object: &[u8]) -> bool {
+        log::decode_object(object).is_ok_and(|(header, _)| header.owner_id == self.owner_id)
     }
 
     /// Tries to claim the log at `sequence`. `Some(body)`: taken; replay that object and try the next number.
@@ -107,39 +124,55 @@ async fn append_all(
         let entries = gather(first, &mut waiting, previous_put + interval).await;
         // What only wants to stand between two objects stands before this one: nothing of it is applied yet.
         let (entries, between): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.frame.is_some());
-        for entry in between {
-            (entry.apply)(last, owner.clock.now_us());
-            let _ = entry.done.send(Ok(last));
-        }
+        tell_all(between, last, owner.clock.now_us());
         if entries.is_empty() {
             continue;
         }
         let frames: Vec<EncodedFrame> = entries.iter().filter_map(|entry| entry.frame.clone()).collect();
         previous_put = Instant::now();
-        let sequence = last + 1;
-        let (stamp_us, object) = owner.object(sequence, &frames);
-        match owner.store.create(&store::log_object(&owner.writer, Some(sequence)), object).await {
+        match put(&owner, last + 1, entries, &frames, &mut waiting).await {
+            Ok(sequence) => last = sequence,
+            Err(unwritten) => return fenced(&owner, last + 1, unwritten, waiting, on_fenced).await,
+        }
+    }
+}
+
+/// Puts one object at `sequence` or after it, applies and tells. Returns the last sequence that is ours now; an error
+/// holds those not told yet, and means that the log is another's.
+async fn put(
+    owner: &Owner,
+    mut sequence: u64,
+    mut entries: Vec<Entry>,
+    frames: &[EncodedFrame],
+    waiting: &mut mpsc::Receiver<Entry>,
+) -> Result<u64, Vec<Entry>> {
+    loop {
+        let (stamp_us, object) = owner.object(sequence, frames);
+        let path = store::log_object(&owner.writer, Some(sequence));
+        let error = match owner.store.create(&path, object.clone()).await {
             Ok(Created::Ours) => {
-                last = sequence;
                 tell_all(entries, sequence, stamp_us);
+                return Ok(sequence);
             }
-            Ok(Created::Theirs(_)) => return fenced(&owner, sequence, entries, waiting, on_fenced).await,
-            Err(error) => {
-                // Nothing is known about the object at `sequence`: it may be ours, or absent. The next object is put
-                // at the same number; if ours is there it is another's by its bytes, so first make sure.
-                tracing::warn!(writer = %owner.writer, sequence, %error, "the log could not be written");
-                match settle(&owner, sequence).await {
-                    Settled::Ours { stamp_us } => {
-                        last = sequence;
-                        tell_all(entries, sequence, stamp_us);
-                    }
-                    Settled::Absent => {
-                        for entry in entries {
-                            let _ = entry.done.send(Err(IngestError::Away(error.to_string())));
-                        }
-                    }
-                    Settled::Theirs => return fenced(&owner, sequence, entries, waiting, on_fenced).await,
-                }
+            // An earlier object of ours, given up as lost, came late: nobody was told that it is there.
+            Ok(Created::Theirs(body)) if owner.wrote(&body) => {
+                sequence += 1;
+                continue;
+            }
+            Ok(Created::Theirs(_)) => return Err(entries),
+            Err(error) => error,
+        };
+        tracing::warn!(writer = %owner.writer, sequence, %error, "the log could not be written");
+        match settle(owner, sequence, &object, &mut entries, &error.to_string(), waiting).await {
+            Settled::Ours => {
+                tell_all(entries, sequence, stamp_us);
+                return Ok(sequence);
+            }
+            Settled::OursBefore => sequence += 1,
+            Settled::Theirs => return Err(entries),
+            Settled::Absent => {
+                refuse_all(entries, &error.to_string());
+                return Ok(sequence - 1);
             }
         }
     }
@@ -147,9 +180,11 @@ async fn append_all(
 
 /// The object is durable: apply, then tell. A waiter that went away was not told; its data is there all the same.
 fn tell_all(entries: Vec<Entry>, sequence: u64, stamp_us: TimestampUs) {
-    for entry in entries {
-        (entry.apply)(sequence, stamp_us);
-        let _ = entry.done.send(Ok(sequence));
+    for Entry { apply, done, .. } in entries {
+        apply(sequence, stamp_us);
+        if let Some(done) = done {
+            let _ = done.send(Ok(sequence));
+        }
     }
 }
 
@@ -162,9 +197,7 @@ async fn fenced(
 ) {
     tracing::error!(writer = %owner.writer, sequence, "fenced: another process owns this log now");
     waiting.close();
-    let refuse = |entry: Entry| {
-        let _ = entry.done.send(Err(IngestError::Fenced { writer: owner.writer.clone() }));
-    };
+    let refuse = |mut entry: Entry| entry.tell(Err(IngestError::Fenced { writer: owner.writer.clone() }));
     entries.into_iter().for_each(refuse);
     while let Some(entry) = waiting.recv().await {
         refuse(entry);
@@ -173,26 +206,49 @@ async fn fenced(
 }
 
 enum Settled {
-    Ours { stamp_us: TimestampUs },
+    /// Just the object that was put.
+    Ours,
+    /// An object of this process, but an earlier one.
+    OursBefore,
     Theirs,
     Absent,
 }
 
-/// Waits until it is known what stands at `sequence` after a put with an unknown outcome. Appending goes on only then:
-/// whoever was in that object must not be told "failed" if it is there, nor its number be used twice.
-async fn settle(owner: &Owner, sequence: u64) -> Settled {
+/// Waits until it is known what stands at `sequence` after a put with an unknown outcome: its number must not be used
+/// twice, and whoever was in it must not be acked for another's bytes. Nobody waits for that longer than one look: those
+/// in the object and those behind it are told that the store is away; if the object proves to be there, it is applied.
+async fn settle(
+    owner: &Owner,
+    sequence: u64,
+    object: &bytes::Bytes,
+    entries: &mut [Entry],
+    why: &str,
+    waiting: &mut mpsc::Receiver<Entry>,
+) -> Settled {
     let path = store::log_object(&owner.writer, Some(sequence));
     loop {
         match owner.store.get(&path).await {
-            Ok(Some(body)) => match log::decode_object(&body) {
-                Ok((header, _)) if header.owner_id == owner.owner_id => {
-                    return Settled::Ours { stamp_us: header.stamp_us };
-                }
-                _ => return Settled::Theirs,
-            },
+            Ok(Some(body)) if body == *object => return Settled::Ours,
+            Ok(Some(body)) if owner.wrote(&body) => return Settled::OursBefore,
+            Ok(Some(_)) => return Settled::Theirs,
             Ok(None) => return Settled::Absent,
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(_) => {}
         }
+        entries.iter_mut().for_each(|entry| entry.tell(Err(IngestError::Away(why.to_owned()))));
+        let pause = tokio::time::sleep(SETTLE_EVERY);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                Some(mut entry) = waiting.recv() => entry.tell(Err(IngestError::Away(why.to_owned()))),
+            }
+        }
+    }
+}
+
+fn refuse_all(entries: Vec<Entry>, why: &str) {
+    for mut entry in entries {
+        entry.tell(Err(IngestError::Away(why.to_owned())));
     }
 }
 

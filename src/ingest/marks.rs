@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::watch;
-
 use super::writer::Writer;
 use super::{Result, Shared};
 use crate::base::{TenantId, WriterId};
 use crate::format::log::{self, CountsBatch, EncodedFrame, FrameKind};
 use crate::store::{self, Store};
+use bytes::Bytes;
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Low marks kept behind the newest: one is enough, a few tell a story.
@@ -35,16 +33,27 @@ pub(super) async fn run(shared: Arc<Shared>) {
 pub(super) async fn look(shared: &Arc<Shared>) -> Result<()> {
     let writers = shared.writers.read().clone();
     for writer in writers {
-        if writer.buffers.needs_from().is_some() {
-            heartbeat(&writer).await?;
+        let own = Arc::ptr_eq(&writer, &shared.own);
+        // An adopted log whose owner came back, or that is drained, is let go: whoever needs it claims it.
+        let let_go = !own && (writer.is_fenced() || writer.buffers.needs_from().is_none());
+        if let Err(error) = keep_up(shared, &writer).await {
+            tracing::warn!(writer = %writer.id(), %error, "log upkeep failed; it is tried again");
         }
-        mark(shared, &writer).await?;
-        if !Arc::ptr_eq(&writer, &shared.own) && writer.buffers.needs_from().is_none() {
-            // Drained: whoever comes back under this id claims it again.
+        if let_go {
             shared.writers.write().retain(|kept| !Arc::ptr_eq(kept, &writer));
         }
     }
     adopt(shared).await
+}
+
+async fn keep_up(shared: &Shared, writer: &Writer) -> Result<()> {
+    if writer.is_fenced() {
+        return Ok(());
+    }
+    if writer.buffers.needs_from().is_some() {
+        heartbeat(writer).await?;
+    }
+    mark(shared, writer).await
 }
 
 /// While rows of it are in no table, a log shows that its owner lives: others adopt silent ones.
@@ -66,7 +75,7 @@ async fn mark(shared: &Shared, writer: &Writer) -> Result<()> {
     // needs_from is exclusive: everything up to and including it is in the tables.
     let mark = writer.buffers.needs_from().unwrap_or(end).min(end) + 1;
     let before = *writer.marked.lock();
-    if mark <= before + 1 {
+    if mark <= before {
         return Ok(());
     }
     let objects = shared.catalog.store();
@@ -120,9 +129,10 @@ async fn adopt(shared: &Arc<Shared>) -> Result<()> {
         }
         tracing::warn!(writer = %id, "this log has been silent with rows in no table: adopting it");
         // If its owner lives after all, it is fenced by our claim and stops: nothing is lost either way.
-        let (fence, _) = watch::channel(false);
-        let adopted = Writer::open(&shared.catalog, &shared.clock, id, &shared.rows, fence).await?;
-        shared.writers.write().push(Arc::new(adopted));
+        match Writer::open(&shared.catalog, &shared.clock, id.clone(), &shared.rows).await {
+            Ok(adopted) => shared.writers.write().push(Arc::new(adopted)),
+            Err(error) => tracing::warn!(writer = %id, %error, "this log cannot be adopted; it is tried again"),
+        }
     }
     Ok(())
 }

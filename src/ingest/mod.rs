@@ -149,9 +149,8 @@ impl Ingest {
     ) -> Result<Self> {
         let budget = Budget::new("buffer_bytes_max", settings.buffer_bytes_max);
         let rows = Arc::new(rows);
-        let (fence, fenced) = watch::channel(false);
-        let own = Writer::open(&catalog, &clock, writer, &rows, fence).await?;
-        let own = Arc::new(own);
+        let own = Arc::new(Writer::open(&catalog, &clock, writer, &rows).await?);
+        let fenced = own.fence();
         let (stopping, _) = watch::channel(false);
         let writers = RwLock::new(vec![Arc::clone(&own)]);
         let shared = Shared { catalog, clock, settings, rows, budget, own, writers, fenced, stopping };
@@ -173,6 +172,9 @@ impl Ingest {
 
     /// Appends what one request said. On `Ok` it is durable in the store and visible to the next query here.
     pub async fn append(&self, tenant: &TenantId, mut batch: EventBatch, admitted: Reservation) -> Result<()> {
+        if *self.shared.stopping.borrow() {
+            return Err(IngestError::Stopped);
+        }
         batch.price_book = self.shared.rows.book.version().to_owned();
         // From here on the rows count, not the request's bytes.
         let bytes = batch.encoded_len() as u64 + batch.events.len() as u64 * segment::EVENT_OVERHEAD_BYTES;

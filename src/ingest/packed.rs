@@ -44,6 +44,15 @@ impl<T: Message + Default> Packed<T> {
         decode(self.bytes.slice(self.cold_from..))
     }
 
+    /// Lets go of the request's memory that it is a part of.
+    pub(super) fn detach(&mut self) {
+        self.bytes = Bytes::copy_from_slice(&self.bytes);
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     pub(super) fn has_cold(&self) -> bool {
         self.cold_from < self.bytes.len()
     }

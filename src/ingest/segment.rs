@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
+use prost::Message;
 
-use super::entry::{Entry, Heard, Origin, Said, TableSet};
+use super::entry::{Entry, Heard, Origin, Said};
 use super::rows::{self, RowSettings};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
@@ -108,13 +109,17 @@ impl Segment {
         let mut waiting = Segment::default();
         let observations = self.observations.extract_if(|(trace, _), entry| {
             let open = entry.said.iter().all(|said| said.glance.end_us.is_none());
-            entry.wanted() == TableSet::ALL && young(entry.origin().stamp_us) && (open || !rooted.contains(trace))
+            is_whole(entry) && young(entry.origin().stamp_us) && (open || !rooted.contains(trace))
         });
         waiting.observations = observations.collect();
         let unrooted = |trace: &Arc<str>, entry: &mut Arc<Entry<TraceFacts>>| {
-            entry.wanted() == TableSet::ALL && young(entry.origin().stamp_us) && !rooted.contains(trace)
+            let whole = entry.said.iter().all(|said| said.wanted.has(Table::TraceFacts));
+            whole && young(entry.origin().stamp_us) && !rooted.contains(trace)
         };
         waiting.traces = self.traces.extract_if(unrooted).collect();
+        // They outlive the requests they came in.
+        waiting.observations.values_mut().for_each(detach);
+        waiting.traces.values_mut().for_each(detach);
         let share = waiting.rows() as u64 * self.bytes / (self.rows() + waiting.rows()).max(1) as u64;
         self.bytes -= share;
         waiting.bytes = share;
@@ -184,6 +189,20 @@ pub(super) fn minute(at_us: TimestampUs) -> TimestampUs {
     at_us - at_us.rem_euclid(60_000_000)
 }
 
+/// Nothing of it stands in a table yet. What a crash left half committed must not wait.
+fn is_whole(entry: &Entry<Observation>) -> bool {
+    let whole = |said: &Said<Observation>| {
+        said.wanted.has(Table::Observations) && (said.wanted.has(Table::ObservationIo) || !said.packed.has_cold())
+    };
+    entry.said.iter().all(whole)
+}
+
+fn detach<T: Message + Default + Clone>(entry: &mut Arc<Entry<T>>) {
+    for said in &mut Arc::make_mut(entry).said {
+        said.packed.detach();
+    }
+}
+
 fn merge_all<K: Eq + std::hash::Hash, T: Clone>(into: &mut HashMap<K, Arc<Entry<T>>>, from: HashMap<K, Arc<Entry<T>>>) {
     for (key, entry) in from {
         match into.entry(key) {
@@ -200,17 +219,26 @@ fn merge_all<K: Eq + std::hash::Hash, T: Clone>(into: &mut HashMap<K, Arc<Entry<
     }
 }
 
+/// Shared by all views of one active segment, and filled when it is frozen.
+pub(super) type Waited = Arc<OnceLock<Arc<View>>>;
+
 /// A segment that no longer changes, as queries and flushes see it. Batches are made once, when first asked for.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) segment: Segment,
     settings: Arc<RowSettings>,
+    /// Once the segment it shows is frozen: what of it waited and is not in the frozen one.
+    waited: Waited,
     batches: [OnceLock<Vec<RecordBatch>>; Table::ALL.len()],
 }
 
 impl View {
-    pub(super) fn new(segment: Segment, settings: Arc<RowSettings>) -> Self {
-        Self { segment, settings, batches: Default::default() }
+    pub(super) fn new(segment: Segment, settings: Arc<RowSettings>, waited: Waited) -> Self {
+        Self { segment, settings, waited, batches: Default::default() }
+    }
+
+    pub(super) fn waited(&self) -> Option<&Arc<View>> {
+        self.waited.get()
     }
 
     pub(super) fn settings(&self) -> &RowSettings {

@@ -19,6 +19,8 @@ use crate::model::tables::Table;
 use crate::model::{Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
 
+mod races;
+
 const HOUR_US: i64 = 3_600_000_000;
 const START_US: i64 = 1_700_000_000_000_000;
 

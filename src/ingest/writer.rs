@@ -26,6 +26,7 @@ pub(super) type TablePositions = [u64; Table::ALL.len()];
 pub(super) struct Writer {
     id: WriterId,
     log: LogHandle,
+    fenced: watch::Receiver<bool>,
     /// The sequence of our claim: everything of an earlier owner lies below.
     pub(super) claimed: u64,
     pub(super) buffers: Arc<Buffers>,
@@ -56,8 +57,8 @@ impl Writer {
         clock: &Arc<dyn Clock>,
         id: WriterId,
         rows: &Arc<RowSettings>,
-        fence: watch::Sender<bool>,
     ) -> Result<Self> {
+        let (fence, fenced) = watch::channel(false);
         let owner =
             Owner { store: catalog.store().clone(), clock: Arc::clone(clock), writer: id.clone(), owner_id: new_id() };
         let buffers = Arc::new(Buffers { rows: Arc::clone(rows), by_tenant: RwLock::default() });
@@ -66,7 +67,24 @@ impl Writer {
         let log = owner.start(claimed, move || {
             fence.send_replace(true);
         });
-        Ok(Self { id, log, claimed, buffers, marked: Mutex::new(marked), flushing: tokio::sync::Mutex::default() })
+        Ok(Self {
+            id,
+            log,
+            fenced,
+            claimed,
+            buffers,
+            marked: Mutex::new(marked),
+            flushing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// True from the moment another process owns the log.
+    pub(super) fn is_fenced(&self) -> bool {
+        *self.fenced.borrow()
+    }
+
+    pub(super) fn fence(&self) -> watch::Receiver<bool> {
+        self.fenced.clone()
     }
 
     pub(super) fn id(&self) -> &WriterId {

@@ -89,7 +89,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, PriceError> {
     }
     let ids = models.iter().map(|model| model.id.clone()).collect();
     let patterns: Vec<String> = models.iter().map(|model| model.pattern.clone()).collect();
-    Ok(Parsed { finder: Finder::new(ids, &patterns, providers)?, version: book.version, models })
+    Ok(Parsed { finder: Finder::new(ids, patterns, providers)?, version: book.version, models })
 }
 
 fn providers(said: BTreeMap<String, Vec<String>>) -> Result<HashMap<String, String>, PriceError> {

@@ -1,6 +1,7 @@
 //! From a model's name, as anyone may write it, to the book's model: all patterns in one automaton, answers remembered.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use parking_lot::RwLock;
 use regex::bytes::{RegexSet, RegexSetBuilder};
@@ -13,11 +14,16 @@ pub(super) const NAME_BYTES_MAX: usize = 256;
 const REMEMBERED_MAX: usize = 4096;
 /// Providers remembered for one name.
 const REMEMBERED_PROVIDERS_MAX: usize = 16;
-const PATTERN_BYTES_MAX: usize = 64 << 20;
+/// Of the automaton in memory.
+const AUTOMATON_BYTES_MAX: usize = 64 << 20;
+/// Of all patterns as text: the built-in book has 58 KB, which fit the automaton five times.
+const PATTERNS_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Finder {
-    patterns: RegexSet,
+    /// One automaton of all patterns; made when the first name is looked up, since it takes tens of megabytes.
+    automaton: OnceLock<RegexSet>,
+    patterns: Vec<String>,
     /// In the order of the patterns.
     ids: Vec<String>,
     /// A provider's names in lower case, to the prefix that its own models have in the book.
@@ -32,17 +38,30 @@ struct Remembered {
 }
 
 impl Finder {
+    /// The patterns have compiled one by one, and fit one automaton together if they are no longer than
+    /// [`PATTERNS_BYTES_MAX`].
     pub(super) fn new(
         ids: Vec<String>,
-        patterns: &[String],
+        patterns: Vec<String>,
         providers: HashMap<String, String>,
     ) -> Result<Self, PriceError> {
-        let patterns = builder(patterns)
-            .size_limit(PATTERN_BYTES_MAX)
-            .dfa_size_limit(PATTERN_BYTES_MAX)
-            .build()
-            .map_err(|error| PriceError::Patterns(error.to_string()))?;
-        Ok(Self { patterns, ids, providers, remembered: RwLock::default() })
+        let bytes: usize = patterns.iter().map(String::len).sum();
+        if bytes > PATTERNS_BYTES_MAX {
+            return Err(PriceError::Patterns(format!("{bytes} bytes of patterns are more than {PATTERNS_BYTES_MAX}")));
+        }
+        Ok(Self { automaton: OnceLock::new(), patterns, ids, providers, remembered: RwLock::default() })
+    }
+
+    fn automaton(&self) -> &RegexSet {
+        self.automaton.get_or_init(|| {
+            let mut builder = builder(&self.patterns);
+            let set = builder.size_limit(AUTOMATON_BYTES_MAX).dfa_size_limit(AUTOMATON_BYTES_MAX).build();
+            // An automaton that does not fit prices nothing rather than something else.
+            set.unwrap_or_else(|error| {
+                tracing::error!(%error, "the price book's patterns do not fit one automaton: nothing is priced");
+                RegexSet::empty()
+            })
+        })
     }
 
     /// The index of the model that `name` stands for: the one with exactly this id, else the most specific (longest)
@@ -69,7 +88,7 @@ impl Finder {
             let exact = names.iter().flatten().any(|name| name.eq_ignore_ascii_case(id));
             (exact, id.len(), std::cmp::Reverse(index))
         };
-        let matches = names.iter().flatten().flat_map(|name| self.patterns.matches(name.as_bytes()));
+        let matches = names.iter().flatten().flat_map(|name| self.automaton().matches(name.as_bytes()));
         matches.max_by_key(|index| rank(*index))
     }
 

@@ -3,6 +3,7 @@
 //! A put writes a file in `.staging/`, fsyncs it, links (create) or renames (overwrite) it into place, and fsyncs every
 //! directory it changed.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -17,6 +18,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -27,6 +29,8 @@ const STAGING: &str = ".staging";
 pub(super) struct FolderStore {
     reader: LocalFileSystem,
     root: Arc<PathBuf>,
+    /// Folders whose names this process has made durable: an earlier one may have ended before it could.
+    named: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl FolderStore {
@@ -35,16 +39,22 @@ impl FolderStore {
         fs::create_dir_all(folder.join(STAGING)).map_err(|e| unusable(&e))?;
         let root = folder.canonicalize().map_err(|e| unusable(&e))?;
         let reader = LocalFileSystem::new_with_prefix(&root).map_err(|e| unusable(&e))?;
-        Ok(Self { reader, root: Arc::new(root) })
+        Ok(Self { reader, root: Arc::new(root), named: Arc::default() })
     }
 }
 
 /// Puts `payload` at `relative`; on `Ok` the bytes and the name are on the disk.
-fn put_durably(root: &FilePath, relative: &Path, payload: &PutPayload, create: bool) -> io::Result<()> {
+fn put_durably(
+    root: &FilePath,
+    named: &Mutex<HashSet<PathBuf>>,
+    relative: &Path,
+    payload: &PutPayload,
+    create: bool,
+) -> io::Result<()> {
     let target = root.join(relative.as_ref());
     let staged = root.join(STAGING).join(Uuid::new_v4().to_string());
     let folder = target.parent().unwrap_or(root);
-    make_folders(root, folder)?;
+    make_folders(root, named, folder)?;
     let written = (|| {
         let mut file = File::create_new(&staged)?;
         for part in payload.iter() {
@@ -60,21 +70,26 @@ fn put_durably(root: &FilePath, relative: &Path, payload: &PutPayload, create: b
         // A staged file left behind costs space, never truth.
         let _ = fs::remove_file(&staged);
     }
-    written?;
-    sync_folder(folder)
+    match written {
+        // Whoever is told that it exists may rely on it.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => sync_folder(folder).and(Err(e)),
+        written => written.and_then(|()| sync_folder(folder)),
+    }
 }
 
 /// Makes `folder` and those above it below `root`, and makes their names durable.
-fn make_folders(root: &FilePath, folder: &FilePath) -> io::Result<()> {
-    if folder == root || folder.is_dir() {
+fn make_folders(root: &FilePath, named: &Mutex<HashSet<PathBuf>>, folder: &FilePath) -> io::Result<()> {
+    if folder == root || named.lock().contains(folder) {
         return Ok(());
     }
     let above = folder.parent().unwrap_or(root);
-    make_folders(root, above)?;
+    make_folders(root, named, above)?;
     match fs::create_dir(folder) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
-        _ => sync_folder(above),
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+        _ => sync_folder(above)?,
     }
+    named.lock().insert(folder.to_owned());
+    Ok(())
 }
 
 fn sync_folder(folder: &FilePath) -> io::Result<()> {
@@ -89,8 +104,8 @@ impl ObjectStore for FolderStore {
             PutMode::Overwrite => false,
             PutMode::Update(_) => return Err(not_offered("If-Match")),
         };
-        let (root, relative) = (Arc::clone(&self.root), location.clone());
-        let put = tokio::task::spawn_blocking(move || put_durably(&root, &relative, &payload, create));
+        let (root, named, relative) = (Arc::clone(&self.root), Arc::clone(&self.named), location.clone());
+        let put = tokio::task::spawn_blocking(move || put_durably(&root, &named, &relative, &payload, create));
         match put.await {
             Ok(Ok(())) => Ok(PutResult { e_tag: None, version: None }),
             Ok(Err(e)) if e.kind() == ErrorKind::AlreadyExists => {

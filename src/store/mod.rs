@@ -127,8 +127,17 @@ impl Store {
                 Ok(_) => return Ok(Created::Ours),
                 Err(failure) => failure,
             };
+            // What a folder holds may not be durable yet; putting again makes it so, or says that it exists.
+            let exists = matches!(failure, object_store::Error::AlreadyExists { .. });
+            if self.location.is_folder() && !exists && attempt < CREATE_ATTEMPTS_MAX {
+                tokio::time::sleep(backoff).await;
+                backoff *= 2;
+                attempt += 1;
+                continue;
+            }
             // Also after `AlreadyExists`: it may be our own put, retried below us, or a 409 with nothing there.
             match self.get(path).await {
+                Ok(Some(_)) if self.location.is_folder() && !exists => return Err(failed("create", path, failure)),
                 Ok(Some(found)) if found == body => return Ok(Created::Ours),
                 Ok(Some(found)) => return Ok(Created::Theirs(found)),
                 Ok(None) if attempt < CREATE_ATTEMPTS_MAX && !is_denied(&failure) => {}

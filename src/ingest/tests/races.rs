@@ -1,0 +1,126 @@
+//! Sequences that need an unlucky moment: each was found by reading, and is played step by step here.
+
+use super::*;
+
+fn ids_of(batches: Vec<arrow::array::RecordBatch>) -> Vec<String> {
+    let mut ids = Vec::new();
+    for batch in batches {
+        let column = batch.column_by_name("id").unwrap().as_string_view().clone();
+        ids.extend(column.iter().flatten().map(str::to_owned));
+    }
+    ids.sort();
+    ids
+}
+
+#[test]
+fn a_query_that_pinned_before_a_flush_still_sees_what_waits() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    let tenant = "acme".parse().unwrap();
+    process.append("acme", vec![span("t", "child", Some("root")), span("u", "whole", None)]).unwrap();
+    let pinned = process.ingest.pin(&tenant);
+    process.run(process.ingest.flush(false)).unwrap();
+    let snapshot = process.run(process.catalog.snapshot(&tenant, Table::Observations)).unwrap();
+    assert_eq!(snapshot.rows(), 1);
+    assert_eq!(ids_of(pinned.rows(Table::Observations, &snapshot.positions)), ["child"]);
+    // And once more, with a view that holds only what waits.
+    let pinned = process.ingest.pin(&tenant);
+    process.append("acme", vec![span("v", "later", None)]).unwrap();
+    process.run(process.ingest.flush(false)).unwrap();
+    let snapshot = process.run(process.catalog.snapshot(&tenant, Table::Observations)).unwrap();
+    assert_eq!(ids_of(pinned.rows(Table::Observations, &snapshot.positions)), ["child"]);
+}
+
+#[test]
+fn what_waits_is_not_carried_again_until_something_new_is_due() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", vec![span("t", "child", Some("root"))]).unwrap();
+    process.run(process.ingest.flush(false)).unwrap();
+    let puts = || world.faults.puts.load(Ordering::SeqCst);
+    let before = puts();
+    // Ten minutes less one second: old enough for any flush by age, not for giving up on the root.
+    world.clock.advance_us(599 * 1_000_000);
+    process.run(tokio_pause(1200));
+    assert_eq!(puts(), before, "nothing was written");
+    world.clock.advance_us(120 * 1_000_000);
+    process.run(tokio_pause(1500));
+    let rows = process.run(process.catalog.snapshot(&"acme".parse().unwrap(), Table::Observations)).unwrap().rows();
+    assert_eq!(rows, 1, "and then it goes without its root");
+}
+
+async fn tokio_pause(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+#[test]
+fn an_object_of_ours_that_comes_late_neither_acks_others_nor_fences_us() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    // A copy of our last object appears at the next number, as if an earlier put had been on its way all the time.
+    let writer = process.ingest.writer().clone();
+    let ours = process.run(process.catalog.store().get(&store::log_object(&writer, Some(2)))).unwrap().unwrap();
+    process.run(process.catalog.store().put(&store::log_object(&writer, Some(3)), ours)).unwrap();
+    process.append("acme", vec![span("t", "b", None)]).unwrap();
+    let own = process.run(process.catalog.store().get(&store::log_object(&writer, Some(4)))).unwrap();
+    assert!(own.is_some(), "what was acked stands in an object of its own");
+    assert_eq!(process.ids("acme", Table::Observations), once(&["a", "b"]));
+}
+
+#[test]
+fn an_idle_process_is_left_alone_by_its_neighbours() {
+    let world = World::new();
+    drop(Process::start(&world, "node-1"));
+    let idle = Process::start(&world, "node-1");
+    idle.run(marks::look(&idle.ingest.shared)).unwrap();
+    let other = Process::start(&world, "node-2");
+    world.clock.advance_us(100 * 365 * 24 * HOUR_US);
+    other.run(marks::look(&other.ingest.shared)).unwrap();
+    assert_eq!(other.ingest.shared.writers.read().len(), 1, "there is nothing to adopt");
+    idle.append("acme", vec![span("t", "a", None)]).unwrap();
+}
+
+#[test]
+fn an_adopted_log_is_let_go_when_its_owner_comes_back() {
+    let world = World::new();
+    let lost = Process::start(&world, "node-1");
+    lost.append("acme", vec![span("t", "a", None)]).unwrap();
+    drop(lost);
+    let neighbour = Process::start(&world, "node-2");
+    world.clock.advance_us(100 * 365 * 24 * HOUR_US);
+    neighbour.run(marks::look(&neighbour.ingest.shared)).unwrap();
+    assert_eq!(neighbour.ingest.shared.writers.read().len(), 2);
+    let back = Process::start(&world, "node-1");
+    // Its claim is news: by a clock like the store's, the log is not silent any more.
+    world.clock.advance_us(-100 * 365 * 24 * HOUR_US);
+    // The heartbeat finds the log taken; the round after that lets it go.
+    neighbour.run(marks::look(&neighbour.ingest.shared)).unwrap();
+    neighbour.run(marks::look(&neighbour.ingest.shared)).unwrap();
+    assert_eq!(neighbour.ingest.shared.writers.read().len(), 1);
+    assert_eq!(back.ids("acme", Table::Observations), once(&["a"]));
+}
+
+#[test]
+fn flushed_rows_are_not_kept_again_by_a_replay_nor_counted_again() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    process.flush().unwrap();
+    drop(process);
+    // No mark was written: the replay begins at the start of the log.
+    let process = Process::start(&world, "main");
+    assert_eq!(process.ingest.shared.own.buffers.needs_from(), None, "everything is in the tables");
+    process.append("acme", vec![span("t", "b", None)]).unwrap();
+    let tenant = "acme".parse().unwrap();
+    let snapshot = process.run(process.catalog.snapshot(&tenant, Table::Ledger)).unwrap();
+    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
+    for batch in process.ingest.pin(&tenant).rows(Table::Ledger, &snapshot.positions) {
+        let outcomes = batch.column_by_name("outcome").unwrap().as_string_view().clone();
+        let counts: &arrow::array::Int64Array = batch.column_by_name("count").unwrap().as_primitive();
+        for (outcome, count) in outcomes.iter().zip(counts.values()) {
+            *sums.entry(outcome.unwrap().to_owned()).or_default() += count;
+        }
+    }
+    assert_eq!(sums, [("received", 1), ("stored", 1)].map(|(outcome, count)| (outcome.to_owned(), count)).into());
+}
