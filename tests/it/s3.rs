@@ -171,6 +171,7 @@ fn refused(started: Result<ServerProcess, String>) -> String {
     }
 }
 
+/// What the program says to whoever started it; the log of other threads may go on after it.
 fn last_line(said: &str) -> &str {
-    said.trim().lines().last().unwrap_or_default()
+    said.lines().rfind(|line| line.starts_with("tracelake: ")).unwrap_or_default()
 }
