@@ -79,7 +79,7 @@ fn all_counted(visits: &[Visit<'_>], out: &mut (dyn Write + Send)) -> Result<(),
 }
 
 const QUESTION: &str = "SELECT model, count(*) AS calls, sum(total_cost) AS cost FROM observations WHERE model IS NOT NULL \
-     GROUP BY model ORDER BY cost DESC";
+     GROUP BY model ORDER BY cost DESC NULLS LAST";
 /// Where a server listens that is told nothing else.
 const USUAL_GRPC_ADDR: &str = "127.0.0.1:4317";
 
