@@ -54,7 +54,7 @@ struct DemoArgs {
     #[arg(long)]
     keep: bool,
     /// Spans, generations and events to send
-    #[arg(long, default_value_t = 12_000)]
+    #[arg(long, default_value_t = 8_000)]
     observations: u64,
 }
 

@@ -19,6 +19,9 @@ const LATE_ONE_IN: u64 = 10;
 /// One request in this many is sent a second time, as after a lost answer.
 const REPEAT_ONE_IN: usize = 9;
 const REQUESTS_AT_ONCE: usize = 4;
+/// Above this a tenant's texts are short. Whole prompts of more spans than this fill a server's buffer (64 MiB), and a
+/// span sent again after its first copy was flushed is not merged with it yet.
+const WITH_PROMPTS_MAX: u64 = 8_000;
 const LATE_DAYS: i64 = 5;
 
 /// What one tenant is sent. A function of the target: asked twice, it is the same.
@@ -40,7 +43,7 @@ impl Load {
             start_us: day_ago_us,
             end_us: now_us,
             users: 400,
-            text: TextSize::Prompts,
+            text: if observations > WITH_PROMPTS_MAX { TextSize::Small } else { TextSize::Prompts },
             ..CorpusConfig::default()
         };
         let late = CorpusConfig {
