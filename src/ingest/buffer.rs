@@ -1,6 +1,6 @@
 //! One tenant's fresh rows from one writer's log: an active segment that grows, and frozen ones on their way to files.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,7 +10,6 @@ use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
 use super::rows::RowSettings;
 use super::segment::{Carried, Segment, View, Waited};
 use crate::base::{Reservation, TimestampUs};
-use crate::catalog::Positions;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
 use crate::model::{Event, EventBatch, EventKind, TraceFacts};
@@ -81,15 +80,12 @@ impl TenantBuffer {
         let mut state = self.state.lock();
         state.grow(position, held);
         if wanted.has(Table::Ledger) {
-            state.active.count(position, &origin, "received", None, head.received);
-            for (reason, count) in &head.rejected {
-                state.active.count(position, &origin, "rejected", Some(reason), *count);
-            }
+            state.count_request(position, &origin, head.received, &head.rejected);
         }
         for event in batch.events {
-            let is_trace = matches!(event.kind, PackedKind::Trace { .. });
             let heard = state.hear(event, &origin, position, wanted);
-            if !is_trace && heard == (Heard::Again { counted: true }) && wanted.has(Table::Ledger) {
+            // Never facts: they have no part in the ledger.
+            if heard == (Heard::Again { counted: true }) && wanted.has(Table::Ledger) {
                 state.active.count(position, &origin, "merged", None, 1);
             }
         }
@@ -116,10 +112,7 @@ impl TenantBuffer {
         let origin = Origin { stamp_us, door: counts.door.as_str().into(), price_book: "".into() };
         let mut state = self.state.lock();
         state.grow(position, None);
-        state.active.count(position, &origin, "received", None, counts.received);
-        for (reason, count) in &counts.rejected {
-            state.active.count(position, &origin, "rejected", Some(reason), *count);
-        }
+        state.count_request(position, &origin, counts.received, &counts.rejected);
     }
 
     /// Our own carry frame is durable at `position`.
@@ -264,10 +257,6 @@ pub(super) fn rows_above(
     batches
 }
 
-pub(super) fn position_of(positions: &Positions, writer: &crate::base::WriterId) -> u64 {
-    positions.get(writer).copied().unwrap_or(0)
-}
-
 impl State {
     fn grow(&mut self, position: u64, held: Option<Reservation>) {
         self.seen = None;
@@ -276,6 +265,13 @@ impl State {
             (Some(all), Some(more)) => all.absorb(more),
             (none @ None, more) => *none = more,
             (Some(_), None) => {}
+        }
+    }
+
+    fn count_request(&mut self, position: u64, origin: &Origin, received: u64, rejected: &BTreeMap<String, u64>) {
+        self.active.count(position, origin, "received", None, received);
+        for (reason, count) in rejected {
+            self.active.count(position, origin, "rejected", Some(reason), *count);
         }
     }
 

@@ -38,15 +38,8 @@ const FRAME_AGE_MAX_US: i64 = 30 * 60 * 1_000_000;
 
 /// Looks at the buffers until the process stops or is fenced.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut stopping = shared.stopping.subscribe();
-    let mut fenced = shared.fenced.clone();
     let mut failed: HashMap<(WriterId, TenantId), Instant> = HashMap::new();
-    loop {
-        tokio::select! {
-            _ = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            _ = fenced.wait_for(|fenced| *fenced) => return,
-        }
+    while shared.goes_on_after(LOOK_EVERY).await {
         let writers = shared.writers.read().clone();
         for writer in writers {
             for (tenant, all) in due(&shared, &writer) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Ingest;
-use super::buffer::{position_of, rows_above};
+use super::buffer::rows_above;
 use super::rows::RowSettings;
 use super::segment::View;
 use crate::base::{TenantId, WriterId};
@@ -33,7 +33,7 @@ impl FreshRows for Ingest {
 impl PinnedRows for Pinned {
     fn rows(&self, table: Table, positions: &Positions) -> Vec<RecordBatch> {
         let rows = |(writer, views): &(WriterId, Vec<Arc<View>>)| {
-            rows_above(views, table, position_of(positions, writer), &self.settings)
+            rows_above(views, table, positions.get(writer).copied().unwrap_or(0), &self.settings)
         };
         self.by_writer.iter().flat_map(rows).collect()
     }

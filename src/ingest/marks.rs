@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::replay;
 use super::writer::Writer;
 use super::{Result, Shared};
 use crate::base::{TenantId, WriterId};
@@ -15,14 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const MARKS_KEPT: usize = 3;
 
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut stopping = shared.stopping.subscribe();
-    let mut fenced = shared.fenced.clone();
-    loop {
-        tokio::select! {
-            _ = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            _ = fenced.wait_for(|fenced| *fenced) => return,
-        }
+    while shared.goes_on_after(LOOK_EVERY).await {
         if let Err(error) = look(&shared).await {
             tracing::warn!(%error, "log upkeep failed; it is tried again");
         }
@@ -119,10 +113,7 @@ async fn adopt(shared: &Arc<Shared>) -> Result<()> {
         if shared.writers.read().iter().any(|writer| *writer.id() == id) {
             continue;
         }
-        let marks = objects.list(&store::low_mark(&id, None), None).await?;
-        let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
-        let after = store::log_object(&id, Some(marked.saturating_sub(1)));
-        let open = objects.list(&store::log_object(&id, None), Some(&after)).await?;
+        let (_, open) = replay::open_objects(objects, &id).await?;
         let news_us = open.iter().map(|meta| meta.last_modified.timestamp_micros()).max();
         if news_us.is_none_or(|news_us| news_us >= silent_since_us) {
             continue;

@@ -137,6 +137,19 @@ struct Shared {
     stopping: watch::Sender<bool>,
 }
 
+impl Shared {
+    /// Waits for `pause`; false when the process stops or is fenced meanwhile.
+    async fn goes_on_after(&self, pause: Duration) -> bool {
+        let mut stopping = self.stopping.subscribe();
+        let mut fenced = self.fenced.clone();
+        tokio::select! {
+            _ = tokio::time::sleep(pause) => true,
+            _ = stopping.wait_for(|stopping| *stopping) => false,
+            _ = fenced.wait_for(|fenced| *fenced) => false,
+        }
+    }
+}
+
 impl Ingest {
     /// Claims the writer's log, replays what is in no table yet, and starts flushing. When it returns, everything ever
     /// acked under this writer id is visible.

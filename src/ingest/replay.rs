@@ -5,19 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use super::buffer::position_of;
 use super::entry::TableSet;
 use super::log::Owner;
 use super::packed::pack;
 use super::writer::{Buffers, TablePositions};
 use super::{IngestError, Result};
-use crate::base::TenantId;
+use crate::base::{TenantId, WriterId};
 use crate::catalog::Catalog;
 use crate::format::FormatError;
 use crate::format::log::{self, CarryBatch, Claim, CountsBatch, Frame, FrameKind, ObjectHeader};
 use crate::model::EventBatch;
 use crate::model::tables::Table;
-use crate::store;
+use crate::store::{self, ObjectMeta, Store};
 
 pub(super) struct Replayed {
     /// Our claim's sequence.
@@ -30,10 +29,7 @@ pub(super) struct Replayed {
 
 /// Replays the log from its low mark, and claims the number after its end.
 pub(super) async fn claim_and_replay(owner: &Owner, catalog: &Catalog, buffers: &Buffers) -> Result<Replayed> {
-    let marks = owner.store.list(&store::low_mark(&owner.writer, None), None).await?;
-    let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
-    let after = store::log_object(&owner.writer, Some(marked.saturating_sub(1)));
-    let listed = owner.store.list(&store::log_object(&owner.writer, None), Some(&after)).await?;
+    let (marked, listed) = open_objects(&owner.store, &owner.writer).await?;
     let sequences: Vec<u64> = listed.iter().filter_map(|meta| store::log_sequence(&meta.location)).collect();
     let mut replay = Replay { owner, catalog, buffers, positions: BTreeMap::new(), frames: 0 };
     let mut objects = 0;
@@ -60,6 +56,14 @@ pub(super) async fn claim_and_replay(owner: &Owner, catalog: &Catalog, buffers: 
         }
     }
     Ok(Replayed { claimed: next, marked, objects, frames: replay.frames })
+}
+
+/// The low mark of a log, 0 if there is none, and the objects from it on.
+pub(super) async fn open_objects(objects: &Store, writer: &WriterId) -> Result<(u64, Vec<ObjectMeta>)> {
+    let marks = objects.list(&store::low_mark(writer, None), None).await?;
+    let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
+    let after = store::log_object(writer, Some(marked.saturating_sub(1)));
+    Ok((marked, objects.list(&store::log_object(writer, None), Some(&after)).await?))
 }
 
 struct Replay<'a> {
@@ -139,7 +143,7 @@ impl Replay<'_> {
         let mut positions = TablePositions::default();
         for table in Table::ALL {
             let snapshot = self.catalog.snapshot(tenant, table).await?;
-            positions[table as usize] = position_of(&snapshot.positions, &self.owner.writer);
+            positions[table as usize] = snapshot.position(&self.owner.writer);
         }
         self.positions.insert(tenant.clone(), positions);
         Ok(positions)

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::base::ManualClock;
-use crate::catalog::FreshRows;
+use crate::catalog::{FreshRows, Positions};
 use crate::model::tables::Table;
 use crate::model::{Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
@@ -66,6 +66,19 @@ impl Process {
 
     fn flush(&self) -> Result<()> {
         self.run(self.ingest.flush(true))
+    }
+
+    /// The books of tenant `acme` that a ledger at `positions` does not hold, by outcome.
+    fn books(&self, positions: &Positions) -> BTreeMap<String, i64> {
+        let mut sums = BTreeMap::new();
+        for batch in self.ingest.pin(&"acme".parse().unwrap()).rows(Table::Ledger, positions) {
+            let outcomes = batch.column_by_name("outcome").unwrap().as_string_view().clone();
+            let counts: &arrow::array::Int64Array = batch.column_by_name("count").unwrap().as_primitive();
+            for (outcome, count) in outcomes.iter().zip(counts.values()) {
+                *sums.entry(outcome.unwrap().to_owned()).or_default() += count;
+            }
+        }
+        sums
     }
 
     /// How often each id stands in `table`, files and fresh rows together, as a query would see it.
@@ -383,24 +396,12 @@ fn duplicates_in_the_buffer_merge_and_the_books_balance() {
     process.append("acme", vec![span("t", "a", None)]).unwrap();
     process.append("acme", vec![span("t", "a", None), span("t", "b", None)]).unwrap();
     assert_eq!(process.ids("acme", Table::Observations), once(&["a", "b"]));
-    let books = |process: &Process| {
-        let tenant = "acme".parse().unwrap();
-        let pinned = process.ingest.pin(&tenant);
-        let mut sums: BTreeMap<String, i64> = BTreeMap::new();
-        for batch in pinned.rows(Table::Ledger, &Default::default()) {
-            let outcomes = batch.column_by_name("outcome").unwrap().as_string_view().clone();
-            let counts: &arrow::array::Int64Array = batch.column_by_name("count").unwrap().as_primitive();
-            for (outcome, count) in outcomes.iter().zip(counts.values()) {
-                *sums.entry(outcome.unwrap().to_owned()).or_default() += count;
-            }
-        }
-        sums
-    };
     let expected: BTreeMap<String, i64> =
         [("received", 3), ("stored", 2), ("merged", 1)].map(|(outcome, count)| (outcome.to_owned(), count)).into();
-    assert_eq!(books(&process), expected);
+    assert_eq!(process.books(&Positions::default()), expected);
     drop(process);
-    assert_eq!(books(&Process::start(&world, "main")), expected, "also after a replay");
+    let again = Process::start(&world, "main");
+    assert_eq!(again.books(&Positions::default()), expected, "also after a replay");
 }
 
 #[test]

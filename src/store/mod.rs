@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+pub use object_store::ObjectMeta;
 pub use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::base::{Kind, TenantId};
 
