@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{Day, TimestampUs, WriterId};
+use crate::format::late::LateSlots;
 
 /// Up to which sequence of each writer's log a table holds everything.
 pub type Positions = BTreeMap<WriterId, u64>;
@@ -16,6 +17,8 @@ pub struct Snapshot {
     /// In order of their paths.
     pub files: BTreeMap<String, Arc<DataFile>>,
     pub positions: Positions,
+    /// The late objects that are live: what came about rows of these files since.
+    pub late: LateSlots,
 }
 
 /// A live Parquet file: everything planning needs to know, without a request.

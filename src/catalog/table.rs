@@ -1,5 +1,6 @@
 //! One table's log as this process knows it: loading, catching up, and applying commits to snapshots.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,14 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::commit::APPENDED;
+use super::late::LateMemory;
+use super::lookup::FoundRows;
 use super::snapshot::{DataFile, Snapshot};
 use super::{CatalogError, Result};
 use crate::base::{Clock, TenantId, WriterId};
 use crate::format::delta::{self, Action, Add};
+use crate::format::late;
 use crate::model::tables::Table;
 use crate::store::{self, Store, StoreError};
 
@@ -34,8 +39,20 @@ pub(super) struct TableState {
     pub(super) tenant: TenantId,
     pub(super) table: Table,
     known: RwLock<Option<Known>>,
+    pub(super) late_memory: parking_lot::Mutex<LateMemory>,
+    pub(super) found: parking_lot::Mutex<FoundRows>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
     pub(super) moving: Mutex<()>,
+}
+
+/// What an append says of itself in its commit.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Appended {
+    writer: String,
+    from: u64,
+    pub to: u64,
+    /// Ids that were in the table already, by what the ledger counts them by.
+    pub merged: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -46,7 +63,9 @@ struct Known {
 
 impl TableState {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, tenant: TenantId, table: Table) -> Self {
-        Self { store, clock, tenant, table, known: RwLock::new(None), moving: Mutex::new(()) }
+        let known = RwLock::new(None);
+        let moving = Mutex::new(());
+        Self { store, clock, tenant, table, known, late_memory: Default::default(), found: Default::default(), moving }
     }
 
     pub(super) async fn fresh_snapshot(&self) -> Result<Arc<Snapshot>> {
@@ -116,6 +135,34 @@ impl TableState {
         Ok(self.remember(Arc::new(snapshot)))
     }
 
+    /// What `writer`'s appends above its position `above` found in the table already, by their `to`: for a replay after
+    /// a crash between two tables' commits. Reads the log backwards; only as far as such appends reach.
+    pub(super) async fn merged_above(&self, writer: &WriterId, above: u64) -> Result<Vec<Appended>> {
+        let snapshot = self.known_snapshot().await?;
+        let mut found = Vec::new();
+        let mut from = snapshot.position(writer);
+        let mut version = snapshot.version;
+        while let Some(at) = version
+            && from > above
+        {
+            let path = store::delta_log(&self.tenant, self.table.name(), Some(at));
+            let body = self.store.get(&path).await?;
+            let body = body.ok_or_else(|| self.corrupt(format!("commit {at} is not there any more")))?;
+            let actions =
+                delta::decode_commit(&body).map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
+            let told = actions.into_iter().find_map(|action| match action {
+                Action::CommitInfo(mut info) => serde_json::from_value::<Appended>(info.more.remove(APPENDED)?).ok(),
+                _ => None,
+            });
+            if let Some(appended) = told.filter(|told| told.writer == writer.as_str()) {
+                from = appended.from;
+                found.push(appended);
+            }
+            version = at.checked_sub(1);
+        }
+        Ok(found)
+    }
+
     /// Keeps `snapshot` as the newest known.
     pub(super) fn remember(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         *self.known.write() = Some(Known { snapshot: Arc::clone(&snapshot), verified: Instant::now() });
@@ -145,6 +192,13 @@ impl TableState {
                     next.files.remove(&remove.path);
                 }
                 Action::Txn(txn) => {
+                    if let Some(slot) = late::slot_of_app_id(&txn.app_id) {
+                        match txn.version {
+                            0 => _ = next.late.remove(&slot),
+                            number => _ = next.late.insert(slot, number.max(0) as u64),
+                        }
+                        continue;
+                    }
                     let writer = txn.app_id.strip_prefix(APP_PREFIX).and_then(|id| id.parse::<WriterId>().ok());
                     if let Some(writer) = writer {
                         next.positions.insert(writer, txn.version.max(0) as u64);

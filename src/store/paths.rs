@@ -41,8 +41,16 @@ pub fn day_of_data_file(relative: &str) -> Option<Day> {
 }
 
 /// `tenants/{id}/_index/{table}/{uuid}`: what only we read about one commit's files.
-pub fn index_file(tenant: &TenantId, table: &str, id: Uuid) -> Path {
+pub fn index_file(tenant: &TenantId, table: &str, id: &str) -> Path {
     Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
+}
+
+/// `tenants/{id}/_late/{table}/{number}`: late changes not folded in yet; without a number the folder.
+pub fn late_object(tenant: &TenantId, table: &str, number: Option<u64>) -> Path {
+    match number {
+        Some(number) => Path::from(format!("tenants/{tenant}/_late/{table}/{number:020}")),
+        None => Path::from(format!("tenants/{tenant}/_late/{table}")),
+    }
 }
 
 /// `wal`: a folder per writer.
