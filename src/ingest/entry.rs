@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::packed::{Glance, Packed};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
-use crate::model::{Merged, Order};
+use crate::model::{Merge, Merged, Order};
 
 /// A set of tables: which of them still want an event. After a crash between two tables' commits, replay feeds each
 /// table only what lies above its own position.
@@ -107,12 +107,15 @@ impl<T> Entry<T> {
         table: Table,
         unpack: fn(&Packed<T>) -> T,
         merge: fn(&[(&Order, &T)]) -> Merged<T>,
-    ) -> Option<Merged<T>> {
+    ) -> Option<Merged<T>>
+    where
+        T: Merge,
+    {
         let unpacked = self.wanted_by(table).map(|said| (&said.order, unpack(&said.packed)));
         let mut wanted: Vec<(&Order, T)> = unpacked.collect();
         match wanted.len() {
             0 => None,
-            1 => wanted.pop().map(|(_, row)| Merged { row, provenance: None }),
+            1 => wanted.pop().map(|(order, row)| T::alone(order, row)),
             _ => Some(merge(&wanted.iter().map(|(order, event)| (*order, event)).collect::<Vec<_>>())),
         }
     }

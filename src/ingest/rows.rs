@@ -11,11 +11,11 @@ use super::packed::Packed;
 use super::segment::{BookKey, ObservationKey, Segment, minute};
 use crate::base::{Day, Money, TimestampUs};
 use crate::model::tables::{
-    self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow,
+    self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, Orphan, RowCost, SCORES, ScoreRow,
     TRACE_FACTS, Table, TraceRow,
 };
 use crate::model::{
-    CostSource, Observation, Order, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace,
+    CostSource, DimensionKeys, Observation, Order, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace,
 };
 use crate::price::{Ask, PriceBook, Quantities};
 
@@ -23,23 +23,14 @@ use crate::price::{Ask, PriceBook, Quantities};
 #[derive(Debug)]
 pub struct RowSettings {
     pub book: Arc<PriceBook>,
-    /// Metadata keys that name the tenant's own customer, project and flow; `*` at the front matches any beginning.
-    pub account_key: String,
-    pub project_key: String,
-    pub flow_key: String,
+    pub keys: Arc<DimensionKeys>,
     /// Rows older than this at arrival are placed on the oldest day allowed.
     pub retention_days: u32,
 }
 
 impl Default for RowSettings {
     fn default() -> Self {
-        Self {
-            book: PriceBook::built_in(),
-            account_key: "tenant_id".into(),
-            project_key: "*project_id".into(),
-            flow_key: "*flow_id".into(),
-            retention_days: 3650,
-        }
+        Self { book: PriceBook::built_in(), keys: Arc::default(), retention_days: 3650 }
     }
 }
 
@@ -151,24 +142,16 @@ fn observations<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn 
         let merged = entry.merged(table, Packed::hot, merge_observation).expect("a glance was had of it");
         let observation = Arc::new(merged.row);
         let stamp_us = entry.origin().stamp_us;
-        let facts = facts_of.get(trace).and_then(Clone::clone);
-        let orphan = orphans.get(trace);
-        let dimension = |pattern: &str| {
-            let own = find_key(&observation.metadata, pattern);
-            own.or_else(|| find_key(&facts.as_ref()?.metadata, pattern)).cloned()
-        };
+        let orphan = orphans
+            .get(trace)
+            .map(|orphans| Orphan { name: orphans.name.clone(), is_root: orphans.ids.contains(&observation.id) });
         ObservationRow {
-            is_root: observation.root_mark == Some(true)
-                || observation.parent_id.is_none()
-                || orphan.is_some_and(|orphan| orphan.ids.contains(&observation.id)),
-            account: dimension(&settings.account_key),
-            project: dimension(&settings.project_key),
-            flow: dimension(&settings.flow_key),
+            facts: facts_of.get(trace).and_then(Clone::clone),
+            orphan,
+            keys: Arc::clone(&settings.keys),
             cost: cost(&observation, &settings.book, stamp_us),
-            orphan_name: orphan.and_then(|orphan| orphan.name.clone()),
             ingested_at_us: stamp_us,
             provenance: merged.provenance,
-            facts,
             observation,
         }
     })
@@ -176,7 +159,7 @@ fn observations<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn 
 
 /// What stands for the root of a trace that has none.
 #[derive(Default)]
-struct Orphan {
+struct Orphans {
     ids: HashSet<String>,
     name: Option<Arc<str>>,
 }
@@ -186,12 +169,12 @@ struct Orphan {
 fn orphan_roots<'a>(
     segment: &'a Segment,
     facts_of: &HashMap<&'a str, Option<Arc<TraceFacts>>>,
-) -> HashMap<&'a str, Orphan> {
+) -> HashMap<&'a str, Orphans> {
     let rooted_rows = segment.observations.iter().filter(|(_, entry)| entry.said.iter().all(|s| s.glance.is_root));
     let mut rooted: HashSet<&str> = rooted_rows.map(|((trace, _), _)| trace.as_ref()).collect();
     let has_root = |facts: &Option<Arc<TraceFacts>>| facts.as_ref().is_some_and(|facts| facts.root_id.is_some());
     rooted.extend(facts_of.iter().filter(|(_, facts)| has_root(facts)).map(|(trace, _)| *trace));
-    let mut orphans: HashMap<&str, Orphan> = HashMap::new();
+    let mut orphans: HashMap<&str, Orphans> = HashMap::new();
     for (key, entry) in segment.observations.iter().filter(|((trace, _), _)| !rooted.contains(trace.as_ref())) {
         let Some(merged) = entry.merged(Table::Observations, Packed::hot, merge_observation) else { continue };
         let parent = Arc::from(merged.row.parent_id.unwrap_or_default());
@@ -204,13 +187,6 @@ fn orphan_roots<'a>(
         }
     }
     orphans
-}
-
-fn find_key<'a>(metadata: &'a BTreeMap<String, String>, pattern: &str) -> Option<&'a String> {
-    match pattern.strip_prefix('*') {
-        None => metadata.get(pattern),
-        Some(ending) => metadata.iter().find(|(key, _)| key.ends_with(ending)).map(|(_, value)| value),
-    }
 }
 
 /// What the client says it cost, else what the price book says.
@@ -292,13 +268,24 @@ fn io<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<I
             let ids = (trace_id.to_string(), id.to_string());
             let mut observation = merged.row;
             (observation.trace_id, observation.id) = ids;
-            IoRow::Observation { observation: Arc::new(observation), start_us }
+            IoRow::Observation { observation: Arc::new(observation), start_us, provenance: merged.provenance }
         }
         Whose::Trace(entry, start_us) => {
-            let merged = entry.merged(table, Packed::whole, merge_trace).expect("it was merged before");
-            IoRow::Trace { facts: Arc::new(merged.row), start_us }
+            let merged = entry.merged(table, text_of_trace, merge_trace).expect("it was merged before");
+            IoRow::Trace { facts: Arc::new(merged.row), start_us, provenance: merged.provenance }
         }
     })
+}
+
+/// What of a trace's facts stands in `observation_io`: its provenance must tell of nothing else.
+fn text_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
+    let TraceFacts { trace_id, input, output, .. } = packed.whole();
+    TraceFacts { trace_id, input, output, ..Default::default() }
+}
+
+/// And what does not.
+fn facts_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
+    TraceFacts { input: None, output: None, ..packed.whole() }
 }
 
 fn traces<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
@@ -311,7 +298,7 @@ fn traces<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterat
         Some((settings.home_day(earliest_us, stamp_us), earliest_us.unwrap_or(stamp_us), entry))
     });
     by_day(table, TRACE_FACTS, placed, move |entry| {
-        let merged = entry.merged(table, Packed::whole, merge_trace).expect("the table wants it");
+        let merged = entry.merged(table, facts_of_trace, merge_trace).expect("the table wants it");
         let facts = Arc::new(merged.row);
         TraceRow { facts, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
     })

@@ -51,7 +51,7 @@ async fn what_is_committed_is_what_is_answered() {
             observation.input = Some("a long question ".repeat(40));
             observation.output = Some(format!("answer to {}", row.observation.id));
             observation.attributes = BTreeMap::from([("llm.k".to_owned(), "v".to_owned())]);
-            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us() }
+            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us(), provenance: None }
         })
         .collect();
     for (at, half) in io.chunks(100).enumerate() {

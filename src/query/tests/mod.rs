@@ -178,6 +178,7 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             let observation = Observation {
                 trace_id: format!("trace-{seed}-{trace}"),
                 id: format!("obs-{seed}-{at}"),
+                parent_id: (at % 3 > 0).then(|| format!("obs-{seed}-{}", trace * 3)),
                 observation_type: Some(ObservationType::Generation.into()),
                 name: Some(format!("step {}", at % 3)),
                 trace_name: (trace % 5 > 0).then(|| format!("flow {}", trace % 5)),
@@ -198,6 +199,7 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
                 output_tokens: (random.random_range(0..15) > 0).then_some(output),
                 total_tokens: Some(input + output),
                 metadata: BTreeMap::from([
+                    ("tenant_id".to_owned(), format!("account {}", trace % 6)),
                     ("team".to_owned(), format!("team-{}", trace % 4)),
                     ("odd \"key\" ' %".to_owned(), (trace % 2).to_string()),
                 ]),
@@ -206,11 +208,8 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             ObservationRow {
                 observation: observation.into(),
                 facts: None,
-                orphan_name: None,
-                is_root: at % 3 == 0,
-                account: Some(format!("account {}", trace % 6)),
-                project: None,
-                flow: None,
+                orphan: None,
+                keys: Arc::default(),
                 cost: RowCost {
                     input: input_cost,
                     output: output_cost,
