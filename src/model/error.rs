@@ -1,4 +1,5 @@
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 
 use crate::base::Kind;
 
@@ -15,6 +16,8 @@ pub enum ReadError {
     ColumnType { column: &'static str, found: DataType, expected: DataType },
     #[error("row {row} has no {column}")]
     MissingValue { column: &'static str, row: usize },
+    #[error("what facts say does not fit the batch: {0}")]
+    Stamp(#[from] ArrowError),
     #[error("row {row} was asked for of a batch with {rows}")]
     NoSuchRow { row: usize, rows: usize },
 }
@@ -22,7 +25,7 @@ pub enum ReadError {
 impl ReadError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchRow { .. } => Kind::Internal,
+            Self::NoSuchRow { .. } | Self::Stamp(_) => Kind::Internal,
             _ => Kind::Corrupt,
         }
     }

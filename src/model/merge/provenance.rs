@@ -85,8 +85,8 @@ pub(super) fn decode(bytes: &[u8], known: u64) -> Result<Vec<(Order, u64)>, Read
     }
     let mut decided: Vec<(Order, u64)> = Vec::new();
     while !rest.is_empty() {
-        let order =
-            Order::decode_length_delimited(&mut rest).map_err(|_| ReadError::Provenance("an order is cut or garbled"))?;
+        let order = Order::decode_length_delimited(&mut rest)
+            .map_err(|_| ReadError::Provenance("an order is cut or garbled"))?;
         let (fields, after) =
             rest.split_first_chunk::<BITS_BYTES>().ok_or(ReadError::Provenance("a set of fields is cut"))?;
         let fields = u64::from_le_bytes(*fields);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{cast, interleave};
+use arrow::error::ArrowError;
 
 use super::ColumnType;
 use super::cells::{Boolean, Long, Text, TextList};
@@ -29,10 +30,10 @@ pub fn stamp(
     let mut columns = batch.columns().to_vec();
     for (field, column) in batch.schema_ref().fields().iter().zip(&mut columns) {
         if let Some(stamped) = stamped(field.name(), batch, &touched, keys)? {
-            *column = replaced(column, &touched, stamped);
+            *column = replaced(column, &touched, stamped)?;
         }
     }
-    Ok(RecordBatch::try_new(batch.schema(), columns).expect("as many rows, of the same types"))
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
 /// A row whose trace has facts.
@@ -53,7 +54,9 @@ fn touched<'a>(
     let trace_ids = Text::of(batch, "trace_id", ColumnType::Text)?;
     let ids = Text::of(batch, "id", ColumnType::Text)?;
     let own = Long::of(batch, "_own", ColumnType::Long)?;
-    for (name, is_missing) in [("trace_id", trace_ids.is_missing()), ("id", ids.is_missing()), ("_own", own.is_missing())] {
+    for (name, is_missing) in
+        [("trace_id", trace_ids.is_missing()), ("id", ids.is_missing()), ("_own", own.is_missing())]
+    {
         if is_missing {
             return Err(ReadError::MissingColumn(name));
         }
@@ -156,14 +159,14 @@ impl<'f> Touched<'f> {
 }
 
 /// `column` with the values of `stamped` in the touched rows, in the encoding it came in.
-fn replaced(column: &ArrayRef, touched: &[Touched<'_>], stamped: ArrayRef) -> ArrayRef {
+fn replaced(column: &ArrayRef, touched: &[Touched<'_>], stamped: ArrayRef) -> Result<ArrayRef, ArrowError> {
     let stamped = match stamped.data_type() == column.data_type() {
         true => stamped,
-        false => cast(&stamped, column.data_type()).expect("what was read from that encoding can be written in it"),
+        false => cast(&stamped, column.data_type())?,
     };
     let mut from: Vec<(usize, usize)> = (0..column.len()).map(|row| (0, row)).collect();
     for (at, touched) in touched.iter().enumerate() {
         from[touched.row] = (1, at);
     }
-    interleave(&[column.as_ref(), stamped.as_ref()], &from).expect("arrays of one type, and rows that they have")
+    interleave(&[column.as_ref(), stamped.as_ref()], &from)
 }

@@ -140,16 +140,8 @@ impl ObservationReader {
             release: own_text(Own::RELEASE, &columns.release),
             version: own_text(Own::VERSION, &columns.version),
             tags: if own.has(Own::TAGS) { columns.tags.texts(row) } else { Vec::new() },
-            level: number(
-                columns.level.get(row).and_then(Level::from_word),
-                Level::Default,
-                own.has(Own::LEVEL),
-            ),
-            status: number(
-                columns.status.get(row).and_then(Status::from_word),
-                Status::Unset,
-                own.has(Own::STATUS),
-            ),
+            level: number(columns.level.get(row).and_then(Level::from_word), Level::Default, own.has(Own::LEVEL)),
+            status: number(columns.status.get(row).and_then(Status::from_word), Status::Unset, own.has(Own::STATUS)),
             error_type: text(&columns.error_type),
             status_message: text(&columns.status_message),
             finish_reasons: columns.finish_reasons.texts(row),
