@@ -24,7 +24,7 @@ use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
 pub use commit::{Append, Change, Committed, NewFile};
-pub use fresh::{FreshRows, NoFreshRows, PinnedRows};
+pub use fresh::{Changes, FreshRows, FreshTable, Key, NoFreshRows, PinnedRows, Replaced};
 pub use snapshot::{DataFile, Positions, Snapshot};
 use table::TableState;
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use async_trait::async_trait;
 
 use super::Ingest;
 use super::buffer::rows_above;
 use super::rows::RowSettings;
 use super::segment::View;
 use crate::base::{TenantId, WriterId};
-use crate::catalog::{FreshRows, PinnedRows, Positions};
+use crate::catalog::{CatalogError, Changes, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::Table;
 
 #[derive(Debug)]
@@ -30,11 +30,12 @@ impl FreshRows for Ingest {
     }
 }
 
+#[async_trait]
 impl PinnedRows for Pinned {
-    fn rows(&self, table: Table, positions: &Positions) -> Vec<RecordBatch> {
+    async fn rows(&self, table: Table, snapshot: &Arc<Snapshot>) -> Result<FreshTable, CatalogError> {
         let rows = |(writer, views): &(WriterId, Vec<Arc<View>>)| {
-            rows_above(views, table, positions.get(writer).copied().unwrap_or(0), &self.settings)
+            rows_above(views, table, snapshot.position(writer), &self.settings)
         };
-        self.by_writer.iter().flat_map(rows).collect()
+        Ok(FreshTable { batches: self.by_writer.iter().flat_map(rows).collect(), changes: Changes::default() })
     }
 }

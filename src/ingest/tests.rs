@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::base::ManualClock;
-use crate::catalog::{FreshRows, Positions};
+use crate::catalog::{FreshRows, Positions, Snapshot};
 use crate::model::tables::Table;
 use crate::model::{Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
@@ -71,7 +71,9 @@ impl Process {
     /// The books of tenant `acme` that a ledger at `positions` does not hold, by outcome.
     fn books(&self, positions: &Positions) -> BTreeMap<String, i64> {
         let mut sums = BTreeMap::new();
-        for batch in self.ingest.pin(&"acme".parse().unwrap()).rows(Table::Ledger, positions) {
+        let pinned = self.ingest.pin(&"acme".parse().unwrap());
+        let snapshot = Arc::new(Snapshot { positions: positions.clone(), ..Default::default() });
+        for batch in self.run(pinned.rows(Table::Ledger, &snapshot)).unwrap().batches {
             let outcomes = batch.column_by_name("outcome").unwrap().as_string_view().clone();
             let counts: &arrow::array::Int64Array = batch.column_by_name("count").unwrap().as_primitive();
             for (outcome, count) in outcomes.iter().zip(counts.values()) {
@@ -87,7 +89,7 @@ impl Process {
         self.run(async {
             let pinned = self.ingest.pin(&tenant);
             let snapshot = self.catalog.snapshot(&tenant, table).await.unwrap();
-            let mut batches = pinned.rows(table, &snapshot.positions);
+            let mut batches = pinned.rows(table, &snapshot).await.unwrap().batches;
             for path in snapshot.files.keys() {
                 let root = store::table_root(&tenant, table.name());
                 let path = path.split('/').fold(root, |path, part| path.join(part));

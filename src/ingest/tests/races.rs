@@ -22,13 +22,13 @@ fn a_query_that_pinned_before_a_flush_still_sees_what_waits() {
     process.run(process.ingest.flush(false)).unwrap();
     let snapshot = process.run(process.catalog.snapshot(&tenant, Table::Observations)).unwrap();
     assert_eq!(snapshot.rows(), 1);
-    assert_eq!(ids_of(pinned.rows(Table::Observations, &snapshot.positions)), ["child"]);
+    assert_eq!(ids_of(process.run(pinned.rows(Table::Observations, &snapshot)).unwrap().batches), ["child"]);
     // And once more, with a view that holds only what waits.
     let pinned = process.ingest.pin(&tenant);
     process.append("acme", vec![span("v", "later", None)]).unwrap();
     process.run(process.ingest.flush(false)).unwrap();
     let snapshot = process.run(process.catalog.snapshot(&tenant, Table::Observations)).unwrap();
-    assert_eq!(ids_of(pinned.rows(Table::Observations, &snapshot.positions)), ["child"]);
+    assert_eq!(ids_of(process.run(pinned.rows(Table::Observations, &snapshot)).unwrap().batches), ["child"]);
 }
 
 #[test]
