@@ -240,8 +240,7 @@ fn standing(table: Table, batch: &RecordBatch, days: &HashSet<i32>, replaced: &R
     let keys = BatchKeys::of(table, batch);
     let home: &Date32Array = batch.column_by_name("day").expect("the table's schema").as_primitive();
     let kept = |row| {
-        days.contains(&home.value(row))
-            && (replaced.is_empty() || !replaced.contains(keys.hash(row), &keys.parts(row)))
+        days.contains(&home.value(row)) && (replaced.is_empty() || !replaced.contains(keys.hash(row), &keys.parts(row)))
     };
     let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(kept(row))).collect();
     compute::filter_record_batch(batch, &kept).expect("a mask of the batch's length")

@@ -148,8 +148,8 @@ impl TableState {
             let path = store::delta_log(&self.tenant, self.table.name(), Some(at));
             let body = self.store.get(&path).await?;
             let body = body.ok_or_else(|| self.corrupt(format!("commit {at} is not there any more")))?;
-            let actions =
-                delta::decode_commit(&body).map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
+            let actions = delta::decode_commit(&body)
+                .map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
             let told = actions.into_iter().find_map(|action| match action {
                 Action::CommitInfo(mut info) => serde_json::from_value::<Appended>(info.more.remove(APPENDED)?).ok(),
                 _ => None,

@@ -191,7 +191,10 @@ impl Target<'_> {
         let (view, merged) = (Arc::clone(view), merged.clone());
         let write = move || {
             let settings = view.settings();
-            write_files(table, Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged })
+            write_files(
+                table,
+                Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged },
+            )
         };
         Ok(Prepared { snapshot, merged: counts, writing: tokio::task::spawn_blocking(write) })
     }

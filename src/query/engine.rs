@@ -18,6 +18,7 @@ use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
 use super::session::Template;
+use super::stamp::Stamp;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
 use super::{guard, metrics};
@@ -38,13 +39,14 @@ struct Inner {
     template: Template,
     footers: Footers,
     gate: Gate,
+    stamp: Option<Stamp>,
     runtime: Option<Handle>,
 }
 
 impl Engine {
     pub fn new(catalog: Catalog, fresh: Arc<dyn FreshRows>, limits: QueryLimits) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, None)
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), None)
     }
 
     /// Computes on `runtime` rather than on the one that serves: a heavy query then delays no ingest.
@@ -55,7 +57,7 @@ impl Engine {
         runtime: Handle,
     ) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, Some(runtime))
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), Some(runtime))
     }
 
     pub(super) fn over(
@@ -63,13 +65,14 @@ impl Engine {
         store: Store,
         fresh: Arc<dyn FreshRows>,
         limits: QueryLimits,
+        stamp: Option<Stamp>,
         runtime: Option<Handle>,
     ) -> Result<Self, QueryError> {
         let internal = |e: DataFusionError| QueryError::Internal(e.to_string());
         let template = Template::new(&limits).map_err(internal)?;
         let footers = Footers::new(limits.footers_max).map_err(internal)?;
         let gate = Gate::new(&limits);
-        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, runtime })))
+        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, stamp, runtime })))
     }
 
     /// Runs one statement that reads. It sees all that was acked before the call on this node (I4), each row once (I2).
@@ -143,6 +146,7 @@ impl Engine {
             inner.fresh.pin(tenant),
             inner.store.clone(),
             inner.footers.clone(),
+            inner.stamp.clone(),
         );
         let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
         Ok(Query { state, tables, memory, result_bytes_max: inner.limits.result_bytes_max })

@@ -13,9 +13,11 @@ mod guard;
 mod limits;
 mod memory;
 mod metrics;
+mod patch;
 mod provider;
 mod prune;
 mod session;
+mod stamp;
 mod stream;
 mod tenant;
 

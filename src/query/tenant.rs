@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::error::QueryError;
 use super::footers::Footers;
 use super::provider::TableAt;
+use super::stamp::Stamp;
 use crate::base::TenantId;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
 use crate::model::tables::Table;
@@ -43,6 +44,7 @@ pub(super) struct TenantTables {
     pinned: Arc<dyn PinnedRows>,
     store: Store,
     footers: Footers,
+    stamp: Option<Stamp>,
     used: tokio::sync::Mutex<()>,
     tables: Mutex<BTreeMap<Table, Arc<TableAt>>>,
 }
@@ -54,6 +56,7 @@ impl TenantTables {
         pinned: Arc<dyn PinnedRows>,
         store: Store,
         footers: Footers,
+        stamp: Option<Stamp>,
     ) -> Arc<Self> {
         Arc::new(Self {
             tenant,
@@ -61,6 +64,7 @@ impl TenantTables {
             pinned,
             store,
             footers,
+            stamp,
             used: Default::default(),
             tables: Default::default(),
         })
@@ -83,9 +87,9 @@ impl TenantTables {
             return Ok(Arc::clone(at));
         }
         let snapshot = self.snapshots.snapshot(&self.tenant, table).await?;
-        let fresh = self.pinned.rows(table, &snapshot).await?.batches;
+        let fresh = self.pinned.rows(table, &snapshot).await?;
         let reader = self.footers.reader(&self.tenant, self.objects());
-        let at = Arc::new(TableAt::new(table, snapshot, fresh, reader));
+        let at = Arc::new(TableAt::new(table, snapshot, fresh, self.stamp.clone(), reader));
         self.tables.lock().insert(table, Arc::clone(&at));
         Ok(at)
     }

@@ -27,8 +27,8 @@ use crate::base::{Kind, TenantId};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    data_file, day_of_data_file, delta_log, delta_version, index_file, late_object, log_object, log_sequence, logs, low_mark,
-    system, table_root, tenant_root,
+    data_file, day_of_data_file, delta_log, delta_version, index_file, late_object, log_object, log_sequence, logs,
+    low_mark, system, table_root, tenant_root,
 };
 pub use watched::{Counts, Operation};
 

@@ -38,7 +38,7 @@ fn lines(rows: &[MetricsRow]) -> Vec<String> {
     rows.iter().map(|row| line(row).join(" | ")).collect()
 }
 
-fn measures() -> Vec<Measure> {
+pub(super) fn measures() -> Vec<Measure> {
     vec![
         measure(A::Sum, "total_cost"),
         measure(A::Count, ""),

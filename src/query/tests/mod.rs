@@ -1,6 +1,7 @@
 //! A small world: tenants with rows in files and rows still fresh, and an engine over them.
 
 mod catalog;
+mod changes;
 mod isolation;
 mod limits;
 mod metrics;
@@ -24,10 +25,11 @@ use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
 use super::engine::Engine;
+use super::stamp::Stamp;
 use super::tenant::Snapshots;
 use super::{QueryError, QueryLimits, SqlLimits};
 use crate::base::{Day, Money, TenantId, TimestampUs};
-use crate::catalog::{CatalogError, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
+use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
 use crate::store::{Location, Store, data_file, table_root};
@@ -39,7 +41,7 @@ pub(super) const HOUR_US: i64 = 3_600_000_000;
 #[derive(Debug, Default)]
 struct Tables {
     snapshots: BTreeMap<(String, Table), Snapshot>,
-    fresh: BTreeMap<(String, Table), Vec<RecordBatch>>,
+    fresh: BTreeMap<(String, Table), FreshTable>,
 }
 
 /// What the catalog and the buffer would know.
@@ -69,8 +71,7 @@ struct Pinned {
 #[async_trait]
 impl PinnedRows for Pinned {
     async fn rows(&self, table: Table, _: &Arc<Snapshot>) -> Result<FreshTable, CatalogError> {
-        let batches = self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default();
-        Ok(FreshTable { batches, ..Default::default() })
+        Ok(self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default())
     }
 }
 
@@ -82,10 +83,14 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) async fn new(limits: QueryLimits) -> Self {
+        Self::with(limits, None).await
+    }
+
+    pub(super) async fn with(limits: QueryLimits, stamp: Option<Stamp>) -> Self {
         let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
         let world = World::default();
         let engine =
-            Engine::over(Arc::new(world.clone()), store.clone(), Arc::new(world.clone()), limits, None).unwrap();
+            Engine::over(Arc::new(world.clone()), store.clone(), Arc::new(world.clone()), limits, stamp, None).unwrap();
         Self { world, store, engine }
     }
 
@@ -101,7 +106,8 @@ impl Setting {
         }
     }
 
-    pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) {
+    /// Says where the file is.
+    pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) -> String {
         let path = data_file(day, Uuid::new_v4());
         let written =
             crate::format::parquet::write(table, [crate::format::parquet::sort(table, &rows).unwrap()]).unwrap();
@@ -119,7 +125,12 @@ impl Setting {
         let mut tables = self.world.0.lock();
         let snapshot = tables.snapshots.entry((tenant.to_owned(), table)).or_default();
         snapshot.version = Some(snapshot.version.map_or(0, |version| version + 1));
-        snapshot.files.insert(path, Arc::new(file));
+        snapshot.files.insert(path.clone(), Arc::new(file));
+        path
+    }
+
+    pub(super) fn change(&self, tenant: &str, table: Table, changes: Changes) {
+        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().changes = changes;
     }
 
     pub(super) fn add_fresh(&self, tenant: &str, rows: &[ObservationRow]) {
@@ -132,12 +143,18 @@ impl Setting {
         self.add_fresh_batch(tenant, Table::Scores, batch(Table::Scores, SCORES, rows), days);
     }
 
-    fn add_fresh_batch(&self, tenant: &str, table: Table, rows: RecordBatch, days: impl Iterator<Item = i32>) {
+    pub(super) fn add_fresh_batch(
+        &self,
+        tenant: &str,
+        table: Table,
+        rows: RecordBatch,
+        days: impl Iterator<Item = i32>,
+    ) {
         let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(Date32Array::from_iter_values(days)) as ArrayRef);
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = RecordBatch::try_new_with_options(table.table_schema(), columns, &options).unwrap();
-        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().push(rows);
+        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().batches.push(rows);
     }
 
     pub(super) async fn sql(&self, tenant: &str, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
