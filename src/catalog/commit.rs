@@ -15,7 +15,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
-use super::table::{TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
+use super::table::{APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
@@ -93,9 +93,17 @@ impl TableState {
                 Err(done) => return Ok(done),
             };
             let version = next_version(&snapshot);
+            let added = paths_added(&actions);
             let body = delta::encode_commit(&self.with_head(version, operation, actions));
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
             match self.store.create(&path, body.clone()).await? {
+                // Asleep for half a day, we may have created a number that was cleaned: then it is in nobody's log.
+                Created::Ours if self.may_be_cleaned() => {
+                    if self.stands(version, &added).await? {
+                        return Ok(Committed::Done { version });
+                    }
+                    snapshot = self.loaded().await?;
+                }
                 Created::Ours => {
                     let next = Arc::new(self.applied(&snapshot, version, &body)?);
                     self.remember(next);
@@ -153,12 +161,19 @@ impl TableState {
             }
             Change::DropDays { through } => {
                 let matching = |file: &&Arc<DataFile>| file.day <= *through;
-                let actions: Vec<Action> =
+                let mut actions: Vec<Action> =
                     snapshot.files.values().filter(matching).map(|file| remove(&file.path, true, now_ms)).collect();
-                match actions.is_empty() {
-                    true => Ok(Err(Committed::Nothing)),
-                    false => Ok(Ok(("DELETE", actions))),
+                if actions.is_empty() {
+                    return Ok(Err(Committed::Nothing));
                 }
+                // What is gone is counted, so that the books can be checked after it.
+                let dropped: u64 = snapshot.files.values().filter(matching).map(|file| file.rows).sum();
+                actions.push(Action::Txn(Txn {
+                    app_id: APP_DROPPED.to_owned(),
+                    version: (snapshot.dropped_rows + dropped) as i64,
+                    last_updated: Some(now_ms),
+                }));
+                Ok(Ok(("DELETE", actions)))
             }
         }
     }
@@ -181,6 +196,14 @@ impl TableState {
         all.extend(actions);
         all
     }
+}
+
+fn paths_added(actions: &[Action]) -> Vec<String> {
+    let path = |action: &Action| match action {
+        Action::Add(add) => Some(add.path.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(path).collect()
 }
 
 fn rows(file: &NewFile) -> u64 {
@@ -209,5 +232,6 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
 }
 
 fn remove(path: &str, data_change: bool, now_ms: i64) -> Action {
-    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp: Some(now_ms), data_change })
+    let deletion_timestamp = Some(now_ms);
+    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp, data_change, ..Default::default() })
 }

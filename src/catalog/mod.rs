@@ -4,10 +4,14 @@
 //! when the writer's position says so; a snapshot never changes.
 //! Must never know: how rows come in or what is asked of them.
 
+mod checkpoint;
+mod clean;
 mod commit;
 mod fresh;
 pub mod keys;
+mod load;
 mod recent;
+pub mod retention;
 mod snapshot;
 pub mod system;
 mod table;
@@ -23,9 +27,11 @@ use crate::format::FormatError;
 use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
+pub use checkpoint::CHECKPOINT_EVERY;
+pub use clean::LOG_KEPT_MIN;
 pub use commit::{Append, Change, Committed, NewFile};
 pub use fresh::{FreshRows, NoFreshRows, PinnedRows};
-pub use snapshot::{DataFile, Positions, Snapshot};
+pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
 use table::TableState;
 
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +79,8 @@ impl Catalog {
 
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.
     ///
-    /// A table not seen before is loaded once (one LIST, then its commits), however many ask at the same time.
+    /// A table not seen before is loaded once (its checkpoint and the commits after it), however many ask at the same
+    /// time.
     pub async fn snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>> {
         self.table(tenant, table).fresh_snapshot().await
     }
@@ -85,7 +92,24 @@ impl Catalog {
 
     /// Commits one change. On `Ok(Committed::Done)` the commit object is durable and in this process's snapshot.
     pub async fn commit(&self, tenant: &TenantId, table: Table, change: Change) -> Result<Committed> {
-        self.table(tenant, table).commit(change).await
+        let state = self.table(tenant, table);
+        let committed = state.commit(change).await?;
+        if let Committed::Done { version } = committed
+            && checkpoint::is_due(version)
+        {
+            self.checkpoint_behind(state);
+        }
+        Ok(committed)
+    }
+
+    /// The snapshots that somebody in this process still uses, the newest among them: their files must stay.
+    pub fn held(&self, tenant: &TenantId, table: Table) -> Vec<Arc<Snapshot>> {
+        self.table(tenant, table).held()
+    }
+
+    /// Says that removed files are no longer in the store.
+    pub fn forget_removed(&self, tenant: &TenantId, table: Table, paths: &[String]) {
+        self.table(tenant, table).forget_removed(paths);
     }
 
     fn table(&self, tenant: &TenantId, table: Table) -> Arc<TableState> {

@@ -16,6 +16,10 @@ pub struct Snapshot {
     /// In order of their paths.
     pub files: BTreeMap<String, Arc<DataFile>>,
     pub positions: Positions,
+    /// Files that were live until lately, by path: they may be in the store still.
+    pub removed: BTreeMap<String, Arc<RemovedFile>>,
+    /// Rows that retention has dropped since the table began.
+    pub dropped_rows: u64,
 }
 
 /// A live Parquet file: everything planning needs to know, without a request.
@@ -32,6 +36,21 @@ pub struct DataFile {
     pub footer_bytes: Option<u64>,
     /// The `_index` object that belongs to it, by id.
     pub index: Option<String>,
+    /// The version that made it live; `None` if only another engine's checkpoint tells of it.
+    pub added_version: Option<u64>,
+    /// When it was made live, by the clock of who did it.
+    pub added_us: TimestampUs,
+}
+
+/// A file that is no longer live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedFile {
+    pub path: String,
+    pub size_bytes: u64,
+    pub index: Option<String>,
+    /// The version that removed it, or a later one.
+    pub removed_version: u64,
+    pub removed_us: TimestampUs,
 }
 
 impl Snapshot {

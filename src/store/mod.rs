@@ -26,8 +26,8 @@ use crate::base::{Kind, TenantId};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    data_file, day_of_data_file, delta_log, delta_version, index_file, log_object, log_sequence, logs, low_mark,
-    system, table_root, tenant_root,
+    data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log, delta_version,
+    index_file, last_checkpoint, log_object, log_sequence, logs, low_mark, system, table_root, tenant_root,
 };
 pub use watched::{Counts, Operation};
 

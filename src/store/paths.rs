@@ -30,9 +30,30 @@ pub fn delta_version(path: &Path) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
+/// `tenants/{id}/{table}/_delta_log/{version}.checkpoint.parquet`
+pub fn delta_checkpoint(tenant: &TenantId, table: &str, version: u64) -> Path {
+    Path::from(format!("tenants/{tenant}/{table}/_delta_log/{version:020}.checkpoint.parquet"))
+}
+
+/// The version a file of a `_delta_log` is a checkpoint of, if it is one in a single part.
+pub fn delta_checkpoint_version(path: &Path) -> Option<u64> {
+    let digits = path.filename()?.strip_suffix(".checkpoint.parquet")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// `tenants/{id}/{table}/_delta_log/_last_checkpoint`
+pub fn last_checkpoint(tenant: &TenantId, table: &str) -> Path {
+    Path::from(format!("tenants/{tenant}/{table}/_delta_log/_last_checkpoint"))
+}
+
 /// `day=YYYY-MM-DD/{uuid}.parquet`, relative to the table's root, as Delta's add actions write it.
 pub fn data_file(day: Day, id: Uuid) -> String {
     format!("day={day}/{id}.parquet")
+}
+
+/// A data file, by the relative path of its add action.
+pub fn data_object(tenant: &TenantId, table: &str, relative: &str) -> Path {
+    relative.split('/').fold(table_root(tenant, table), |path, part| path.join(part))
 }
 
 /// The day in a data file's relative path.
@@ -88,7 +109,9 @@ mod tests {
         let (tenant, writer): (TenantId, WriterId) = ("acme".parse().unwrap(), "main".parse().unwrap());
         let day: Day = "2026-11-21".parse().unwrap();
         assert_eq!(delta_version(&delta_log(&tenant, "scores", Some(7))), Some(7));
-        assert_eq!(delta_version(&Path::from("x/_delta_log/00000000000000000010.checkpoint.parquet")), None);
+        assert_eq!(delta_version(&delta_checkpoint(&tenant, "scores", 7)), None);
+        assert_eq!(delta_checkpoint_version(&delta_checkpoint(&tenant, "scores", 7)), Some(7));
+        assert_eq!(delta_checkpoint_version(&last_checkpoint(&tenant, "scores")), None);
         assert_eq!(log_sequence(&log_object(&writer, Some(3))), Some(3));
         assert_eq!(log_sequence(&low_mark(&writer, Some(3))), Some(3));
         assert_eq!(day_of_data_file(&data_file(day, Uuid::nil())), Some(day));
