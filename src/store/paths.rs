@@ -66,6 +66,39 @@ pub fn index_file(tenant: &TenantId, table: &str, id: Uuid) -> Path {
     Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
 }
 
+/// An index object by the id that add actions name.
+pub fn index_object(tenant: &TenantId, table: &str, id: &str) -> Path {
+    Path::from(format!("tenants/{tenant}/_index/{table}")).join(id)
+}
+
+/// What an object below a tenant's prefix is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantObject {
+    /// A data file, relative to its table's root.
+    Data(String),
+    /// An index object, by its id.
+    Index(String),
+    /// A file of the table's Delta log.
+    Log,
+}
+
+/// The table an object belongs to, and what it is of it; `None` for names that we do not give.
+pub fn tenant_object(tenant: &TenantId, path: &Path) -> Option<(String, TenantObject)> {
+    let relative = path.as_ref().strip_prefix(tenant_root(tenant).as_ref())?.strip_prefix('/')?;
+    let (first, rest) = relative.split_once('/')?;
+    match first {
+        "_index" => {
+            let (table, id) = rest.split_once('/')?;
+            (!id.contains('/')).then(|| (table.to_owned(), TenantObject::Index(id.to_owned())))
+        }
+        table if rest.starts_with("_delta_log/") => Some((table.to_owned(), TenantObject::Log)),
+        table => {
+            let is_data = day_of_data_file(rest).is_some() && rest.ends_with(".parquet");
+            is_data.then(|| (table.to_owned(), TenantObject::Data(rest.to_owned())))
+        }
+    }
+}
+
 /// `wal`: a folder per writer.
 pub fn logs() -> Path {
     Path::from("wal")
@@ -116,5 +149,14 @@ mod tests {
         assert_eq!(log_sequence(&low_mark(&writer, Some(3))), Some(3));
         assert_eq!(day_of_data_file(&data_file(day, Uuid::nil())), Some(day));
         assert_eq!(log_object(&writer, Some(3)).as_ref(), "wal/main/00000000000000000003");
+        let data = data_file(day, Uuid::nil());
+        let of = |path: Path| tenant_object(&tenant, &path).map(|(table, object)| (table == "scores", object));
+        assert_eq!(of(data_object(&tenant, "scores", &data)), Some((true, TenantObject::Data(data))));
+        let index = index_object(&tenant, "scores", "an-id");
+        assert_eq!(of(index), Some((true, TenantObject::Index("an-id".to_owned()))));
+        assert_eq!(of(delta_log(&tenant, "scores", Some(3))), Some((true, TenantObject::Log)));
+        for other in ["tenants/acme/scores/notes.txt", "tenants/acme-2/scores/_delta_log/x", "tenants/acme/x"] {
+            assert_eq!(of(Path::from(other)), None, "{other}");
+        }
     }
 }
