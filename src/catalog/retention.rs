@@ -1,6 +1,7 @@
 //! How long a tenant's rows are kept: `system/retention/{tenant}/{number}`, of which the highest number holds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,18 @@ impl Retention {
         let own = self.tables.get(table.name()).copied();
         let days = own.or(self.days.filter(|_| table != Table::Ledger)).filter(|days| *days > 0)?;
         Some(Day::from_days(Day::of_us(now_us).days().saturating_sub_unsigned(days).saturating_sub(1)))
+    }
+}
+
+/// One line.
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = |days: u32| match days {
+            0 => "for ever".to_owned(),
+            days => format!("for {days} days"),
+        };
+        write!(f, "rows are kept {}", kept(self.days.unwrap_or(0)))?;
+        self.tables.iter().try_for_each(|(table, days)| write!(f, ", those of {table} {}", kept(*days)))
     }
 }
 
@@ -84,6 +97,8 @@ mod tests {
         assert_eq!(rule.through(Table::TraceFacts, now_us), None);
         assert_eq!(rule.through(Table::Ledger, now_us), None);
         assert_eq!(Retention::default().through(Table::Observations, now_us), None);
+        let said = "rows are kept for 30 days, those of scores for 7 days, those of trace_facts for ever";
+        assert_eq!(rule.to_string(), said);
     }
 
     #[tokio::test]
