@@ -17,6 +17,7 @@ mod provider;
 mod prune;
 mod session;
 mod stream;
+mod system_tables;
 mod tenant;
 
 pub use engine::Engine;
@@ -24,6 +25,7 @@ pub use error::QueryError;
 pub use limits::{QueryLimits, SqlLimits};
 pub use metrics::presets::{cost_breakdown, latency_percentiles, time_series};
 pub use stream::SqlAnswer;
+pub use system_tables::{SYSTEM_TABLES, SystemTable};
 
 #[cfg(test)]
 mod tests;

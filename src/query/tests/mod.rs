@@ -8,6 +8,7 @@ mod oracle;
 mod plans;
 mod requests;
 mod sql;
+mod system;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
