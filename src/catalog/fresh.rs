@@ -1,13 +1,18 @@
 //! Rows that are acked but not in a file yet, as queries see them. Implemented by `ingest`, joined at start-up.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use async_trait::async_trait;
 
-use super::snapshot::Positions;
+use super::changes::{Changes, RowKeys};
+use super::snapshot::Snapshot;
+use super::{Catalog, Result};
 use crate::base::TenantId;
 use crate::model::tables::Table;
+use crate::model::{DimensionKeys, TraceFacts};
 
 pub trait FreshRows: Send + Sync + Debug {
     /// Pins the rows that are fresh now. Pin first, take the snapshot second: a flush between the two then moves rows
@@ -15,13 +20,33 @@ pub trait FreshRows: Send + Sync + Debug {
     fn pin(&self, tenant: &TenantId) -> Arc<dyn PinnedRows>;
 }
 
+#[async_trait]
 pub trait PinnedRows: Send + Sync + Debug {
-    /// The pinned rows of `table` that a snapshot at `positions` does not hold, in batches of
-    /// [`Table::table_schema`]. No id stands in them twice.
-    fn rows(&self, table: Table, positions: &Positions) -> Vec<RecordBatch>;
+    /// What of `table` stands beside the files of `snapshot`: the pinned rows it does not hold, and late changes.
+    async fn rows(&self, table: Table, snapshot: &Arc<Snapshot>) -> Result<FreshTable>;
 }
 
-/// No fresh rows: a node without a buffer, or a table set opened read-only.
+/// The part of a table that is not in files.
+#[derive(Debug, Clone, Default)]
+pub struct FreshTable {
+    /// In the table's schema. No id stands in them twice.
+    pub batches: Vec<RecordBatch>,
+    /// What they change about the files.
+    pub changes: Changes,
+}
+
+/// Rows of a buffer, set against the files and late changes of a snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Fresh {
+    pub batches: Vec<RecordBatch>,
+    /// Those of them that stand for a row of a file, or for one that came late before.
+    pub replaced: RowKeys,
+    /// Facts that rows in files do not carry yet.
+    pub facts: HashMap<String, Arc<TraceFacts>>,
+    pub dimensions: Arc<DimensionKeys>,
+}
+
+/// No fresh rows, and no late ones either: for tables that only a test has written.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoFreshRows;
 
@@ -31,8 +56,32 @@ impl FreshRows for NoFreshRows {
     }
 }
 
+#[async_trait]
 impl PinnedRows for NoFreshRows {
-    fn rows(&self, _: Table, _: &Positions) -> Vec<RecordBatch> {
-        Vec::new()
+    async fn rows(&self, _: Table, _: &Arc<Snapshot>) -> Result<FreshTable> {
+        Ok(FreshTable::default())
+    }
+}
+
+/// What stands in files, with what came late: a node without a buffer, or a table set opened read-only.
+#[derive(Debug, Clone)]
+pub struct FilesOnly(pub Catalog);
+
+impl FreshRows for FilesOnly {
+    fn pin(&self, tenant: &TenantId) -> Arc<dyn PinnedRows> {
+        Arc::new(FilesOf { catalog: self.0.clone(), tenant: tenant.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct FilesOf {
+    catalog: Catalog,
+    tenant: TenantId,
+}
+
+#[async_trait]
+impl PinnedRows for FilesOf {
+    async fn rows(&self, table: Table, snapshot: &Arc<Snapshot>) -> Result<FreshTable> {
+        self.catalog.beside_files(&self.tenant, table, snapshot, Fresh::default()).await
     }
 }

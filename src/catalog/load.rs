@@ -14,6 +14,7 @@ use super::{CatalogError, Result};
 use crate::format::FormatError;
 use crate::format::checkpoint::{self, LastCheckpoint, LogState};
 use crate::format::delta::Action;
+use crate::format::late;
 use crate::store::{self, ObjectMeta};
 
 /// Commits read at once.
@@ -85,6 +86,9 @@ impl TableState {
         if let Some(base) = &log.base {
             self.note_checkpoint(base.version);
             self.apply_actions(&mut snapshot, base.version.unwrap_or(0), base.actions())?;
+            let slots = base.txns.values().filter(|txn| late::slot_of_app_id(&txn.app_id).is_some());
+            let freed_ms = slots.filter_map(|txn| txn.last_updated).max();
+            snapshot.late_freed_before_us = freed_ms.unwrap_or(0) * 1000;
         }
         for (version, actions) in log.commits {
             self.apply_actions(&mut snapshot, version, actions)?;

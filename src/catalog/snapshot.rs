@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{Day, TimestampUs, WriterId};
+use crate::format::late::LateSlots;
 
 /// Up to which sequence of each writer's log a table holds everything.
 pub type Positions = BTreeMap<WriterId, u64>;
@@ -16,9 +17,15 @@ pub struct Snapshot {
     /// In order of their paths.
     pub files: BTreeMap<String, Arc<DataFile>>,
     pub positions: Positions,
+    /// The late objects that are live: what came about rows of these files since.
+    pub late: LateSlots,
     /// Files that were live until lately, by path: they may be in the store still.
     pub removed: BTreeMap<String, Arc<RemovedFile>>,
-    /// Rows that retention has dropped since the table began.
+    /// Late objects that were live until lately, and when they ceased to be.
+    pub late_freed: BTreeMap<u64, TimestampUs>,
+    /// Before this, more of them may have: what was loaded from a checkpoint tells no more.
+    pub late_freed_before_us: TimestampUs,
+    /// Rows that retention and declared deletions have taken since the table began.
     pub dropped_rows: u64,
 }
 

@@ -1,5 +1,6 @@
 //! One table's log as this process knows it: loading, catching up, and applying commits to snapshots.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -7,11 +8,15 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::commit::APPENDED;
+use super::late::LateMemory;
+use super::lookup::FoundRows;
 use super::snapshot::{DataFile, RemovedFile, Snapshot};
 use super::{CatalogError, Result};
 use crate::base::{Clock, TenantId, TimestampUs, WriterId};
 use crate::format::checkpoint::TAG_VERSION;
 use crate::format::delta::{self, Action, Add, Remove};
+use crate::format::late;
 use crate::model::tables::Table;
 use crate::store::{self, Store};
 
@@ -45,8 +50,20 @@ pub(super) struct TableState {
     pub(super) checkpointed: parking_lot::Mutex<Option<u64>>,
     /// One checkpoint at a time.
     pub(super) checkpointing: Mutex<()>,
+    pub(super) late_memory: parking_lot::Mutex<LateMemory>,
+    pub(super) found: parking_lot::Mutex<FoundRows>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
     pub(super) moving: Mutex<()>,
+}
+
+/// What an append says of itself in its commit.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Appended {
+    writer: String,
+    from: u64,
+    pub to: u64,
+    /// Ids that were in the table already, by what the ledger counts them by.
+    pub merged: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +85,8 @@ impl TableState {
             handed: Default::default(),
             checkpointed: Default::default(),
             checkpointing: Mutex::new(()),
+            late_memory: Default::default(),
+            found: Default::default(),
             moving: Mutex::new(()),
         }
     }
@@ -135,6 +154,41 @@ impl TableState {
         Ok(self.remember(Arc::new(self.snapshot_of(log)?)))
     }
 
+    /// What `writer`'s appends above its position `above` found in the table already, by their `to`: for a replay after
+    /// a crash between two tables' commits. Reads the log backwards; only as far as such appends reach.
+    pub(super) async fn merged_above(&self, writer: &WriterId, above: u64) -> Result<Vec<Appended>> {
+        let snapshot = self.known_snapshot().await?;
+        let mut found = Vec::new();
+        let mut from = snapshot.position(writer);
+        let mut version = snapshot.version;
+        while let Some(at) = version
+            && from > above
+        {
+            let path = store::delta_log(&self.tenant, self.table.name(), Some(at));
+            let body = self.store.get(&path).await?;
+            let Some(body) = body else {
+                // Cleaned away a week after a crash that nobody came back from. What it told only parts the books.
+                tracing::warn!(
+                    tenant = %self.tenant, table = self.table.name(), version = at,
+                    "this commit was cleaned away before the books took it in: merged ids may count as stored"
+                );
+                break;
+            };
+            let actions =
+                delta::decode_commit(&body).map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
+            let told = actions.into_iter().find_map(|action| match action {
+                Action::CommitInfo(mut info) => serde_json::from_value::<Appended>(info.more.remove(APPENDED)?).ok(),
+                _ => None,
+            });
+            if let Some(appended) = told.filter(|told| told.writer == writer.as_str()) {
+                from = appended.from;
+                found.push(appended);
+            }
+            version = at.checked_sub(1);
+        }
+        Ok(found)
+    }
+
     /// Keeps `snapshot` as the newest known.
     pub(super) fn remember(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let verified_us = self.clock.now_us();
@@ -153,12 +207,13 @@ impl TableState {
         self.handed.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Forgets files that are no longer in the store.
-    pub(super) fn forget_removed(&self, paths: &[String]) {
+    /// Forgets files and late objects that are no longer in the store.
+    pub(super) fn forget_removed(&self, paths: &[String], late: &[u64]) {
         let mut known = self.known.write();
         let Some(known) = known.as_mut() else { return };
         let mut snapshot = Snapshot::clone(&known.snapshot);
         paths.iter().for_each(|path| _ = snapshot.removed.remove(path));
+        late.iter().for_each(|number| _ = snapshot.late_freed.remove(number));
         known.snapshot = Arc::new(snapshot);
         self.handed.lock().push(Arc::downgrade(&known.snapshot));
     }
@@ -203,6 +258,16 @@ impl TableState {
                 Action::Txn(txn) => {
                     if txn.app_id == APP_DROPPED {
                         next.dropped_rows = txn.version.max(0) as u64;
+                        continue;
+                    }
+                    if let Some(slot) = late::slot_of_app_id(&txn.app_id) {
+                        let freed = match txn.version {
+                            0 => next.late.remove(&slot),
+                            number => next.late.insert(slot, number.max(0) as u64),
+                        };
+                        let at_us = txn.last_updated.unwrap_or(0) * 1000;
+                        next.late_freed.extend(freed.map(|number| (number, at_us)));
+                        continue;
                     }
                     let writer = txn.app_id.strip_prefix(APP_PREFIX).and_then(|id| id.parse::<WriterId>().ok());
                     if let Some(writer) = writer {
@@ -212,6 +277,9 @@ impl TableState {
                 Action::CommitInfo(info) if version.is_multiple_of(FORGET_EVERY) => {
                     let oldest_us = info.timestamp * 1000 - REMOVALS_KEPT_US;
                     next.removed.retain(|_, file| file.removed_us >= oldest_us);
+                    let forgotten = next.late_freed.values().filter(|at_us| **at_us < oldest_us).max().copied();
+                    next.late_freed.retain(|_, at_us| *at_us >= oldest_us);
+                    next.late_freed_before_us = next.late_freed_before_us.max(forgotten.unwrap_or(0));
                 }
                 Action::CommitInfo(_) | Action::Protocol(_) | Action::MetaData(_) => {}
             }

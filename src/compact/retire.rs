@@ -2,6 +2,7 @@
 //!
 //! A removed file goes when its removal is older than the longest query, no query of this process holds a snapshot with
 //! it, and the newest checkpoint does not name it as live: a log of which only the checkpoint is left is still whole.
+//! Late objects go likewise, once they are folded in.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl Step<'_> {
     /// Deletes removed files whose time is over, and the index objects that belonged to nothing else.
     pub(super) async fn retire(&self, report: &mut TableReport) -> Result<()> {
         let known = self.catalog().known_snapshot(self.tenant, self.table).await?;
-        if !known.removed.values().any(|file| self.is_over(file)) {
+        let late_over = known.late_freed.values().any(|freed_us| self.is_over(*freed_us));
+        if !late_over && !known.removed.values().any(|file| self.is_over(file.removed_us)) {
             report.lingering = lingering(&known);
             return Ok(());
         }
@@ -47,7 +49,7 @@ impl Step<'_> {
         let held = self.catalog().held(self.tenant, self.table);
         let is_live = |path: &str| held.iter().any(|held| held.files.contains_key(path));
         let mut due: Vec<Arc<RemovedFile>> =
-            snapshot.removed.values().filter(|file| self.is_over(file) && !is_live(&file.path)).cloned().collect();
+            snapshot.removed.values().filter(|file| self.is_over(file.removed_us) && !is_live(&file.path)).cloned().collect();
         let checkpointed = self.checkpoint_for(&snapshot, &due).await?;
         due.retain(|file| checkpointed >= Some(file.removed_version));
 
@@ -66,10 +68,18 @@ impl Step<'_> {
             .collect();
         let indexes: BTreeSet<&str> = due.iter().filter_map(index_of).filter(|id| !still_named.contains(id)).collect();
         for id in indexes {
-            self.delete(&store::index_object(self.tenant, self.table.name(), id)).await?;
+            self.delete(&store::index_file(self.tenant, self.table.name(), id)).await?;
+        }
+        // Late objects are of no use to a checkpoint: folded in, they are part of files.
+        let is_late = |number: &u64| held.iter().any(|held| held.late.values().any(|live| live == number));
+        let over = snapshot.late_freed.iter().filter(|(number, us)| self.is_over(**us) && !is_late(number));
+        let late: Vec<u64> = over.map(|(number, _)| *number).collect();
+        for number in &late {
+            self.delete(&store::late_object(self.tenant, self.table.name(), Some(*number))).await?;
+            report.folded += 1;
         }
         if !self.dry_run {
-            self.catalog().forget_removed(self.tenant, self.table, &gone);
+            self.catalog().forget_removed(self.tenant, self.table, &gone, &late);
         }
         report.lingering = lingering(&snapshot).less(report.retired);
         Ok(())
@@ -90,13 +100,10 @@ impl Step<'_> {
         }
     }
 
-    fn is_over(&self, file: &RemovedFile) -> bool {
-        file.removed_us <= self.now_us - linger_us(self)
+    /// Whether what ended then may be missed by nobody any more.
+    pub(super) fn is_over(&self, ended_us: TimestampUs) -> bool {
+        ended_us <= self.now_us - self.settings.linger_s as i64 * 1_000_000
     }
-}
-
-fn linger_us(step: &Step<'_>) -> TimestampUs {
-    step.settings.linger_s as i64 * 1_000_000
 }
 
 fn index_of(file: &Arc<RemovedFile>) -> Option<&str> {

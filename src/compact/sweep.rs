@@ -12,6 +12,9 @@ use crate::base::TenantId;
 use crate::model::tables::Table;
 use crate::store::{self, ObjectMeta, Store, TenantObject};
 
+/// Commits whose rows the ledger does not hold yet are kept this long.
+const UNBOOKED_KEPT: Duration = Duration::from_secs(7 * 86_400);
+
 /// What lies below a tenant's prefix, by table.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
@@ -24,6 +27,8 @@ struct TableObjects {
     data: Vec<(String, ObjectMeta)>,
     /// With their ids.
     indexes: Vec<(String, ObjectMeta)>,
+    /// With their numbers.
+    late: Vec<(u64, ObjectMeta)>,
     log: Vec<ObjectMeta>,
 }
 
@@ -38,6 +43,7 @@ impl Inventory {
             match object {
                 TenantObject::Data(path) => found.data.push((path, meta)),
                 TenantObject::Index(id) => found.indexes.push((id, meta)),
+                TenantObject::Late(number) => found.late.push((number, meta)),
                 TenantObject::Log => found.log.push(meta),
             }
         }
@@ -61,7 +67,12 @@ impl Step<'_> {
             .collect();
         let data = found.data.iter().filter(|(path, _)| !is_named(path));
         let indexes = found.indexes.iter().filter(|(id, _)| !indexes.contains(id.as_str()));
-        for (_, meta) in data.chain(indexes).filter(|(_, meta)| self.is_forgotten(meta)) {
+        let late = found.late.iter().filter(|(number, _)| {
+            let is_live = held.iter().any(|held| held.late.values().any(|live| live == number));
+            !is_live && !snapshot.late_freed.contains_key(number) && self.is_over(snapshot.late_freed_before_us)
+        });
+        let unnamed = data.map(|(_, meta)| meta).chain(indexes.map(|(_, meta)| meta)).chain(late.map(|(_, meta)| meta));
+        for meta in unnamed.filter(|meta| self.is_forgotten(meta)) {
             self.delete(&meta.location).await?;
             report.orphans.add(meta.size);
         }
@@ -71,12 +82,23 @@ impl Step<'_> {
     /// Deletes commits and checkpoints that nobody needs any more.
     pub(super) async fn clean_log(&self, inventory: &Inventory, report: &mut TableReport) -> Result<()> {
         let Some(found) = inventory.tables.get(&self.table) else { return Ok(()) };
-        let kept = Duration::from_secs(self.settings.log_kept_s);
+        let kept = match self.is_booked().await? {
+            true => Duration::from_secs(self.settings.log_kept_s),
+            false => Duration::from_secs(self.settings.log_kept_s).max(UNBOOKED_KEPT),
+        };
         for meta in self.catalog().log_to_clean(self.tenant, self.table, &found.log, kept).await? {
             self.delete(&meta.location).await?;
             report.log.add(meta.size);
         }
         Ok(())
+    }
+
+    /// Whether the ledger has taken in all that the table has. Else whoever replays a log after a crash reads in the
+    /// table's commits what it must count.
+    async fn is_booked(&self) -> Result<bool> {
+        let snapshot = self.catalog().known_snapshot(self.tenant, self.table).await?;
+        let ledger = self.catalog().known_snapshot(self.tenant, Table::Ledger).await?;
+        Ok(snapshot.positions.iter().all(|(writer, position)| ledger.position(writer) >= *position))
     }
 
     fn is_forgotten(&self, meta: &ObjectMeta) -> bool {

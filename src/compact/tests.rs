@@ -11,7 +11,7 @@ use crate::base::{Clock, Day, ManualClock, SystemClock, TenantId};
 use crate::catalog::retention::{Retention, Retentions};
 use crate::catalog::system::SystemObjects;
 use crate::catalog::tenants::Tenants;
-use crate::catalog::{Append, Catalog, Change, NewFile};
+use crate::catalog::{Append, Catalog, Change, NewFile, Rewrite};
 use crate::model::tables::Table;
 use crate::store::{self, Location, Store};
 
@@ -29,6 +29,11 @@ struct World {
 
 fn acme() -> TenantId {
     "acme".parse().unwrap()
+}
+
+fn append(from: u64, files: Vec<NewFile>, late: Option<u64>) -> Change {
+    let (writer, to) = ("w".parse().unwrap(), from + 1);
+    Change::Append(Append { writer, from, to, files, late, checked: None, merged: Default::default() })
 }
 
 impl World {
@@ -51,14 +56,19 @@ impl World {
         let (files, _) = self.write(days).await;
         let paths = files.iter().map(|file| file.path.clone()).collect();
         let from = self.position.replace(self.position.get() + 1);
-        let append = Append { writer: "w".parse().unwrap(), from, to: from + 1, files };
-        self.catalog.commit(&acme(), TABLE, Change::Append(append)).await.unwrap();
+        self.append(TABLE, from, files, None).await;
+        self.append(Table::Ledger, from, Vec::new(), None).await;
         paths
     }
 
+    async fn append(&self, table: Table, from: u64, files: Vec<NewFile>, late: Option<u64>) {
+        let append = append(from, files, late);
+        self.catalog.commit(&acme(), table, append).await.unwrap();
+    }
+
     async fn write(&self, days: &[Day]) -> (Vec<NewFile>, String) {
-        let index = Uuid::new_v4();
-        self.store.put(&store::index_file(&acme(), TABLE.name(), index), Bytes::from("index")).await.unwrap();
+        let index = Uuid::new_v4().to_string();
+        self.store.put(&store::index_file(&acme(), TABLE.name(), &index), Bytes::from("index")).await.unwrap();
         let mut files = Vec::new();
         for day in days {
             let path = store::data_file(*day, Uuid::new_v4());
@@ -70,10 +80,10 @@ impl World {
                 footer_bytes: 5,
                 time_us: Some((day.start_us(), day.start_us())),
                 stats: r#"{"numRecords":3}"#.to_owned(),
-                index: Some(index.to_string()),
+                index: Some(index.clone()),
             });
         }
-        (files, index.to_string())
+        (files, index)
     }
 
     fn object(&self, path: &str) -> store::Path {
@@ -101,7 +111,7 @@ impl World {
         let (mut files, _) = self.write(&[self.today()]).await;
         files[0].stats = format!("{{\"numRecords\":{rows}}}");
         let outputs = vec![files[0].path.clone()];
-        let change = Change::Rewrite { inputs: inputs.to_vec(), outputs: files };
+        let change = Change::Rewrite(Rewrite { inputs: inputs.to_vec(), outputs: files, ..Default::default() });
         self.catalog.commit(&acme(), TABLE, change).await.unwrap();
         outputs
     }
@@ -230,9 +240,8 @@ async fn a_file_committed_while_the_sweep_lists_is_live() {
     // Listed before, committed after: the sweep reads the table last.
     let path = files[0].path.clone();
     let inventory = super::sweep::Inventory::of(&world.store, &acme()).await.unwrap();
-    let append = Append { writer: "w".parse().unwrap(), from: 0, to: 1, files };
     let other = Catalog::new(world.store.clone(), Arc::new(world.clock.clone()));
-    other.commit(&acme(), TABLE, Change::Append(append)).await.unwrap();
+    other.commit(&acme(), TABLE, append(0, files, None)).await.unwrap();
     let mut report = TableReport::default();
     world.upkeep.step(&acme(), TABLE, NOW).sweep(&inventory, &mut report).await.unwrap();
     assert_eq!(report.orphans.objects, 0);
@@ -252,6 +261,65 @@ async fn a_vacuum_cleans_the_log_and_readers_still_load_the_table() {
     let fresh = Catalog::new(world.store.clone(), Arc::new(world.clock.clone()));
     assert_eq!(fresh.snapshot(&acme(), TABLE).await.unwrap().rows(), 24);
     assert_eq!(world.vacuum(NOW).await.log, Gone::default());
+}
+
+#[tokio::test]
+async fn commits_that_the_books_lack_are_kept_for_a_week() {
+    let world = World::new().await;
+    for from in 0..4 {
+        world.append(TABLE, from, world.write(&[world.today()]).await.0, None).await;
+    }
+    world.catalog.checkpoint(&acme(), TABLE).await.unwrap();
+    world.clock.advance_us(3 * 24 * HOUR_US);
+    assert_eq!(world.vacuum(NOW).await.log, Gone::default());
+    world.clock.advance_us(5 * 24 * HOUR_US);
+    assert_eq!(world.vacuum(NOW).await.log.objects, 3);
+}
+
+#[tokio::test]
+async fn late_objects_go_when_they_are_folded_in_and_nobody_reads_them() {
+    let world = World::new().await;
+    let put = async |number| {
+        let path = store::late_object(&acme(), TABLE.name(), Some(number));
+        world.store.put(&path, Bytes::from("late")).await.unwrap();
+    };
+    let are_there = async || {
+        let folder = store::late_object(&acme(), TABLE.name(), None);
+        let listed = world.store.list(&folder, None).await.unwrap();
+        listed.iter().filter_map(|meta| store::log_sequence(&meta.location)).collect::<Vec<_>>()
+    };
+    for number in 1..=3 {
+        put(number).await;
+    }
+    world.append(TABLE, 0, world.write(&[world.today()]).await.0, Some(1)).await;
+    world.append(TABLE, 1, Vec::new(), Some(2)).await;
+    let query = world.catalog.snapshot(&acme(), TABLE).await.unwrap();
+    let fold = Rewrite { folded: vec![1, 2], ..Default::default() };
+    world.catalog.commit(&acme(), TABLE, Change::Rewrite(fold)).await.unwrap();
+    world.append(TABLE, 2, Vec::new(), Some(4)).await;
+    put(4).await;
+    world.clock.advance_us(3 * HOUR_US);
+    world.vacuum(NOW).await;
+    assert_eq!(are_there().await, [1, 2, 3, 4], "a query still reads them");
+    drop(query);
+    let report = world.vacuum(NOW).await;
+    assert_eq!((report.folded, are_there().await), (2, vec![3, 4]));
+
+    // 3 was never made live; 4 is, also for one who knows only the checkpoint.
+    world.catalog.checkpoint(&acme(), TABLE).await.unwrap();
+    world.clock.advance_us(25 * HOUR_US);
+    let catalog = Catalog::new(world.store.clone(), Arc::new(world.clock.clone()));
+    let settings = UpkeepSettings { clock_ahead_max_s: 0, ..Default::default() };
+    let fresh = Upkeep::new(catalog.clone(), Arc::new(world.clock.clone()), settings);
+    // A slot changed its object a moment ago, which one it was the checkpoint does not say: nothing goes.
+    let fold = Rewrite { folded: vec![4], ..Default::default() };
+    world.catalog.commit(&acme(), TABLE, Change::Rewrite(fold)).await.unwrap();
+    world.catalog.checkpoint(&acme(), TABLE).await.unwrap();
+    fresh.vacuum(&acme(), NOW).await.unwrap();
+    assert_eq!(are_there().await, [3, 4]);
+    world.clock.advance_us(3 * HOUR_US);
+    fresh.vacuum(&acme(), NOW).await.unwrap();
+    assert!(are_there().await.is_empty());
 }
 
 #[tokio::test]

@@ -81,6 +81,8 @@ pub struct TableReport {
     pub dropped_rows: u64,
     /// Removed files that were deleted.
     pub retired: Gone,
+    /// Late objects that were deleted, folded in before.
+    pub folded: u64,
     /// Removed files that are still there.
     pub lingering: Gone,
     /// Objects that nothing named.

@@ -1,4 +1,4 @@
-//! Bytes at rest: log objects, Delta commits, Parquet files, `_index` objects.
+//! Bytes at rest: log objects, Delta commits, Parquet files, `_index` and late objects.
 //!
 //! Promises: what is written carries magic, version and checksum; old versions stay readable for ever, an unknown newer
 //! one is refused by name; damaged bytes are an error, never silently less.
@@ -6,7 +6,9 @@
 
 pub mod checkpoint;
 pub mod delta;
+mod envelope;
 pub mod index;
+pub mod late;
 pub mod log;
 pub mod parquet;
 

@@ -11,6 +11,7 @@ mod paths;
 mod probe;
 mod watched;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +27,9 @@ use crate::base::{Kind, TenantId, TimestampUs};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    TenantObject, data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log, delta_version,
-    index_file, index_object, last_checkpoint, log_object, log_sequence, logs, low_mark, system, table_root,
-    tenant_object, tenant_root,
+    TenantObject, data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log,
+    delta_version, index_file, last_checkpoint, late_object, log_object, log_sequence, logs, low_mark,
+    system, table_root, tenant_object, tenant_root,
 };
 pub use watched::{Counts, Operation};
 
@@ -177,6 +178,15 @@ impl Store {
         match read.await {
             Ok(body) => Ok(Some(body)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(failed("get", path, failure)),
+        }
+    }
+
+    /// Parts of an object, in the order asked for; those close to each other come by one request.
+    pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        match self.objects.get_ranges(path, ranges).await {
+            Ok(parts) => Ok(parts),
+            Err(object_store::Error::NotFound { .. }) => Err(StoreError::Missing { path: path.to_string() }),
             Err(failure) => Err(failed("get", path, failure)),
         }
     }

@@ -62,13 +62,16 @@ pub fn day_of_data_file(relative: &str) -> Option<Day> {
 }
 
 /// `tenants/{id}/_index/{table}/{uuid}`: what only we read about one commit's files.
-pub fn index_file(tenant: &TenantId, table: &str, id: Uuid) -> Path {
+pub fn index_file(tenant: &TenantId, table: &str, id: &str) -> Path {
     Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
 }
 
-/// An index object by the id that add actions name.
-pub fn index_object(tenant: &TenantId, table: &str, id: &str) -> Path {
-    Path::from(format!("tenants/{tenant}/_index/{table}")).join(id)
+/// `tenants/{id}/_late/{table}/{number}`: late changes not folded in yet; without a number the folder.
+pub fn late_object(tenant: &TenantId, table: &str, number: Option<u64>) -> Path {
+    match number {
+        Some(number) => Path::from(format!("tenants/{tenant}/_late/{table}/{number:020}")),
+        None => Path::from(format!("tenants/{tenant}/_late/{table}")),
+    }
 }
 
 /// What an object below a tenant's prefix is.
@@ -78,6 +81,8 @@ pub enum TenantObject {
     Data(String),
     /// An index object, by its id.
     Index(String),
+    /// A late object, by its number.
+    Late(u64),
     /// A file of the table's Delta log.
     Log,
 }
@@ -90,6 +95,10 @@ pub fn tenant_object(tenant: &TenantId, path: &Path) -> Option<(String, TenantOb
         "_index" => {
             let (table, id) = rest.split_once('/')?;
             (!id.contains('/')).then(|| (table.to_owned(), TenantObject::Index(id.to_owned())))
+        }
+        "_late" => {
+            let (table, number) = rest.split_once('/')?;
+            Some((table.to_owned(), TenantObject::Late(number.parse().ok().filter(|_| number.len() == 20)?)))
         }
         table if rest.starts_with("_delta_log/") => Some((table.to_owned(), TenantObject::Log)),
         table => {
@@ -152,10 +161,12 @@ mod tests {
         let data = data_file(day, Uuid::nil());
         let of = |path: Path| tenant_object(&tenant, &path).map(|(table, object)| (table == "scores", object));
         assert_eq!(of(data_object(&tenant, "scores", &data)), Some((true, TenantObject::Data(data))));
-        let index = index_object(&tenant, "scores", "an-id");
+        let index = index_file(&tenant, "scores", "an-id");
         assert_eq!(of(index), Some((true, TenantObject::Index("an-id".to_owned()))));
         assert_eq!(of(delta_log(&tenant, "scores", Some(3))), Some((true, TenantObject::Log)));
-        for other in ["tenants/acme/scores/notes.txt", "tenants/acme-2/scores/_delta_log/x", "tenants/acme/x"] {
+        let late = late_object(&tenant, "scores", Some(7));
+        assert_eq!(of(late), Some((true, TenantObject::Late(7))));
+        for other in ["tenants/acme/scores/notes.txt", "tenants/acme/_late/scores/7", "tenants/acme-2/scores/_delta_log/x", "tenants/acme/x"] {
             assert_eq!(of(Path::from(other)), None, "{other}");
         }
     }

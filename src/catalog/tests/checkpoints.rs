@@ -34,7 +34,7 @@ async fn the_fiftieth_commit_leaves_a_checkpoint_and_loading_lists_nothing() {
     assert!(hint["version"].as_u64().unwrap() >= CHECKPOINT_EVERY - 1, "{hint}");
     // What a checkpoint must hold beyond files and positions.
     let first = grown.known_snapshot(&tenant(), TABLE).await.unwrap().files.keys().next().cloned().unwrap();
-    let rewrite = Change::Rewrite { inputs: vec![first.clone()], outputs: vec![file(1, 2)] };
+    let rewrite = Change::Rewrite(Rewrite { inputs: vec![first.clone()], outputs: vec![file(1, 2)], ..Default::default() });
     grown.commit(&tenant(), TABLE, rewrite).await.unwrap();
     grown.checkpoint(&tenant(), TABLE).await.unwrap();
     let known = grown.known_snapshot(&tenant(), TABLE).await.unwrap();
@@ -101,6 +101,26 @@ async fn a_gap_after_a_checkpoint_stops_loudly() {
     grown.store().delete(&delta_log(&tenant(), TABLE.name(), Some(23))).await.unwrap();
     let error = catalog(&location, None).await.snapshot(&tenant(), TABLE).await.unwrap_err();
     assert!(error.to_string().contains("commit 23 is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn late_objects_are_live_through_checkpoints() {
+    let location = memory();
+    let grown = grown(&location, 3).await;
+    for (from, number) in [(3, 70), (4, 71)] {
+        let Change::Append(mut change) = append("w", from, from + 1, 1) else { unreachable!() };
+        change.late = Some(number);
+        grown.commit(&tenant(), TABLE, Change::Append(change)).await.unwrap();
+    }
+    let fold = Rewrite { folded: vec![70], dropped: 0, late: Some(72), ..Default::default() };
+    grown.commit(&tenant(), TABLE, Change::Rewrite(fold)).await.unwrap();
+    let known = grown.known_snapshot(&tenant(), TABLE).await.unwrap();
+    assert_eq!(known.late.values().copied().collect::<Vec<_>>(), [72, 71]);
+    assert_eq!(known.late_freed.keys().copied().collect::<Vec<_>>(), [70]);
+    grown.checkpoint(&tenant(), TABLE).await.unwrap();
+    let loaded = catalog(&location, None).await.snapshot(&tenant(), TABLE).await.unwrap();
+    assert_eq!(loaded.late, known.late);
+    assert!(loaded.late_freed_before_us > 0, "which of them went before is not known, only when the last did");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use super::engine::Engine;
 use super::tenant::Snapshots;
 use super::{QueryError, QueryLimits, SqlLimits};
 use crate::base::{Day, Money, TenantId, TimestampUs};
-use crate::catalog::{CatalogError, DataFile, FreshRows, PinnedRows, Positions, Snapshot};
+use crate::catalog::{CatalogError, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
 use crate::store::{Location, Store, data_file, table_root};
@@ -67,9 +67,11 @@ struct Pinned {
     tenant: TenantId,
 }
 
+#[async_trait]
 impl PinnedRows for Pinned {
-    fn rows(&self, table: Table, _: &Positions) -> Vec<RecordBatch> {
-        self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default()
+    async fn rows(&self, table: Table, _: &Arc<Snapshot>) -> Result<FreshTable, CatalogError> {
+        let batches = self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default();
+        Ok(FreshTable { batches, ..Default::default() })
     }
 }
 
@@ -181,6 +183,7 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             let observation = Observation {
                 trace_id: format!("trace-{seed}-{trace}"),
                 id: format!("obs-{seed}-{at}"),
+                parent_id: (at % 3 > 0).then(|| format!("obs-{seed}-{}", trace * 3)),
                 observation_type: Some(ObservationType::Generation.into()),
                 name: Some(format!("step {}", at % 3)),
                 trace_name: (trace % 5 > 0).then(|| format!("flow {}", trace % 5)),
@@ -201,6 +204,7 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
                 output_tokens: (random.random_range(0..15) > 0).then_some(output),
                 total_tokens: Some(input + output),
                 metadata: BTreeMap::from([
+                    ("tenant_id".to_owned(), format!("account {}", trace % 6)),
                     ("team".to_owned(), format!("team-{}", trace % 4)),
                     ("odd \"key\" ' %".to_owned(), (trace % 2).to_string()),
                 ]),
@@ -209,11 +213,8 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             ObservationRow {
                 observation: observation.into(),
                 facts: None,
-                orphan_name: None,
-                is_root: at % 3 == 0,
-                account: Some(format!("account {}", trace % 6)),
-                project: None,
-                flow: None,
+                orphan: None,
+                keys: Arc::default(),
                 cost: RowCost {
                     input: input_cost,
                     output: output_cost,
