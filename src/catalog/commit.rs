@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
-use super::table::{TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
+use super::table::{APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
@@ -118,10 +118,18 @@ impl TableState {
                 Err(done) => return Ok(done),
             };
             let version = next_version(&snapshot);
+            let added = paths_added(&actions);
             let more = change.told();
             let body = delta::encode_commit(&self.with_head(version, operation, more, actions));
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
             match self.store.create(&path, body.clone()).await? {
+                // Asleep for half a day, we may have created a number that was cleaned: then it is in nobody's log.
+                Created::Ours if self.may_be_cleaned() => {
+                    if self.stands(version, &added).await? {
+                        return Ok(Committed::Done { version });
+                    }
+                    snapshot = self.loaded().await?;
+                }
                 Created::Ours => {
                     let next = Arc::new(self.applied(&snapshot, version, &body)?);
                     self.remember(next);
@@ -193,6 +201,9 @@ impl TableState {
                     left.remove(&place);
                     actions.push(slot(place, 0, now_ms));
                 }
+                if *dropped > 0 {
+                    actions.push(dropped_rows(snapshot, *dropped, now_ms));
+                }
                 if let Some(number) = late {
                     let place = free_slot(&left);
                     // A slot folded by this commit may be taken again in it: one action per application.
@@ -204,12 +215,14 @@ impl TableState {
             }
             Change::DropDays { through } => {
                 let matching = |file: &&Arc<DataFile>| file.day <= *through;
-                let actions: Vec<Action> =
+                let mut actions: Vec<Action> =
                     snapshot.files.values().filter(matching).map(|file| remove(&file.path, true, now_ms)).collect();
-                match actions.is_empty() {
-                    true => Ok(Err(Committed::Nothing)),
-                    false => Ok(Ok(("DELETE", actions))),
+                if actions.is_empty() {
+                    return Ok(Err(Committed::Nothing));
                 }
+                let dropped = snapshot.files.values().filter(matching).map(|file| file.rows).sum();
+                actions.push(dropped_rows(snapshot, dropped, now_ms));
+                Ok(Ok(("DELETE", actions)))
             }
         }
     }
@@ -252,12 +265,26 @@ impl Change {
     }
 }
 
+/// What is gone is counted, so that the books can be checked after it.
+fn dropped_rows(snapshot: &Snapshot, more: u64, now_ms: i64) -> Action {
+    let version = (snapshot.dropped_rows + more) as i64;
+    Action::Txn(Txn { app_id: APP_DROPPED.to_owned(), version, last_updated: Some(now_ms) })
+}
+
 fn slot(place: u32, number: u64, now_ms: i64) -> Action {
     Action::Txn(Txn { app_id: late::slot_app_id(place), version: number as i64, last_updated: Some(now_ms) })
 }
 
 fn free_slot(taken: &LateSlots) -> u32 {
     (0..).find(|place| !taken.contains_key(place)).expect("there are more slots than late objects")
+}
+
+fn paths_added(actions: &[Action]) -> Vec<String> {
+    let path = |action: &Action| match action {
+        Action::Add(add) => Some(add.path.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(path).collect()
 }
 
 fn rows(file: &NewFile) -> u64 {
@@ -286,5 +313,6 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
 }
 
 fn remove(path: &str, data_change: bool, now_ms: i64) -> Action {
-    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp: Some(now_ms), data_change })
+    let deletion_timestamp = Some(now_ms);
+    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp, data_change, ..Default::default() })
 }

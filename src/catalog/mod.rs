@@ -5,14 +5,18 @@
 //! Must never know: how rows come in or what is asked of them.
 
 mod changes;
+mod checkpoint;
+mod clean;
 mod commit;
 mod filters;
 mod fresh;
 pub mod keys;
 mod late;
+mod load;
 mod lookup;
 mod reader;
 mod recent;
+pub mod retention;
 mod snapshot;
 pub mod system;
 mod table;
@@ -30,6 +34,8 @@ use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
 pub use changes::{BatchKeys, Changes, RowKey, RowKeys};
+pub use checkpoint::CHECKPOINT_EVERY;
+pub use clean::LOG_KEPT_MIN;
 pub use commit::{Append, Change, Checked, Committed, NewFile, Rewrite};
 use filters::Filters;
 pub use filters::KEY_FILTERS_MAX;
@@ -37,7 +43,7 @@ pub use fresh::{FilesOnly, Fresh, FreshRows, FreshTable, NoFreshRows, PinnedRows
 pub use late::Late;
 pub use lookup::{Asked, StandingRow};
 pub use reader::FileReader;
-pub use snapshot::{DataFile, Positions, Snapshot};
+pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
 pub use table::Appended;
 use table::TableState;
 
@@ -92,7 +98,8 @@ impl Catalog {
 
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.
     ///
-    /// A table not seen before is loaded once (one LIST, then its commits), however many ask at the same time.
+    /// A table not seen before is loaded once (its checkpoint and the commits after it), however many ask at the same
+    /// time.
     pub async fn snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>> {
         self.table(tenant, table).fresh_snapshot().await
     }
@@ -104,7 +111,24 @@ impl Catalog {
 
     /// Commits one change. On `Ok(Committed::Done)` the commit object is durable and in this process's snapshot.
     pub async fn commit(&self, tenant: &TenantId, table: Table, change: Change) -> Result<Committed> {
-        self.table(tenant, table).commit(change).await
+        let state = self.table(tenant, table);
+        let committed = state.commit(change).await?;
+        if let Committed::Done { version } = committed
+            && checkpoint::is_due(version)
+        {
+            self.checkpoint_behind(state);
+        }
+        Ok(committed)
+    }
+
+    /// The snapshots that somebody in this process still uses, the newest among them: their files must stay.
+    pub fn held(&self, tenant: &TenantId, table: Table) -> Vec<Arc<Snapshot>> {
+        self.table(tenant, table).held()
+    }
+
+    /// Says that removed files and late objects are no longer in the store.
+    pub fn forget_removed(&self, tenant: &TenantId, table: Table, paths: &[String], late: &[u64]) {
+        self.table(tenant, table).forget_removed(paths, late);
     }
 
     /// What appends of `writer` above its position `above` found in the table already.

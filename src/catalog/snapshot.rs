@@ -19,6 +19,14 @@ pub struct Snapshot {
     pub positions: Positions,
     /// The late objects that are live: what came about rows of these files since.
     pub late: LateSlots,
+    /// Files that were live until lately, by path: they may be in the store still.
+    pub removed: BTreeMap<String, Arc<RemovedFile>>,
+    /// Late objects that were live until lately, and when they ceased to be.
+    pub late_freed: BTreeMap<u64, TimestampUs>,
+    /// Before this, more of them may have: what was loaded from a checkpoint tells no more.
+    pub late_freed_before_us: TimestampUs,
+    /// Rows that retention and declared deletions have taken since the table began.
+    pub dropped_rows: u64,
 }
 
 /// A live Parquet file: everything planning needs to know, without a request.
@@ -35,6 +43,21 @@ pub struct DataFile {
     pub footer_bytes: Option<u64>,
     /// The `_index` object that belongs to it, by id.
     pub index: Option<String>,
+    /// The version that made it live; `None` if only another engine's checkpoint tells of it.
+    pub added_version: Option<u64>,
+    /// When it was made live, by the clock of who did it.
+    pub added_us: TimestampUs,
+}
+
+/// A file that is no longer live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedFile {
+    pub path: String,
+    pub size_bytes: u64,
+    pub index: Option<String>,
+    /// The version that removed it, or a later one.
+    pub removed_version: u64,
+    pub removed_us: TimestampUs,
 }
 
 impl Snapshot {

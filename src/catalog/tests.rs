@@ -7,6 +7,9 @@ use super::*;
 use crate::base::{Day, ManualClock, WriterId};
 use crate::store::{Location, SeededFaults, data_file};
 
+mod checkpoints;
+mod cleaned;
+
 fn tenant() -> TenantId {
     "acme".parse().unwrap()
 }

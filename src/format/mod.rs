@@ -4,6 +4,7 @@
 //! one is refused by name; damaged bytes are an error, never silently less.
 //! Must never know: where bytes are stored, when, or by whom. Pure: no IO, no clock.
 
+pub mod checkpoint;
 pub mod delta;
 mod envelope;
 pub mod index;

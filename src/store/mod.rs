@@ -22,13 +22,14 @@ pub use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::base::{Kind, TenantId};
+use crate::base::{Kind, TenantId, TimestampUs};
 
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    data_file, day_of_data_file, delta_log, delta_version, index_file, late_object, log_object, log_sequence, logs,
-    low_mark, system, table_root, tenant_root,
+    TenantObject, data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log,
+    delta_version, index_file, last_checkpoint, late_object, log_object, log_sequence, logs, low_mark, system,
+    table_root, tenant_object, tenant_root,
 };
 pub use watched::{Counts, Operation};
 
@@ -205,6 +206,15 @@ impl Store {
     pub async fn list_folders(&self, prefix: &Path) -> Result<Vec<String>> {
         let found = self.objects.list_with_delimiter(Some(prefix)).await.map_err(|e| failed("list", prefix, e))?;
         Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+    }
+
+    /// The store's own time: that of an object made, looked at and deleted now.
+    pub async fn now_us(&self) -> Result<TimestampUs> {
+        let path = paths::system("probe", &uuid::Uuid::new_v4().to_string());
+        self.put(&path, Bytes::from_static(b"now")).await?;
+        let made = self.objects.head(&path).await.map_err(|e| failed("head", &path, e));
+        self.delete(&path).await?;
+        Ok(made?.last_modified.timestamp_micros())
     }
 
     /// Removes an object; one that is not there is removed already.

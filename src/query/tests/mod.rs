@@ -9,6 +9,7 @@ mod oracle;
 mod plans;
 mod requests;
 mod sql;
+mod system;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ impl Setting {
             time_us: written.time_us,
             footer_bytes: Some(written.footer_bytes),
             index: None,
+            added_version: Some(0),
+            added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
         self.store.put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();
