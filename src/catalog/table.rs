@@ -266,7 +266,11 @@ impl TableState {
                             number => next.late.insert(slot, number.max(0) as u64),
                         };
                         let at_us = txn.last_updated.unwrap_or(0) * 1000;
-                        next.late_freed.extend(freed.map(|number| (number, at_us)));
+                        if let Some(number) = freed {
+                            next.late_since_us.remove(&number);
+                            next.late_freed.insert(number, at_us);
+                        }
+                        next.late_since_us.extend((txn.version > 0).then_some((txn.version as u64, at_us)));
                         continue;
                     }
                     let writer = txn.app_id.strip_prefix(APP_PREFIX).and_then(|id| id.parse::<WriterId>().ok());
