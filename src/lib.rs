@@ -17,6 +17,7 @@
 //! | 4 | [`catalog`] | live files per table: snapshots and commits; tenants and keys |
 //! | 5 | [`ingest`] | the way in: log, buffer, flush, replay |
 //! | 5 | [`query`] | the way out: SQL and metrics, one tenant per session |
+//! | 5 | [`compact`] | the upkeep: many small files become few large, sorted ones |
 //! | 6 | [`doors`] | gRPC and HTTP |
 //! | 7 | [`cli`] | what a person types: the SQL prompt, the demo |
 //! | 7 | [`server`] | the rooms joined and the doors opened |
@@ -38,6 +39,7 @@
 pub mod base;
 pub mod catalog;
 pub mod cli;
+pub mod compact;
 pub mod config;
 pub mod corpus;
 pub mod decode;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
-use super::table::{TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
+use super::table::{TAG_FOOTER, TAG_INDEX, TAG_REWRITES, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
@@ -39,6 +39,8 @@ pub struct NewFile {
     pub stats: String,
     /// The id of the `_index` object that describes it.
     pub index: Option<String>,
+    /// How many times its rows were rewritten: 0 as flushed.
+    pub rewrites: u8,
 }
 
 /// Rows of a writer's log, from after `from` up to `to`.
@@ -59,6 +61,8 @@ pub enum Change {
     Rewrite {
         inputs: Vec<String>,
         outputs: Vec<NewFile>,
+        /// Rows of the inputs that became one with another: rows in = rows out + merged (I8).
+        merged: u64,
     },
     /// Drops every live file of these days, also those that appear while it tries.
     DropDays {
@@ -134,7 +138,7 @@ impl TableState {
                 }));
                 Ok(Ok(("WRITE", actions)))
             }
-            Change::Rewrite { inputs, outputs } => {
+            Change::Rewrite { inputs, outputs, merged } => {
                 let mut actions = Vec::with_capacity(inputs.len() + outputs.len());
                 for path in inputs {
                     if !snapshot.files.contains_key(path) {
@@ -144,8 +148,9 @@ impl TableState {
                 }
                 let rows_in: u64 = inputs.iter().map(|path| snapshot.files[path].rows).sum();
                 let rows_out: u64 = outputs.iter().map(rows).sum();
-                if rows_in != rows_out {
-                    let reason = format!("I8: a rewrite of {rows_in} rows would leave {rows_out}");
+                if Some(rows_in) != rows_out.checked_add(*merged) {
+                    let reason =
+                        format!("I8: a rewrite of {rows_in} rows, {merged} of them merged, would leave {rows_out}");
                     return Err(self.corrupt(reason));
                 }
                 actions.extend(outputs.iter().map(|file| add(file, false, now_ms)));
@@ -193,6 +198,9 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
     if let Some((min, max)) = file.time_us {
         tags.insert(TAG_TIME_MIN.to_owned(), Some(min.to_string()));
         tags.insert(TAG_TIME_MAX.to_owned(), Some(max.to_string()));
+    }
+    if file.rewrites > 0 {
+        tags.insert(TAG_REWRITES.to_owned(), Some(file.rewrites.to_string()));
     }
     if let Some(index) = &file.index {
         tags.insert(TAG_INDEX.to_owned(), Some(index.clone()));

@@ -32,6 +32,10 @@ pub struct DataFile {
     pub footer_bytes: Option<u64>,
     /// The `_index` object that belongs to it, by id.
     pub index: Option<String>,
+    /// How many times its rows were rewritten: 0 as flushed. The upkeep plans by it.
+    pub rewrites: u8,
+    /// When it became live, by the clock of whoever committed it.
+    pub added_us: TimestampUs,
 }
 
 impl Snapshot {

@@ -26,6 +26,7 @@ pub(super) const TAG_FOOTER: &str = "tracelake.footer_bytes";
 pub(super) const TAG_TIME_MIN: &str = "tracelake.time_min_us";
 pub(super) const TAG_TIME_MAX: &str = "tracelake.time_max_us";
 pub(super) const TAG_INDEX: &str = "tracelake.index";
+pub(super) const TAG_REWRITES: &str = "tracelake.rewrites";
 
 #[derive(Debug)]
 pub(super) struct TableState {
@@ -182,5 +183,7 @@ fn data_file(add: &Add) -> Option<DataFile> {
         time_us: number(TAG_TIME_MIN).zip(number(TAG_TIME_MAX)),
         footer_bytes: number(TAG_FOOTER).map(|bytes| bytes.max(0) as u64),
         index: tag(TAG_INDEX),
+        rewrites: number(TAG_REWRITES).map_or(0, |rewrites| rewrites.clamp(0, 255) as u8),
+        added_us: add.modification_time.saturating_mul(1000),
     })
 }

@@ -40,6 +40,7 @@ fn file(day: i32, rows: u64) -> NewFile {
         time_us: Some((1, 2)),
         stats: format!("{{\"numRecords\":{rows}}}"),
         index: None,
+        rewrites: 0,
     }
 }
 
@@ -88,7 +89,7 @@ async fn a_rewrite_is_void_when_an_input_is_gone_and_keeps_every_row() {
     let input = first.path.clone();
     let append = Append { writer: writer("w"), from: 0, to: 1, files: vec![first] };
     catalog.commit(&tenant(), table, Change::Append(append)).await.unwrap();
-    let rewrite = |rows| Change::Rewrite { inputs: vec![input.clone()], outputs: vec![file(1, rows)] };
+    let rewrite = |rows| Change::Rewrite { inputs: vec![input.clone()], outputs: vec![file(1, rows)], merged: 0 };
     assert_eq!(catalog.commit(&tenant(), table, rewrite(4)).await.unwrap_err().kind(), Kind::Corrupt, "I8");
     catalog.commit(&tenant(), table, rewrite(5)).await.unwrap();
     let again = catalog.commit(&tenant(), table, rewrite(5)).await.unwrap_err();
@@ -135,7 +136,7 @@ async fn random_schedule(seed: u64) {
                     let inputs: Vec<String> = snapshot.files.keys().take(3).cloned().collect();
                     let rows = inputs.iter().map(|path| snapshot.files[path].rows).sum();
                     let _ = catalog
-                        .commit(&tenant(), table, Change::Rewrite { inputs, outputs: vec![file(1, rows)] })
+                        .commit(&tenant(), table, Change::Rewrite { inputs, outputs: vec![file(1, rows)], merged: 0 })
                         .await;
                 }
             }

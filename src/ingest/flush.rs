@@ -269,6 +269,7 @@ fn write_files(table: Table, view: &View) -> Result<Written, ::parquet::errors::
             time_us: written.time_us,
             stats: written.delta_stats(table),
             index: (!keys.is_empty()).then(|| index_id.to_string()),
+            rewrites: 0,
         };
         files.push((file, written.bytes));
     }

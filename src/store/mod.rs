@@ -9,8 +9,10 @@ mod folder;
 mod location;
 mod paths;
 mod probe;
+mod upload;
 mod watched;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +28,10 @@ use crate::base::{Kind, TenantId};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    data_file, day_of_data_file, delta_log, delta_version, index_file, log_object, log_sequence, logs, low_mark,
-    system, table_root, tenant_root,
+    data_file, day_of_data_file, delta_log, delta_version, index_file, lease, log_object, log_sequence, logs, low_mark,
+    system, table_root, tenant_root, tenants, within_table,
 };
+pub use upload::{PART_BYTES, PARTS_AT_ONCE, Upload};
 pub use watched::{Counts, Operation};
 
 /// One bucket or folder. Cheap to clone.
@@ -176,6 +179,15 @@ impl Store {
         match read.await {
             Ok(body) => Ok(Some(body)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(failed("get", path, failure)),
+        }
+    }
+
+    /// Parts of an object, in the order asked for; those close to each other come by one request.
+    pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        match self.objects.get_ranges(path, ranges).await {
+            Ok(parts) => Ok(parts),
+            Err(object_store::Error::NotFound { .. }) => Err(StoreError::Missing { path: path.to_string() }),
             Err(failure) => Err(failed("get", path, failure)),
         }
     }

@@ -111,6 +111,8 @@ impl Setting {
             time_us: written.time_us,
             footer_bytes: Some(written.footer_bytes),
             index: None,
+            rewrites: 0,
+            added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
         self.store.put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();

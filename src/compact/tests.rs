@@ -1,0 +1,4 @@
+mod leases;
+mod rewrites;
+mod tables;
+mod workers;
