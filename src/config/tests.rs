@@ -151,3 +151,15 @@ fn one_flush_time_goes_for_busy_and_quiet_tenants() {
     assert_eq!((set.flush_after_s, set.flush_quiet_after_s), (5, 5));
     assert!(refused(settings(&["--flush-after-s", "0"])).starts_with("flush_after_s is 0"));
 }
+
+#[test]
+fn files_are_merged_unless_told_otherwise() {
+    let compact = settings(&[]).unwrap().compact.unwrap();
+    assert_eq!((compact.workers, compact.memory_max), (1, ByteSize::mib(256)));
+    assert!(settings(&["--compact", "false"]).unwrap().compact.is_none());
+    assert!(settings(&["--compact=false"]).unwrap().compact.is_none());
+    let given = settings(&["--compact-workers", "2", "--compact-memory-max", "1GiB"]).unwrap().compact.unwrap();
+    assert_eq!((given.workers, given.memory_max), (2, ByteSize::gib(1)));
+    let why = refused(settings(&["--compact-workers", "16"]));
+    assert!(why.contains("16 workers leaves less than"), "{why}");
+}
