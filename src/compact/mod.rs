@@ -181,8 +181,8 @@ impl CompactSettings {
         if self.target_bytes.bytes() == 0 {
             return wrong("target_bytes is 0".to_owned());
         }
-        if self.interval_s == 0 || self.lease_s < 10 {
-            return wrong("interval_s must be at least 1 and lease_s at least 10".to_owned());
+        if self.interval_s == 0 || self.lease_s == 0 {
+            return wrong("interval_s and lease_s must be at least 1".to_owned());
         }
         let least = memory::LEAST;
         if self.memory_of_one() < least {

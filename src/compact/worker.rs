@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::fold::NoFold;
@@ -17,7 +18,7 @@ use super::lease::{Lease, Leases};
 use super::plan::{self, Job};
 use super::rewrite::{Rewritten, Workplace, rewrite};
 use super::{CompactError, CompactSettings, Result};
-use crate::base::{Budget, Clock, Day, TenantId};
+use crate::base::{Budget, ByteSize, Clock, Day, TenantId};
 use crate::catalog::tenants::{TenantState, Tenants};
 use crate::catalog::{Catalog, CatalogError, Change, Committed, Rewrite, Snapshot};
 use crate::model::tables::Table;
@@ -62,6 +63,14 @@ pub struct Parked {
     until: Instant,
 }
 
+/// One line of a list.
+impl fmt::Display for Parked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tenant, table, day, reason, tries, .. } = self;
+        write!(f, "{tenant} {} {day}: {reason} (tried {tries} times)", table.name())
+    }
+}
+
 /// What was done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
@@ -86,9 +95,19 @@ impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} rewrites: {} files of {} bytes became {} of {}; {} rows in, {} out",
-            self.rewrites, self.files_in, self.bytes_in, self.files_out, self.bytes_out, self.rows_in, self.rows_out
-        )
+            "{} rewrites: {} files of {} became {} of {}; {} rows in, {} out",
+            self.rewrites,
+            self.files_in,
+            ByteSize(self.bytes_in),
+            self.files_out,
+            ByteSize(self.bytes_out),
+            self.rows_in,
+            self.rows_out
+        )?;
+        match self.busy {
+            0 => Ok(()),
+            busy => write!(f, "; {busy} days are with other workers"),
+        }
     }
 }
 
@@ -129,15 +148,22 @@ impl Compactor {
         let tables: Vec<_> =
             tenants.into_iter().flat_map(|tenant| Table::ALL.map(|table| (tenant.clone(), table))).collect();
         let queue = Arc::new(Mutex::new(tables));
-        let worker = || async {
-            loop {
-                let Some((tenant, table)) = queue.lock().pop() else { return Ok::<_, CompactError>(()) };
-                let snapshot = self.0.catalog.snapshot(&tenant, table).await?;
-                self.0.work_on(&tenant, table, snapshot).await?;
-            }
-        };
         let before = self.done();
-        futures::future::try_join_all((0..self.0.settings.workers).map(|_| worker())).await?;
+        // Dropped with this future, they end with it.
+        let mut workers = JoinSet::new();
+        for _ in 0..self.0.settings.workers {
+            let (shared, queue) = (Arc::clone(&self.0), Arc::clone(&queue));
+            workers.spawn(async move {
+                loop {
+                    let Some((tenant, table)) = queue.lock().pop() else { return Ok(()) };
+                    let snapshot = shared.catalog.snapshot(&tenant, table).await?;
+                    shared.work_on(&tenant, table, snapshot).await?;
+                }
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.unwrap_or(Err(CompactError::Stopped))?;
+        }
         Ok(self.done().since(&before))
     }
 }
