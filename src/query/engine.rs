@@ -22,7 +22,7 @@ use super::session::Template;
 use super::stamp::Stamp;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
-use super::{guard, metrics};
+use super::{guard, inlining, metrics};
 use crate::base::{ByteSize, TenantId};
 use crate::catalog::{Catalog, FreshRows};
 use crate::store::Store;
@@ -185,6 +185,7 @@ impl Query {
         guard::is_shallow(sql)?;
         let plan = self.state.create_logical_plan(sql).await.map_err(|e| self.translate(e))?;
         guard::reads_only(&plan)?;
+        inlining::is_small(&plan)?;
         Ok(plan)
     }
 

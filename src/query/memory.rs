@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn room_is_free_again_when_the_result_is() {
-        let limits = QueryLimits { memory_max: ByteSize::kib(100), memory_all: ByteSize::kib(150), ..Default::default() };
+        let limits =
+            QueryLimits { memory_max: ByteSize::kib(100), memory_all: ByteSize::kib(150), ..Default::default() };
         let all = Arc::new(AtomicU64::new(0));
         let outputs = Outputs::new(Arc::clone(&all), &limits);
         let kib = |kib: u64| kib << 10;

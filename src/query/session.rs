@@ -32,16 +32,8 @@ pub(super) struct Template {
 }
 
 /// Functions that make many rows or elements of a number: what is asked of them is rather asked of the data.
-const BOMBS: [&str; 8] = [
-    "range",
-    "gen_series",
-    "generate_series",
-    "array_repeat",
-    "list_repeat",
-    "array_resize",
-    "list_resize",
-    "version",
-];
+const BOMBS: [&str; 8] =
+    ["range", "gen_series", "generate_series", "array_repeat", "list_repeat", "array_resize", "list_resize", "version"];
 
 impl Template {
     pub(super) fn new(limits: &QueryLimits) -> Result<Self> {

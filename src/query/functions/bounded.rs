@@ -135,8 +135,7 @@ fn bytes_at_most(function: &str, args: &[ColumnarValue], rows: usize) -> Result<
             let (froms, tos) = (lengths(from, rows)?, lengths(to, rows)?);
             let texts = lengths(text, rows)?.into_iter().zip(froms).zip(tos);
             texts.fold(0, |all, ((text, from), to)| {
-                // Nothing is found before and after every character.
-                let found = if from == 0 { text + 1 } else { text / from };
+                let found = text.checked_div(from).unwrap_or(0);
                 all.saturating_add(text.saturating_add(found.saturating_mul(to)))
             })
         }

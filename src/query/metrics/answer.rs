@@ -266,7 +266,7 @@ impl Asking<'_> {
 }
 
 /// Of a query's memory, what kept groups may take: ranking them takes some more.
-const KEPT_SHARE: f64 = 0.25;
+const KEPT_SHARE: f64 = 0.125;
 
 /// Groups and their parts, in memory.
 struct Kept {

@@ -346,7 +346,7 @@ async fn groups_that_do_not_fit_into_memory_are_read_again_instead() {
         ..Default::default()
     });
     let mut answers = Vec::new();
-    for memory_max in [ByteSize::mib(512), ByteSize::kib(800)] {
+    for memory_max in [ByteSize::mib(512), ByteSize::mib(2)] {
         let setting = Setting::new(QueryLimits { memory_max, ..Default::default() }).await;
         setting.add_files("acme", &rows).await;
         ask(&setting, asked.clone()).await;
