@@ -10,6 +10,7 @@ CREATE TABLE observation_io (
     output                  VARCHAR,                    -- Text as sent; structures are JSON.
     exception_stacktrace    VARCHAR,                    -- Of the exception event.
     attributes              MAP(VARCHAR, VARCHAR),      -- Everything sent that has no column of its own; values that are not text are JSON.
+    _merge                  BYTEA,                      -- Which event decided which text; null for one event without a time.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
@@ -78,7 +79,9 @@ CREATE TABLE observations (
     sdk_version             VARCHAR,                    -- Its version.
     source                  VARCHAR,                    -- The protocol it came by: otlp, langfuse-batch, tracelake.
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that first held it.
-    _merge                  BYTEA,                      -- For rows merged from several events: which event decided which field.
+    _merge                  BYTEA,                      -- Which event decided which field; null for a row of one event whose time is the row's own.
+    service_tier            VARCHAR,                    -- priority, flex, batch, …: what the price depends on beside the model.
+    _own                    BIGINT,                     -- Bit set: which values the row says itself; its trace's facts may replace the others.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
@@ -97,7 +100,8 @@ CREATE TABLE trace_facts (
     metadata                MAP(VARCHAR, VARCHAR),      -- The sender's own keys; values that are not text are JSON.
     root_id                 VARCHAR,                    -- The observation that is the root.
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that first held it.
-    _merge                  BYTEA,                      -- For rows merged from several events: which event decided which field.
+    _merge                  BYTEA,                      -- Which event decided which field; null for a row of one event whose time is the row's own.
+    root_name               VARCHAR,                    -- The name of the root.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
@@ -118,7 +122,7 @@ CREATE TABLE scores (
     environment             VARCHAR,                    -- `default` where none was said.
     metadata                MAP(VARCHAR, VARCHAR),      -- The sender's own keys.
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that first held it.
-    _merge                  BYTEA,                      -- For rows merged from several events: which event decided which field.
+    _merge                  BYTEA,                      -- Which event decided which field; null for a row of one event whose time is the row's own.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 

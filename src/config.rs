@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::{ByteSize, WriterId};
+use crate::catalog::LOG_KEPT_MIN;
 use crate::catalog::keys::FirstTenant;
+use crate::compact::UpkeepSettings;
 use crate::ingest::IngestSettings;
 use crate::query::QueryLimits;
 use crate::server::ServerSettings;
@@ -79,6 +81,14 @@ settings! {
     query_rows_max: u64, "TRACELAKE_QUERY_ROWS_MAX";
     /// Queries that run at once; further ones wait
     queries_at_once_max: usize, "TRACELAKE_QUERIES_AT_ONCE_MAX";
+    /// Whether this server deletes what is no longer needed; false if another one does
+    upkeep: bool, "TRACELAKE_UPKEEP";
+    /// Days that rows are kept, for tenants without a rule of their own; default: for ever
+    retention_days: u32, "TRACELAKE_RETENTION_DAYS";
+    /// Seconds that files stay after they left their table, for queries that still read them
+    removed_files_kept_s: u64, "TRACELAKE_REMOVED_FILES_KEPT_S";
+    /// Seconds that commits stay in the tables' Delta logs; a day at least
+    delta_log_kept_s: u64, "TRACELAKE_DELTA_LOG_KEPT_S";
 }
 
 /// The flags of `tracelake serve`.
@@ -107,6 +117,10 @@ pub struct Settings {
     pub query_time_max: Duration,
     pub query_rows_max: u64,
     pub queries_at_once_max: usize,
+    pub upkeep: bool,
+    pub retention_days: Option<u32>,
+    pub removed_files_kept: Duration,
+    pub delta_log_kept: Duration,
     /// Created at start when absent.
     pub first_tenant: Option<FirstTenant>,
     /// The machine's memory or the container's limit, if the system says.
@@ -115,6 +129,8 @@ pub struct Settings {
 
 /// Above this share of the machine's memory a start is worth a warning: code, stacks and the allocator need some too.
 const MEMORY_SHARE_WARNED: f64 = 0.8;
+/// Files stay longer than a query may run by this much: clocks differ, and a plan is older than its run.
+const QUERY_MARGIN: Duration = Duration::from_secs(600);
 /// Where the system does not say how much memory there is.
 const MACHINE_MEMORY_ASSUMED: ByteSize = ByteSize::gib(4);
 /// The defaults of limits that follow the machine do not grow beyond these: more helps nobody.
@@ -153,6 +169,10 @@ impl ServeArgs {
             query_time_max: Duration::from_secs(given.query_time_max_s.unwrap_or(300)),
             query_rows_max: given.query_rows_max.unwrap_or(10_000_000),
             queries_at_once_max: given.queries_at_once_max.unwrap_or(16),
+            upkeep: given.upkeep.unwrap_or(true),
+            retention_days: given.retention_days,
+            removed_files_kept: Duration::from_secs(given.removed_files_kept_s.unwrap_or(2 * 3600)),
+            delta_log_kept: Duration::from_secs(given.delta_log_kept_s.unwrap_or(LOG_KEPT_MIN.as_secs())),
             first_tenant: first_tenant::read(environment)?,
             machine_memory: machine,
         };
@@ -184,6 +204,12 @@ impl Settings {
             concurrent_max: self.queries_at_once_max,
             ..Default::default()
         };
+        let upkeep = UpkeepSettings {
+            linger_s: self.removed_files_kept.as_secs(),
+            log_kept_s: self.delta_log_kept.as_secs(),
+            retention_days: self.retention_days,
+            ..Default::default()
+        };
         ServerSettings {
             data: self.data.clone(),
             grpc_addr: self.grpc_addr,
@@ -191,6 +217,7 @@ impl Settings {
             writer: self.writer.clone(),
             ingest,
             query,
+            upkeep: self.upkeep.then_some(upkeep),
             first: self.first_tenant.clone(),
         }
     }
@@ -221,6 +248,26 @@ impl Settings {
         if self.flush_after.is_some_and(|after| after.is_zero()) {
             return Err(ConfigError::Invalid(
                 "flush_after_s is 0, which would write a file for every request".to_owned(),
+            ));
+        }
+        let longest_query = self.query_time_max + QUERY_MARGIN;
+        if self.removed_files_kept < longest_query {
+            return Err(ConfigError::Invalid(format!(
+                "removed_files_kept_s is {}, and a query may run {} s: it needs {} at least",
+                self.removed_files_kept.as_secs(),
+                self.query_time_max.as_secs(),
+                longest_query.as_secs()
+            )));
+        }
+        if self.delta_log_kept < LOG_KEPT_MIN {
+            return Err(ConfigError::Invalid(format!(
+                "delta_log_kept_s is below {}: whoever follows a log relies on a day of it",
+                LOG_KEPT_MIN.as_secs()
+            )));
+        }
+        if self.retention_days == Some(0) {
+            return Err(ConfigError::Invalid(
+                "retention_days is 0, which would drop every row; leave it out".to_owned(),
             ));
         }
         let sum = self.memory_max();
@@ -272,7 +319,12 @@ impl fmt::Display for Settings {
         }
         let time_s = self.query_time_max.as_secs();
         write!(f, " query_time_max_s={time_s} query_rows_max={}", self.query_rows_max)?;
-        write!(f, " queries_at_once_max={}", self.queries_at_once_max)?;
+        write!(f, " queries_at_once_max={} upkeep={}", self.queries_at_once_max, self.upkeep)?;
+        if let Some(days) = self.retention_days {
+            write!(f, " retention_days={days}")?;
+        }
+        write!(f, " removed_files_kept_s={}", self.removed_files_kept.as_secs())?;
+        write!(f, " delta_log_kept_s={}", self.delta_log_kept.as_secs())?;
         if let Some(first) = &self.first_tenant {
             write!(f, " init_tenant={}", first.tenant)?;
             if let Some((public_key, _)) = &first.key {

@@ -16,6 +16,7 @@
 //! | 3 | [`store`] | the bucket or folder: create-once, fsync, lost replies, probe, faults |
 //! | 4 | [`catalog`] | live files per table: snapshots and commits; tenants and keys |
 //! | 5 | [`ingest`] | the way in: log, buffer, flush, replay |
+//! | 5 | [`compact`] | the upkeep: retention, lingering deletes, orphans |
 //! | 5 | [`query`] | the way out: SQL and metrics, one tenant per session |
 //! | 6 | [`doors`] | gRPC and HTTP |
 //! | 7 | [`cli`] | what a person types: the SQL prompt, the demo |
@@ -38,6 +39,7 @@
 pub mod base;
 pub mod catalog;
 pub mod cli;
+pub mod compact;
 pub mod config;
 pub mod corpus;
 pub mod decode;

@@ -3,14 +3,20 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use tracelake::base::TenantId;
+use tracelake::base::{SystemClock, TenantId};
 use tracelake::catalog::keys::{CreatedKey, Keys, NewKey, Role};
+use tracelake::catalog::retention::{Retention, Retentions};
+use tracelake::catalog::system::SystemObjects;
+use tracelake::catalog::tenants::Tenants;
 use tracelake::cli::demo::{DemoTarget, DemoTenant, demo};
-use tracelake::cli::{Asked, Connection, LocalTables, OutputFormat, repl, run};
+use tracelake::cli::{self, Asked, Connection, LocalTables, OutputFormat, VacuumOrder, repl, run};
+use tracelake::compact::UpkeepSettings;
 use tracelake::config::{ServeArgs, Settings};
+use tracelake::model::tables::Table;
 use tracelake::price::PriceBook;
 use tracelake::server::{self, Running};
 use tracelake::store::{Location, Store};
@@ -43,6 +49,29 @@ enum Command {
     Key(KeyCommand),
     /// Lists the models that have a price
     Prices,
+    /// Deletes what is no longer needed now, as servers do by and by, and says what went
+    Vacuum(VacuumArgs),
+}
+
+#[derive(clap::Args)]
+struct VacuumArgs {
+    #[command(flatten)]
+    data: DataArg,
+    /// Only this tenant
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// Say what would go, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Days that rows are kept, for tenants without a rule of their own
+    #[arg(long, env = "TRACELAKE_RETENTION_DAYS")]
+    retention_days: Option<u32>,
+    /// Seconds that files stay after they left their table; no less than any server's queries may run
+    #[arg(long, env = "TRACELAKE_REMOVED_FILES_KEPT_S", default_value_t = 7200)]
+    removed_files_kept_s: u64,
+    /// Seconds that commits stay in the tables' Delta logs; a day at least
+    #[arg(long, env = "TRACELAKE_DELTA_LOG_KEPT_S", default_value_t = 86_400)]
+    delta_log_kept_s: u64,
 }
 
 #[derive(clap::Args)]
@@ -94,6 +123,21 @@ enum TenantCommand {
         data: DataArg,
     },
     List {
+        #[command(flatten)]
+        data: DataArg,
+    },
+    /// Says, or sets, how many days its rows are kept
+    Retention {
+        tenant: TenantId,
+        /// Days for all tables that are not named; the ledger is kept for ever unless it is named
+        #[arg(long)]
+        days: Option<u32>,
+        /// Days for one table, 0 for ever: observation_io=30
+        #[arg(long, value_parser = table_days)]
+        table: Vec<(String, u32)>,
+        /// Keep everything for ever
+        #[arg(long, conflicts_with_all = ["days", "table"])]
+        forever: bool,
         #[command(flatten)]
         data: DataArg,
     },
@@ -153,6 +197,7 @@ fn main() -> ExitCode {
             Command::Tenant(command) => tenant(command).await,
             Command::Key(command) => key(command).await,
             Command::Prices => prices(),
+            Command::Vacuum(arguments) => vacuum(arguments).await,
         }
     });
     match outcome {
@@ -275,12 +320,55 @@ async fn tenant(command: TenantCommand) -> Outcome {
                 println!("{tenant}");
             }
         }
+        TenantCommand::Retention { tenant, days, table, forever, data } => {
+            let asked = (!table.is_empty() || days.is_some() || forever)
+                .then(|| Retention { days: days.filter(|days| *days > 0), tables: table.into_iter().collect() });
+            retention(&tenant, asked, &data).await?;
+        }
         TenantCommand::Delete { tenant, data } => {
             keys_of(&data).await?.tenants().delete(&tenant).await?;
             println!("tenant {tenant} deleted: its keys are refused and its id is never used again");
         }
     }
     Ok(())
+}
+
+/// `TABLE=DAYS`, of a table there is.
+fn table_days(text: &str) -> Result<(String, u32), String> {
+    let (table, days) = text.split_once('=').ok_or("use TABLE=DAYS, such as observation_io=30")?;
+    let known = Table::from_name(table).ok_or_else(|| {
+        let names: Vec<&str> = Table::ALL.iter().map(|table| table.name()).collect();
+        format!("there is no table {table:?}, only {}", names.join(", "))
+    })?;
+    Ok((known.name().to_owned(), days.parse().map_err(|_| format!("{days:?} is not a number of days"))?))
+}
+
+async fn retention(tenant: &TenantId, asked: Option<Retention>, data: &DataArg) -> Outcome {
+    let store = Store::open(data.data.parse()?).await?;
+    let objects = SystemObjects::new(store, Arc::new(SystemClock));
+    Tenants::new(objects.clone()).require_live(tenant).await?;
+    let retentions = Retentions::new(objects);
+    if let Some(rule) = &asked {
+        retentions.set(tenant, rule).await?;
+    }
+    println!("{}", retentions.of(tenant).await?.unwrap_or_default());
+    Ok(())
+}
+
+async fn vacuum(arguments: VacuumArgs) -> Outcome {
+    log_to_stderr("warn");
+    let settings = UpkeepSettings {
+        linger_s: arguments.removed_files_kept_s,
+        log_kept_s: arguments.delta_log_kept_s,
+        retention_days: arguments.retention_days.filter(|days| *days > 0),
+        ..Default::default()
+    };
+    let VacuumArgs { tenant, dry_run, data, .. } = arguments;
+    let order = VacuumOrder { data: data.data.parse()?, tenant, dry_run, settings };
+    match cli::vacuum(order, &mut std::io::stdout()).await? {
+        true => Ok(()),
+        false => Err("some tables could not be vacuumed: see above".into()),
+    }
 }
 
 async fn key(command: KeyCommand) -> Outcome {

@@ -19,6 +19,7 @@ use crate::catalog::keys::{FirstTenant, Identity, Keys};
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::catalog::{Catalog, FreshRows};
+use crate::compact::{Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
 use crate::doors::{self, Answers, AskedLimits, Counters, Doors, DoorsError, Intake, Ready, Refusal, SqlAnswer};
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
@@ -36,6 +37,8 @@ pub struct ServerSettings {
     pub writer: WriterId,
     pub ingest: IngestSettings,
     pub query: QueryLimits,
+    /// `None`: another process keeps the store up.
+    pub upkeep: Option<UpkeepSettings>,
     /// Created at start when absent.
     pub first: Option<FirstTenant>,
 }
@@ -68,6 +71,7 @@ pub struct Running {
     ingest: Ingest,
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
+    upkeep: Option<JoinHandle<()>>,
     _computing: Computing,
 }
 
@@ -123,6 +127,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
+    let upkeep = settings.upkeep.map(|settings| Upkeep::new(catalog.clone(), Arc::clone(&clock), settings));
     let ingest =
         Ingest::start(catalog.clone(), clock, settings.writer, settings.ingest, RowSettings::default()).await?;
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
@@ -144,7 +149,8 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         let _ = closed.await;
     };
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
-    Ok(Running { grpc_addr, http_addr, ingest, close, doors, _computing: computing })
+    let upkeep = upkeep.map(|upkeep| tokio::spawn(upkeep.run()));
+    Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, _computing: computing })
 }
 
 /// A listener, and the address it got: port 0 picks one.
@@ -180,6 +186,8 @@ impl Running {
 
     /// Closes the doors, answers what is under way, flushes.
     pub async fn stop(self) -> Result<(), ServerError> {
+        // Whatever it is at can be left there, and done again.
+        self.upkeep.iter().for_each(JoinHandle::abort);
         let _ = self.close.send(());
         if !self.doors.is_finished() {
             self.doors.await.unwrap_or(Ok(()))?;

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
-use super::table::{TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
+use super::table::{APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
+use crate::format::late::{self, LateSlots};
 use crate::store::{self, Created};
 
 /// A tip not looked at for this long may hide a log that was cleaned behind it: it is read again before a commit.
@@ -50,16 +52,37 @@ pub struct Append {
     /// The position it is at afterwards.
     pub to: u64,
     pub files: Vec<NewFile>,
+    /// The number of the late object with what these rows change about rows that stand already.
+    pub late: Option<u64>,
+    /// The snapshot on which none of the files' keys stood: the append is valid on no other. `None` for tables whose
+    /// rows have no keys.
+    pub checked: Option<Checked>,
+    /// Kept in the commit, for whoever replays its writer's log: how many of the ids were in the table already, by what
+    /// the ledger counts them by.
+    pub merged: BTreeMap<String, u64>,
+}
+
+/// The version of a snapshot that was looked at; `None` inside: the table had never been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked(pub Option<u64>);
+
+/// Replaces files by others with the same rows. Void if any input is gone, for whatever reason.
+#[derive(Debug, Clone, Default)]
+pub struct Rewrite {
+    pub inputs: Vec<String>,
+    pub outputs: Vec<NewFile>,
+    /// Rows of the inputs that are in no output: declared duplicates and deletions (I8).
+    pub dropped: u64,
+    /// Late objects folded in: each must be live still.
+    pub folded: Vec<u64>,
+    /// What of them could not be folded in yet.
+    pub late: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
 pub enum Change {
     Append(Append),
-    /// Replaces files by others with the same rows. Void if any input is gone, for whatever reason.
-    Rewrite {
-        inputs: Vec<String>,
-        outputs: Vec<NewFile>,
-    },
+    Rewrite(Rewrite),
     /// Drops every live file of these days, also those that appear while it tries.
     DropDays {
         through: Day,
@@ -76,6 +99,8 @@ pub enum Committed {
     /// Another owner of the writer's log committed up to `position`, inside `(from, to]`: keep only what lies above it
     /// and append that.
     Moved { position: u64 },
+    /// Something was committed since the append was checked: check again and append what stands then.
+    Stale,
     /// The table is at `position`, before `from`: what lies between is in no table. The log's owner must replay.
     Behind { position: u64 },
 }
@@ -93,9 +118,18 @@ impl TableState {
                 Err(done) => return Ok(done),
             };
             let version = next_version(&snapshot);
-            let body = delta::encode_commit(&self.with_head(version, operation, actions));
+            let added = paths_added(&actions);
+            let more = change.told();
+            let body = delta::encode_commit(&self.with_head(version, operation, more, actions));
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
             match self.store.create(&path, body.clone()).await? {
+                // Asleep for half a day, we may have created a number that was cleaned: then it is in nobody's log.
+                Created::Ours if self.may_be_cleaned() => {
+                    if self.stands(version, &added).await? {
+                        return Ok(Committed::Done { version });
+                    }
+                    snapshot = self.loaded().await?;
+                }
                 Created::Ours => {
                     let next = Arc::new(self.applied(&snapshot, version, &body)?);
                     self.remember(next);
@@ -126,7 +160,13 @@ impl TableState {
                 } else if position < append.from {
                     return Ok(Err(Committed::Behind { position }));
                 }
+                if append.checked.is_some_and(|Checked(version)| version != snapshot.version) {
+                    return Ok(Err(Committed::Stale));
+                }
                 let mut actions: Vec<Action> = append.files.iter().map(|file| add(file, true, now_ms)).collect();
+                if let Some(number) = append.late {
+                    actions.push(slot(free_slot(&snapshot.late), number, now_ms));
+                }
                 actions.push(Action::Txn(Txn {
                     app_id: app_id(&append.writer),
                     version: append.to as i64,
@@ -134,7 +174,7 @@ impl TableState {
                 }));
                 Ok(Ok(("WRITE", actions)))
             }
-            Change::Rewrite { inputs, outputs } => {
+            Change::Rewrite(Rewrite { inputs, outputs, dropped, folded, late }) => {
                 let mut actions = Vec::with_capacity(inputs.len() + outputs.len());
                 for path in inputs {
                     if !snapshot.files.contains_key(path) {
@@ -144,27 +184,57 @@ impl TableState {
                 }
                 let rows_in: u64 = inputs.iter().map(|path| snapshot.files[path].rows).sum();
                 let rows_out: u64 = outputs.iter().map(rows).sum();
-                if rows_in != rows_out {
-                    let reason = format!("I8: a rewrite of {rows_in} rows would leave {rows_out}");
+                if rows_in != rows_out + dropped {
+                    let reason =
+                        format!("I8: a rewrite of {rows_in} rows would leave {rows_out} and declares {dropped} gone");
                     return Err(self.corrupt(reason));
                 }
-                actions.extend(outputs.iter().map(|file| add(file, false, now_ms)));
+                // Readers must look again where rows went or changed.
+                let changed = *dropped > 0 || !folded.is_empty();
+                actions.extend(outputs.iter().map(|file| add(file, changed, now_ms)));
+                let mut left = snapshot.late.clone();
+                for number in folded {
+                    let Some(place) = left.iter().find(|(_, live)| *live == number).map(|(place, _)| *place) else {
+                        let path = store::late_object(&self.tenant, self.table.name(), Some(*number)).to_string();
+                        return Err(CatalogError::InputGone { table: self.table.name(), path });
+                    };
+                    left.remove(&place);
+                    actions.push(slot(place, 0, now_ms));
+                }
+                if *dropped > 0 {
+                    actions.push(dropped_rows(snapshot, *dropped, now_ms));
+                }
+                if let Some(number) = late {
+                    let place = free_slot(&left);
+                    // A slot folded by this commit may be taken again in it: one action per application.
+                    actions
+                        .retain(|action| !matches!(action, Action::Txn(txn) if txn.app_id == late::slot_app_id(place)));
+                    actions.push(slot(place, *number, now_ms));
+                }
                 Ok(Ok(("OPTIMIZE", actions)))
             }
             Change::DropDays { through } => {
                 let matching = |file: &&Arc<DataFile>| file.day <= *through;
-                let actions: Vec<Action> =
+                let mut actions: Vec<Action> =
                     snapshot.files.values().filter(matching).map(|file| remove(&file.path, true, now_ms)).collect();
-                match actions.is_empty() {
-                    true => Ok(Err(Committed::Nothing)),
-                    false => Ok(Ok(("DELETE", actions))),
+                if actions.is_empty() {
+                    return Ok(Err(Committed::Nothing));
                 }
+                let dropped = snapshot.files.values().filter(matching).map(|file| file.rows).sum();
+                actions.push(dropped_rows(snapshot, dropped, now_ms));
+                Ok(Ok(("DELETE", actions)))
             }
         }
     }
 
     /// Commit info first; version 0 also makes the table.
-    fn with_head(&self, version: u64, operation: &str, actions: Vec<Action>) -> Vec<Action> {
+    fn with_head(
+        &self,
+        version: u64,
+        operation: &str,
+        more: BTreeMap<String, Value>,
+        actions: Vec<Action>,
+    ) -> Vec<Action> {
         let now_ms = self.clock.now_us() / 1000;
         let info = CommitInfo {
             timestamp: now_ms,
@@ -172,7 +242,7 @@ impl TableState {
             engine_info: concat!("tracelake/", env!("CARGO_PKG_VERSION")).to_owned(),
             // Makes the body unique: by it a lost reply is told from a lost race.
             txn_id: Uuid::new_v4().to_string(),
-            more: BTreeMap::new(),
+            more,
         };
         let mut all = vec![Action::CommitInfo(info)];
         if version == 0 {
@@ -181,6 +251,40 @@ impl TableState {
         all.extend(actions);
         all
     }
+}
+
+/// The entry of the commit info in which an append says whose it is and what of it was in the table already.
+pub(super) const APPENDED: &str = "tracelake";
+
+impl Change {
+    fn told(&self) -> BTreeMap<String, Value> {
+        let Self::Append(append) = self else { return BTreeMap::new() };
+        let Append { writer, from, to, merged, .. } = append;
+        let told = json!({"writer": writer.as_str(), "from": from, "to": to, "merged": merged});
+        BTreeMap::from([(APPENDED.to_owned(), told)])
+    }
+}
+
+/// What is gone is counted, so that the books can be checked after it.
+fn dropped_rows(snapshot: &Snapshot, more: u64, now_ms: i64) -> Action {
+    let version = (snapshot.dropped_rows + more) as i64;
+    Action::Txn(Txn { app_id: APP_DROPPED.to_owned(), version, last_updated: Some(now_ms) })
+}
+
+fn slot(place: u32, number: u64, now_ms: i64) -> Action {
+    Action::Txn(Txn { app_id: late::slot_app_id(place), version: number as i64, last_updated: Some(now_ms) })
+}
+
+fn free_slot(taken: &LateSlots) -> u32 {
+    (0..).find(|place| !taken.contains_key(place)).expect("there are more slots than late objects")
+}
+
+fn paths_added(actions: &[Action]) -> Vec<String> {
+    let path = |action: &Action| match action {
+        Action::Add(add) => Some(add.path.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(path).collect()
 }
 
 fn rows(file: &NewFile) -> u64 {
@@ -209,5 +313,6 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
 }
 
 fn remove(path: &str, data_change: bool, now_ms: i64) -> Action {
-    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp: Some(now_ms), data_change })
+    let deletion_timestamp = Some(now_ms);
+    Action::Remove(Remove { path: path.to_owned(), deletion_timestamp, data_change, ..Default::default() })
 }

@@ -4,10 +4,19 @@
 //! when the writer's position says so; a snapshot never changes.
 //! Must never know: how rows come in or what is asked of them.
 
+mod changes;
+mod checkpoint;
+mod clean;
 mod commit;
+mod filters;
 mod fresh;
 pub mod keys;
+mod late;
+mod load;
+mod lookup;
+mod reader;
 mod recent;
+pub mod retention;
 mod snapshot;
 pub mod system;
 mod table;
@@ -18,14 +27,24 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::base::{Clock, Kind, TenantId};
+use crate::base::{Clock, Kind, TenantId, WriterId};
 use crate::format::FormatError;
+use crate::format::index::IndexObject;
 use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
-pub use commit::{Append, Change, Committed, NewFile};
-pub use fresh::{Changes, FreshRows, FreshTable, Key, NoFreshRows, PinnedRows, Replaced};
-pub use snapshot::{DataFile, Positions, Snapshot};
+pub use changes::{BatchKeys, Changes, RowKey, RowKeys};
+pub use checkpoint::CHECKPOINT_EVERY;
+pub use clean::LOG_KEPT_MIN;
+pub use commit::{Append, Change, Checked, Committed, NewFile, Rewrite};
+use filters::Filters;
+pub use filters::KEY_FILTERS_MAX;
+pub use fresh::{FilesOnly, Fresh, FreshRows, FreshTable, NoFreshRows, PinnedRows};
+pub use late::Late;
+pub use lookup::{Asked, StandingRow};
+pub use reader::FileReader;
+pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
+pub use table::Appended;
 use table::TableState;
 
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +53,8 @@ pub enum CatalogError {
     Store(#[from] StoreError),
     #[error("{path}: {source}")]
     Format { path: String, source: FormatError },
+    #[error("{path}: {source}")]
+    Parquet { path: String, source: ::parquet::errors::ParquetError },
     #[error("a rewrite of {table} is void: {path} is no longer live")]
     InputGone { table: &'static str, path: String },
     #[error("{table} of tenant {tenant}: {reason}")]
@@ -45,6 +66,8 @@ impl CatalogError {
         match self {
             Self::Store(e) => e.kind(),
             Self::InputGone { .. } => Kind::Unavailable,
+            // A file that cannot be reached and one that cannot be read look alike from here; the first is far likelier.
+            Self::Parquet { .. } => Kind::Unavailable,
             Self::Format { .. } | Self::Corrupt { .. } => Kind::Corrupt,
         }
     }
@@ -58,13 +81,15 @@ pub struct Catalog {
     store: Store,
     clock: Arc<dyn Clock>,
     tables: Arc<Mutex<Tables>>,
+    filters: Arc<Filters>,
 }
 
 type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
 
 impl Catalog {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, tables: Arc::default() }
+        let filters = Arc::new(Filters::new(store.clone()));
+        Self { store, clock, tables: Arc::default(), filters }
     }
 
     pub fn store(&self) -> &Store {
@@ -73,7 +98,8 @@ impl Catalog {
 
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.
     ///
-    /// A table not seen before is loaded once (one LIST, then its commits), however many ask at the same time.
+    /// A table not seen before is loaded once (its checkpoint and the commits after it), however many ask at the same
+    /// time.
     pub async fn snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>> {
         self.table(tenant, table).fresh_snapshot().await
     }
@@ -85,7 +111,40 @@ impl Catalog {
 
     /// Commits one change. On `Ok(Committed::Done)` the commit object is durable and in this process's snapshot.
     pub async fn commit(&self, tenant: &TenantId, table: Table, change: Change) -> Result<Committed> {
-        self.table(tenant, table).commit(change).await
+        let state = self.table(tenant, table);
+        let committed = state.commit(change).await?;
+        if let Committed::Done { version } = committed
+            && checkpoint::is_due(version)
+        {
+            self.checkpoint_behind(state);
+        }
+        Ok(committed)
+    }
+
+    /// The snapshots that somebody in this process still uses, the newest among them: their files must stay.
+    pub fn held(&self, tenant: &TenantId, table: Table) -> Vec<Arc<Snapshot>> {
+        self.table(tenant, table).held()
+    }
+
+    /// Says that removed files and late objects are no longer in the store.
+    pub fn forget_removed(&self, tenant: &TenantId, table: Table, paths: &[String], late: &[u64]) {
+        self.table(tenant, table).forget_removed(paths, late);
+    }
+
+    /// What appends of `writer` above its position `above` found in the table already.
+    pub async fn merged_above(
+        &self,
+        tenant: &TenantId,
+        table: Table,
+        writer: &WriterId,
+        above: u64,
+    ) -> Result<Vec<Appended>> {
+        self.table(tenant, table).merged_above(writer, above).await
+    }
+
+    /// Keeps the key filters of a commit of ours, so that they need not be read back.
+    pub fn remember_index(&self, tenant: &TenantId, table: Table, id: &str, index: &IndexObject) {
+        self.filters.remember(tenant, table, id, index);
     }
 
     fn table(&self, tenant: &TenantId, table: Table) -> Arc<TableState> {

@@ -1,6 +1,7 @@
 //! System objects: small, create-only JSON objects below `system/`. Each carries a format version and an id of ours;
 //! a version newer than this program knows is refused by name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -122,6 +123,37 @@ impl SystemObjects {
         let reads = futures::stream::iter(found.into_iter().map(|meta| read(meta.location)));
         let bodies: Vec<Option<T>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
         Ok(bodies.into_iter().flatten().collect())
+    }
+
+    /// The object of `system/{kind}` with the highest number for a name. Lists.
+    pub(super) async fn newest<T: DeserializeOwned>(&self, kind: &str) -> Result<Option<(u64, T)>> {
+        let found = self.store.list(&system(kind, ""), None).await?;
+        let number = |path: &Path| path.filename()?.parse::<u64>().ok();
+        let Some(newest) = found.iter().filter_map(|meta| number(&meta.location)).max() else { return Ok(None) };
+        let body = self.get(kind, &format!("{newest:020}")).await?;
+        Ok(body.map(|body| (newest, body)))
+    }
+
+    /// The same for every folder below `system/{kind}`, by its name. One LIST.
+    pub(super) async fn newest_of_each<T: DeserializeOwned>(&self, kind: &str) -> Result<BTreeMap<String, T>> {
+        let found = self.store.list(&system(kind, ""), None).await?;
+        // In order of their names, numbers of equal length: the last of a folder is its newest.
+        let folder = |path: &Path| Some(path.parts().rev().nth(1)?.as_ref().to_owned());
+        let newest: BTreeMap<String, Path> =
+            found.into_iter().filter_map(|meta| Some((folder(&meta.location)?, meta.location))).collect();
+        let mut bodies = BTreeMap::new();
+        for (folder, path) in newest {
+            if let Some(bytes) = self.store.get(&path).await? {
+                bodies.insert(folder, decode(&path, &bytes)?);
+            }
+        }
+        Ok(bodies)
+    }
+
+    /// The names of the objects of `system/{kind}`. Lists.
+    pub(super) async fn names(&self, kind: &str) -> Result<Vec<String>> {
+        let found = self.store.list(&system(kind, ""), None).await?;
+        Ok(found.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
     }
 }
 

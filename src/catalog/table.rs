@@ -1,24 +1,32 @@
 //! One table's log as this process knows it: loading, catching up, and applying commits to snapshots.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::snapshot::{DataFile, Snapshot};
+use super::commit::APPENDED;
+use super::late::LateMemory;
+use super::lookup::FoundRows;
+use super::snapshot::{DataFile, RemovedFile, Snapshot};
 use super::{CatalogError, Result};
-use crate::base::{Clock, TenantId, WriterId};
-use crate::format::delta::{self, Action, Add};
+use crate::base::{Clock, TenantId, TimestampUs, WriterId};
+use crate::format::checkpoint::TAG_VERSION;
+use crate::format::delta::{self, Action, Add, Remove};
+use crate::format::late;
 use crate::model::tables::Table;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Store};
 
 /// Other nodes' commits are seen within this time (I4 asks for 2 s).
 const STALE_AFTER: Duration = Duration::from_secs(1);
-/// Commits read at once while loading a table.
-const LOAD_WIDTH: usize = 16;
+/// Logs are kept for a day at least: a tip seen less than half a day ago has all that came after it still behind it.
+pub(super) const SURELY_KEPT: Duration = Duration::from_secs(12 * 3600);
+/// Removed files are forgotten after this long, when commits are counted off; checkpoints do the same.
+const REMOVALS_KEPT_US: i64 = 2 * 86_400_000_000;
+const FORGET_EVERY: u64 = 50;
 
 /// What the `txn.appId` of a writer looks like.
 const APP_PREFIX: &str = "tracelake/";
@@ -26,6 +34,8 @@ pub(super) const TAG_FOOTER: &str = "tracelake.footer_bytes";
 pub(super) const TAG_TIME_MIN: &str = "tracelake.time_min_us";
 pub(super) const TAG_TIME_MAX: &str = "tracelake.time_max_us";
 pub(super) const TAG_INDEX: &str = "tracelake.index";
+/// The `txn.appId` that counts the rows retention has dropped.
+pub(super) const APP_DROPPED: &str = "tracelake-dropped-rows";
 
 #[derive(Debug)]
 pub(super) struct TableState {
@@ -34,19 +44,51 @@ pub(super) struct TableState {
     pub(super) tenant: TenantId,
     pub(super) table: Table,
     known: RwLock<Option<Known>>,
+    /// Every snapshot handed out that may still be in use.
+    handed: parking_lot::Mutex<Vec<Weak<Snapshot>>>,
+    /// The newest checkpoint this process knows of.
+    pub(super) checkpointed: parking_lot::Mutex<Option<u64>>,
+    /// One checkpoint at a time.
+    pub(super) checkpointing: Mutex<()>,
+    pub(super) late_memory: parking_lot::Mutex<LateMemory>,
+    pub(super) found: parking_lot::Mutex<FoundRows>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
     pub(super) moving: Mutex<()>,
+}
+
+/// What an append says of itself in its commit.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Appended {
+    writer: String,
+    from: u64,
+    pub to: u64,
+    /// Ids that were in the table already, by what the ledger counts them by.
+    pub merged: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone)]
 struct Known {
     snapshot: Arc<Snapshot>,
     verified: Instant,
+    /// The same by the wall clock, which goes on while a machine sleeps.
+    verified_us: TimestampUs,
 }
 
 impl TableState {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, tenant: TenantId, table: Table) -> Self {
-        Self { store, clock, tenant, table, known: RwLock::new(None), moving: Mutex::new(()) }
+        Self {
+            store,
+            clock,
+            tenant,
+            table,
+            known: RwLock::new(None),
+            handed: Default::default(),
+            checkpointed: Default::default(),
+            checkpointing: Mutex::new(()),
+            late_memory: Default::default(),
+            found: Default::default(),
+            moving: Mutex::new(()),
+        }
     }
 
     pub(super) async fn fresh_snapshot(&self) -> Result<Arc<Snapshot>> {
@@ -81,9 +123,21 @@ impl TableState {
         }
     }
 
+    /// Whether the tip known was looked at so long ago that the log behind it may have been cleaned since.
+    pub(super) fn may_be_cleaned(&self) -> bool {
+        let known = self.known.read();
+        let Some(known) = known.as_ref() else { return true };
+        let passed_us = self.clock.now_us() - known.verified_us;
+        known.verified.elapsed() >= SURELY_KEPT || passed_us >= SURELY_KEPT.as_micros() as i64
+    }
+
     /// Reads the commits made since. Call with `moving` held.
     pub(super) async fn catch_up(&self) -> Result<Arc<Snapshot>> {
-        let Some(mut snapshot) = self.verified_within(Duration::MAX) else { return self.load().await };
+        // The next commit may be gone, and one that is not there would be taken for the tip.
+        if self.may_be_cleaned() {
+            return self.load().await;
+        }
+        let mut snapshot = self.loaded().await?;
         loop {
             let next = next_version(&snapshot);
             let path = store::delta_log(&self.tenant, self.table.name(), Some(next));
@@ -94,32 +148,74 @@ impl TableState {
         }
     }
 
-    async fn load(&self) -> Result<Arc<Snapshot>> {
-        let folder = store::delta_log(&self.tenant, self.table.name(), None);
-        let listed = self.store.list(&folder, None).await?;
-        let mut versions: Vec<u64> = listed.iter().filter_map(|meta| store::delta_version(&meta.location)).collect();
-        versions.sort_unstable();
-        if let Some((at, gap)) = versions.iter().enumerate().find(|(at, version)| *at as u64 != **version) {
-            return Err(self.corrupt(format!("commit {at} is missing from the log; the next there is {gap}")));
-        }
-        let bodies = stream::iter(versions).map(|version| async move {
-            let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
+    /// Reads the table from the store. Call with `moving` held.
+    pub(super) async fn load(&self) -> Result<Arc<Snapshot>> {
+        let log = self.read_log().await?;
+        Ok(self.remember(Arc::new(self.snapshot_of(log)?)))
+    }
+
+    /// What `writer`'s appends above its position `above` found in the table already, by their `to`: for a replay after
+    /// a crash between two tables' commits. Reads the log backwards; only as far as such appends reach.
+    pub(super) async fn merged_above(&self, writer: &WriterId, above: u64) -> Result<Vec<Appended>> {
+        let snapshot = self.known_snapshot().await?;
+        let mut found = Vec::new();
+        let mut from = snapshot.position(writer);
+        let mut version = snapshot.version;
+        while let Some(at) = version
+            && from > above
+        {
+            let path = store::delta_log(&self.tenant, self.table.name(), Some(at));
             let body = self.store.get(&path).await?;
-            body.map(|body| (version, body)).ok_or_else(|| StoreError::Missing { path: path.to_string() }.into())
-        });
-        let bodies: Vec<(u64, bytes::Bytes)> =
-            bodies.buffered(LOAD_WIDTH).try_collect::<Vec<_>>().await.map_err(|e: CatalogError| e)?;
-        let mut snapshot = Snapshot::default();
-        for (version, body) in bodies {
-            self.apply(&mut snapshot, version, &body)?;
+            let Some(body) = body else {
+                // Cleaned away a week after a crash that nobody came back from. What it told only parts the books.
+                tracing::warn!(
+                    tenant = %self.tenant, table = self.table.name(), version = at,
+                    "this commit was cleaned away before the books took it in: merged ids may count as stored"
+                );
+                break;
+            };
+            let actions = delta::decode_commit(&body)
+                .map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
+            let told = actions.into_iter().find_map(|action| match action {
+                Action::CommitInfo(mut info) => serde_json::from_value::<Appended>(info.more.remove(APPENDED)?).ok(),
+                _ => None,
+            });
+            if let Some(appended) = told.filter(|told| told.writer == writer.as_str()) {
+                from = appended.from;
+                found.push(appended);
+            }
+            version = at.checked_sub(1);
         }
-        Ok(self.remember(Arc::new(snapshot)))
+        Ok(found)
     }
 
     /// Keeps `snapshot` as the newest known.
     pub(super) fn remember(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        *self.known.write() = Some(Known { snapshot: Arc::clone(&snapshot), verified: Instant::now() });
+        let verified_us = self.clock.now_us();
+        let known = Known { snapshot: Arc::clone(&snapshot), verified: Instant::now(), verified_us };
+        *self.known.write() = Some(known);
+        let mut handed = self.handed.lock();
+        if !handed.last().is_some_and(|last| std::ptr::eq(last.as_ptr(), Arc::as_ptr(&snapshot))) {
+            handed.retain(|snapshot| snapshot.strong_count() > 0);
+            handed.push(Arc::downgrade(&snapshot));
+        }
         snapshot
+    }
+
+    /// The snapshots of this process that somebody still uses, the newest among them.
+    pub(super) fn held(&self) -> Vec<Arc<Snapshot>> {
+        self.handed.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Forgets files and late objects that are no longer in the store.
+    pub(super) fn forget_removed(&self, paths: &[String], late: &[u64]) {
+        let mut known = self.known.write();
+        let Some(known) = known.as_mut() else { return };
+        let mut snapshot = Snapshot::clone(&known.snapshot);
+        paths.iter().for_each(|path| _ = snapshot.removed.remove(path));
+        late.iter().for_each(|number| _ = snapshot.late_freed.remove(number));
+        known.snapshot = Arc::new(snapshot);
+        self.handed.lock().push(Arc::downgrade(&known.snapshot));
     }
 
     /// `snapshot` with the commit `version` applied.
@@ -130,25 +226,64 @@ impl TableState {
     }
 
     fn apply(&self, next: &mut Snapshot, version: u64, body: &[u8]) -> Result<()> {
+        self.apply_actions(next, version, self.decoded(version, body)?)
+    }
+
+    /// The actions of a commit.
+    pub(super) fn decoded(&self, version: u64, body: &[u8]) -> Result<Vec<Action>> {
         let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
-        let actions =
-            delta::decode_commit(body).map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
+        delta::decode_commit(body).map_err(|source| CatalogError::Format { path: path.to_string(), source })
+    }
+
+    pub(super) fn apply_actions(
+        &self,
+        next: &mut Snapshot,
+        version: u64,
+        actions: impl IntoIterator<Item = Action>,
+    ) -> Result<()> {
         next.version = Some(version);
         for action in actions {
             match action {
                 Action::Add(add) => {
-                    let file = data_file(&add)
+                    let file = data_file(&add, version)
                         .ok_or_else(|| self.corrupt(format!("commit {version} adds {} without a day", add.path)))?;
+                    next.removed.remove(&add.path);
                     next.files.insert(add.path, Arc::new(file));
                 }
                 Action::Remove(remove) => {
-                    next.files.remove(&remove.path);
+                    let file = next.files.remove(&remove.path);
+                    let removed = removed_file(&remove, file.as_deref(), version);
+                    next.removed.insert(remove.path, Arc::new(removed));
                 }
                 Action::Txn(txn) => {
+                    if txn.app_id == APP_DROPPED {
+                        next.dropped_rows = txn.version.max(0) as u64;
+                        continue;
+                    }
+                    if let Some(slot) = late::slot_of_app_id(&txn.app_id) {
+                        let freed = match txn.version {
+                            0 => next.late.remove(&slot),
+                            number => next.late.insert(slot, number.max(0) as u64),
+                        };
+                        let at_us = txn.last_updated.unwrap_or(0) * 1000;
+                        if let Some(number) = freed {
+                            next.late_since_us.remove(&number);
+                            next.late_freed.insert(number, at_us);
+                        }
+                        next.late_since_us.extend((txn.version > 0).then_some((txn.version as u64, at_us)));
+                        continue;
+                    }
                     let writer = txn.app_id.strip_prefix(APP_PREFIX).and_then(|id| id.parse::<WriterId>().ok());
                     if let Some(writer) = writer {
                         next.positions.insert(writer, txn.version.max(0) as u64);
                     }
+                }
+                Action::CommitInfo(info) if version.is_multiple_of(FORGET_EVERY) => {
+                    let oldest_us = info.timestamp * 1000 - REMOVALS_KEPT_US;
+                    next.removed.retain(|_, file| file.removed_us >= oldest_us);
+                    let forgotten = next.late_freed.values().filter(|at_us| **at_us < oldest_us).max().copied();
+                    next.late_freed.retain(|_, at_us| *at_us >= oldest_us);
+                    next.late_freed_before_us = next.late_freed_before_us.max(forgotten.unwrap_or(0));
                 }
                 Action::CommitInfo(_) | Action::Protocol(_) | Action::MetaData(_) => {}
             }
@@ -170,7 +305,7 @@ pub(super) fn app_id(writer: &WriterId) -> String {
 }
 
 /// An add action as planning needs it. Files of other engines lack our tags: nothing is pruned by what is not known.
-fn data_file(add: &Add) -> Option<DataFile> {
+fn data_file(add: &Add, version: u64) -> Option<DataFile> {
     let tag = |name: &str| add.tags.as_ref()?.get(name)?.clone();
     let number = |name: &str| tag(name)?.parse::<i64>().ok();
     let stats: serde_json::Value = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok())?;
@@ -182,5 +317,19 @@ fn data_file(add: &Add) -> Option<DataFile> {
         time_us: number(TAG_TIME_MIN).zip(number(TAG_TIME_MAX)),
         footer_bytes: number(TAG_FOOTER).map(|bytes| bytes.max(0) as u64),
         index: tag(TAG_INDEX),
+        added_version: number(TAG_VERSION).map_or(Some(version), |version| Some(version.max(0) as u64)),
+        added_us: add.modification_time * 1000,
     })
+}
+
+/// `file`: what was live under the path. Checkpoints say it in the action, commits do not.
+fn removed_file(remove: &Remove, file: Option<&DataFile>, version: u64) -> RemovedFile {
+    let tagged = || remove.tags.as_ref()?.get(TAG_INDEX)?.clone();
+    RemovedFile {
+        path: remove.path.clone(),
+        size_bytes: file.map_or(remove.size.unwrap_or(0).max(0) as u64, |file| file.size_bytes),
+        index: file.map_or_else(tagged, |file| file.index.clone()),
+        removed_version: version,
+        removed_us: remove.deletion_timestamp.unwrap_or(0) * 1000,
+    }
 }

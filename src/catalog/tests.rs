@@ -7,6 +7,9 @@ use super::*;
 use crate::base::{Day, ManualClock, WriterId};
 use crate::store::{Location, SeededFaults, data_file};
 
+mod checkpoints;
+mod cleaned;
+
 fn tenant() -> TenantId {
     "acme".parse().unwrap()
 }
@@ -43,8 +46,12 @@ fn file(day: i32, rows: u64) -> NewFile {
     }
 }
 
+fn appended(name: &str, from: u64, to: u64, files: Vec<NewFile>) -> Append {
+    Append { writer: writer(name), from, to, files, late: None, checked: None, merged: Default::default() }
+}
+
 fn append(name: &str, from: u64, to: u64, rows: u64) -> Change {
-    Change::Append(Append { writer: writer(name), from, to, files: vec![file(1, rows)] })
+    Change::Append(appended(name, from, to, vec![file(1, rows)]))
 }
 
 #[tokio::test]
@@ -86,9 +93,12 @@ async fn a_rewrite_is_void_when_an_input_is_gone_and_keeps_every_row() {
     let table = Table::Observations;
     let first = file(1, 5);
     let input = first.path.clone();
-    let append = Append { writer: writer("w"), from: 0, to: 1, files: vec![first] };
+    let append = appended("w", 0, 1, vec![first]);
     catalog.commit(&tenant(), table, Change::Append(append)).await.unwrap();
-    let rewrite = |rows| Change::Rewrite { inputs: vec![input.clone()], outputs: vec![file(1, rows)] };
+    let rewrite = |rows| {
+        let (inputs, outputs) = (vec![input.clone()], vec![file(1, rows)]);
+        Change::Rewrite(Rewrite { inputs, outputs, ..Default::default() })
+    };
     assert_eq!(catalog.commit(&tenant(), table, rewrite(4)).await.unwrap_err().kind(), Kind::Corrupt, "I8");
     catalog.commit(&tenant(), table, rewrite(5)).await.unwrap();
     let again = catalog.commit(&tenant(), table, rewrite(5)).await.unwrap_err();
@@ -134,9 +144,8 @@ async fn random_schedule(seed: u64) {
                 {
                     let inputs: Vec<String> = snapshot.files.keys().take(3).cloned().collect();
                     let rows = inputs.iter().map(|path| snapshot.files[path].rows).sum();
-                    let _ = catalog
-                        .commit(&tenant(), table, Change::Rewrite { inputs, outputs: vec![file(1, rows)] })
-                        .await;
+                    let rewrite = Rewrite { inputs, outputs: vec![file(1, rows)], ..Default::default() };
+                    let _ = catalog.commit(&tenant(), table, Change::Rewrite(rewrite)).await;
                 }
             }
         }));

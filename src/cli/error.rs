@@ -22,6 +22,8 @@ pub enum CliError {
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
     Query(#[from] crate::query::QueryError),
+    #[error(transparent)]
+    Compact(#[from] crate::compact::CompactError),
     #[error("what the server counts differs from what was sent: {0}")]
     Mismatch(String),
 }
@@ -43,6 +45,7 @@ impl CliError {
             },
             Self::Store(e) => e.kind(),
             Self::Query(e) => e.kind(),
+            Self::Compact(e) => e.kind(),
             Self::Answer(_) | Self::Mismatch(_) | Self::Local(_) | Self::Line(_) => Kind::Internal,
         }
     }

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::CliError;
 use super::sql::{Answer, Asked};
 use crate::base::{SystemClock, TenantId};
-use crate::catalog::{Catalog, NoFreshRows};
+use crate::catalog::{Catalog, FilesOnly};
 use crate::query::{Engine, QueryLimits, SqlLimits};
 use crate::store::{Location, Store};
 
@@ -21,7 +21,7 @@ pub struct LocalTables {
 impl LocalTables {
     pub fn open(location: Location, tenant: TenantId) -> Result<Self, CliError> {
         let catalog = Catalog::new(Store::open_read_only(location)?, Arc::new(SystemClock));
-        let engine = Engine::new(catalog, Arc::new(NoFreshRows), QueryLimits::default())?;
+        let engine = Engine::new(catalog.clone(), Arc::new(FilesOnly(catalog)), QueryLimits::default())?;
         Ok(Self { engine, tenant })
     }
 }

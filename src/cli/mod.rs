@@ -2,7 +2,7 @@
 //!
 //! Promises: everything is asked over gRPC as any other client would ask; what cannot be answered is said in a sentence
 //! and is an error; long answers are streamed, and what must be held is bounded.
-//! Must never know: how the server stores, plans or prices anything; only `local` opens tables by itself, to read.
+//! Must never know: how the server stores, plans or prices anything; only `local` and `vacuum` open a store by themselves.
 
 mod connection;
 pub mod demo;
@@ -16,9 +16,11 @@ mod statements;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod vacuum;
 
 pub use connection::Connection;
 pub use error::CliError;
 pub use local::LocalTables;
 pub use repl::repl;
 pub use sql::{Answer, Asked, OutputFormat, run};
+pub use vacuum::{VacuumOrder, vacuum};

@@ -151,3 +151,18 @@ fn one_flush_time_goes_for_busy_and_quiet_tenants() {
     assert_eq!((set.flush_after_s, set.flush_quiet_after_s), (5, 5));
     assert!(refused(settings(&["--flush-after-s", "0"])).starts_with("flush_after_s is 0"));
 }
+
+#[test]
+fn files_outlast_the_longest_query_and_logs_a_day() {
+    let upkeep = |line: &[&str]| settings(line).unwrap().server().upkeep;
+    let unset = upkeep(&[]).unwrap();
+    assert_eq!((unset.linger_s, unset.log_kept_s, unset.retention_days), (7200, 86_400, None));
+    let set =
+        upkeep(&["--retention-days", "90", "--removed-files-kept-s", "900", "--query-time-max-s", "300"]).unwrap();
+    assert_eq!((set.linger_s, set.retention_days), (900, Some(90)));
+    assert!(upkeep(&["--upkeep", "false"]).is_none());
+    let error = refused(settings(&["--query-time-max-s", "7000"]));
+    assert!(error.contains("removed_files_kept_s is 7200") && error.contains("7600 at least"), "{error}");
+    assert!(refused(settings(&["--delta-log-kept-s", "3600"])).starts_with("delta_log_kept_s is below 86400"));
+    assert!(refused(settings(&["--retention-days", "0"])).starts_with("retention_days is 0"));
+}

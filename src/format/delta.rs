@@ -2,7 +2,7 @@
 //!
 //! Only the features every reader knows: no deletion vectors, no column mapping, no generated columns.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ pub struct MetaData {
     pub schema_string: String,
     pub partition_columns: Vec<String>,
     #[serde(default)]
-    pub configuration: HashMap<String, String>,
+    pub configuration: BTreeMap<String, String>,
     #[serde(default)]
     pub created_time: Option<i64>,
 }
@@ -84,13 +84,22 @@ pub struct Add {
     pub tags: Option<BTreeMap<String, Option<String>>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Remove {
     pub path: String,
     #[serde(default)]
     pub deletion_timestamp: Option<i64>,
     pub data_change: bool,
+    /// Whether the rest is known; in checkpoints it is, so that what belonged to the file is found when it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended_file_metadata: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_values: Option<BTreeMap<String, Option<String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// How far an application's own log is in the table.

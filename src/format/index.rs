@@ -1,18 +1,14 @@
-//! `_index` objects: what only we read about the files of one commit. Now: a filter of the keys in each file, so that
-//! "have we this id already" is answered without opening a file (a false yes once in 65,000).
-//!
-//! `"TLIDX" version:u16 crc32c:u32 IndexObject`
+//! `_index` objects: what only we read about the files of one commit. Filters of the keys and of the traces in each file,
+//! so that "have we this id already" is answered without opening a file (a false yes once in 65,000).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use xorf::{BinaryFuse16, Filter};
 
-use super::{FormatError, Result};
+use super::Result;
+use super::envelope::Envelope;
 
-const MAGIC: &[u8; 5] = b"TLIDX";
-const VERSION: u16 = 1;
-const HEAD_BYTES: usize = 5 + 2 + 4;
-const WHAT: &str = "index object";
+const ENVELOPE: Envelope = Envelope { what: "index object", magic: b"TLIDX", version: 1 };
 
 #[derive(Clone, PartialEq, Message)]
 pub struct IndexObject {
@@ -29,6 +25,9 @@ pub struct FileIndex {
     pub path: String,
     #[prost(message, optional, tag = "2")]
     pub keys: Option<KeyFilter>,
+    /// Of `observations`: the traces its rows belong to.
+    #[prost(message, optional, tag = "3")]
+    pub traces: Option<KeyFilter>,
 }
 
 /// A binary fuse filter (16 bit) over 64-bit key hashes: about 2.3 bytes a key.
@@ -70,19 +69,48 @@ impl KeyFilter {
     }
 
     /// A filter ready to be asked; keep it rather than making it again.
-    pub fn load(&self) -> impl Fn(u64) -> bool + use<> {
+    pub fn load(&self) -> LoadedFilter {
+        if self.count == 0 {
+            return LoadedFilter::Empty;
+        }
         let prints = self.fingerprints.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-        let filter = BinaryFuse16::try_from(&[0u64][..]).ok().map(|mut filter| {
-            filter.descriptor.seed = self.seed;
-            filter.descriptor.segment_length = self.segment_length;
-            filter.descriptor.segment_length_mask = self.segment_length_mask;
-            filter.descriptor.segment_count_length = self.segment_count_length;
-            filter.fingerprints = prints.collect();
-            filter
-        });
-        let empty = self.count == 0;
-        // Without a filter any key may be there.
-        move |hash| !empty && filter.as_ref().is_none_or(|filter| filter.contains(&hash))
+        // The library has no other way to make one than by building one.
+        let Ok(mut filter) = BinaryFuse16::try_from(&[0u64][..]) else { return LoadedFilter::Unknown };
+        filter.descriptor.seed = self.seed;
+        filter.descriptor.segment_length = self.segment_length;
+        filter.descriptor.segment_length_mask = self.segment_length_mask;
+        filter.descriptor.segment_count_length = self.segment_count_length;
+        filter.fingerprints = prints.collect();
+        LoadedFilter::Fuse(Box::new(filter))
+    }
+}
+
+/// A key filter in memory.
+#[derive(Debug)]
+pub enum LoadedFilter {
+    /// No key is there.
+    Empty,
+    /// Nothing is known: any key may be there.
+    Unknown,
+    Fuse(Box<BinaryFuse16>),
+}
+
+impl LoadedFilter {
+    /// False: the key is surely not there. True: it is, or (once in 65,000) it is not.
+    pub fn may_hold(&self, hash: u64) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Unknown => true,
+            Self::Fuse(filter) => filter.contains(&hash),
+        }
+    }
+
+    /// Memory it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Empty | Self::Unknown => 0,
+            Self::Fuse(filter) => filter.fingerprints.len() * 2,
+        }
     }
 }
 
@@ -99,29 +127,11 @@ pub fn key_hash(parts: &[&str]) -> u64 {
 }
 
 pub fn encode(index: &IndexObject) -> Bytes {
-    let body = index.encode_to_vec();
-    let mut object = BytesMut::with_capacity(HEAD_BYTES + body.len());
-    object.put_slice(MAGIC);
-    object.put_u16_le(VERSION);
-    object.put_u32_le(crc32c::crc32c(&body));
-    object.put_slice(&body);
-    object.freeze()
+    ENVELOPE.encode(index)
 }
 
-pub fn decode(object: &[u8]) -> Result<IndexObject> {
-    let corrupt = |detail: &str| FormatError::Corrupt { what: WHAT, detail: detail.to_owned() };
-    let (head, body) = object.split_at_checked(HEAD_BYTES).ok_or_else(|| corrupt("it is too short"))?;
-    if &head[..5] != MAGIC {
-        return Err(corrupt("it does not begin with the magic bytes"));
-    }
-    let version = u16::from_le_bytes([head[5], head[6]]);
-    if version > VERSION {
-        return Err(FormatError::Newer { what: WHAT, found: version, known: VERSION });
-    }
-    if crc32c::crc32c(body).to_le_bytes() != head[7..11] {
-        return Err(corrupt("the checksum is wrong"));
-    }
-    IndexObject::decode(body).map_err(|e| corrupt(&e.to_string()))
+pub fn decode(object: Bytes) -> Result<IndexObject> {
+    ENVELOPE.decode(object)
 }
 
 #[cfg(test)]
@@ -133,13 +143,15 @@ mod tests {
         for count in [0usize, 1, 2, 1000] {
             let hashes: Vec<u64> = (0..count).map(|at| key_hash(&["trace", &at.to_string()])).collect();
             let keys = KeyFilter::of(hashes.clone()).unwrap();
-            let index =
-                IndexObject { table: "scores".into(), files: vec![FileIndex { path: "p".into(), keys: Some(keys) }] };
-            let read = decode(&encode(&index)).unwrap();
+            let index = IndexObject {
+                table: "scores".into(),
+                files: vec![FileIndex { path: "p".into(), keys: Some(keys), traces: None }],
+            };
+            let read = decode(encode(&index)).unwrap();
             assert_eq!(read, index);
-            let contains = read.files[0].keys.as_ref().unwrap().load();
-            assert!(hashes.iter().all(|hash| contains(*hash)));
-            let strangers = (0..2000).filter(|at| contains(key_hash(&["other", &at.to_string()]))).count();
+            let filter = read.files[0].keys.as_ref().unwrap().load();
+            assert!(hashes.iter().all(|hash| filter.may_hold(*hash)));
+            let strangers = (0..2000).filter(|at| filter.may_hold(key_hash(&["other", &at.to_string()]))).count();
             assert!(strangers <= 2, "{strangers} of 2000 strangers of {count} keys");
         }
     }
@@ -148,8 +160,8 @@ mod tests {
     fn a_damaged_index_is_an_error() {
         let mut object = encode(&IndexObject { table: "t".into(), files: vec![] }).to_vec();
         object[12] ^= 1;
-        assert!(decode(&object).is_err());
-        assert!(decode(b"TLIDX").is_err());
+        assert!(decode(object.into()).is_err());
+        assert!(decode(Bytes::from_static(b"TLIDX")).is_err());
     }
 
     #[test]

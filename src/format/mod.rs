@@ -1,11 +1,14 @@
-//! Bytes at rest: log objects, Delta commits, Parquet files, `_index` objects.
+//! Bytes at rest: log objects, Delta commits, Parquet files, `_index` and late objects.
 //!
 //! Promises: what is written carries magic, version and checksum; old versions stay readable for ever, an unknown newer
 //! one is refused by name; damaged bytes are an error, never silently less.
 //! Must never know: where bytes are stored, when, or by whom. Pure: no IO, no clock.
 
+pub mod checkpoint;
 pub mod delta;
+mod envelope;
 pub mod index;
+pub mod late;
 pub mod log;
 pub mod parquet;
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray};
+use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch, StringViewArray, new_null_array};
 use arrow::compute::{self, SortColumn};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Field, TimestampMicrosecondType};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
@@ -15,7 +16,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 use super::index::key_hash;
-use crate::base::{ByteSize, TimestampUs};
+use crate::base::{ByteSize, Day, TimestampUs};
 use crate::model::tables::{ColumnType, Table};
 
 /// Row groups are bounded by bytes before encoding, so that wide rows cannot fill memory, and by rows.
@@ -87,6 +88,30 @@ pub fn write(
     Ok(DataFileBytes { rows, footer_bytes: footer_bytes(&bytes), time_us, bytes })
 }
 
+/// All rows of a small file, in the table's schema.
+pub fn read(table: Table, file: Bytes, day: Day) -> Result<Vec<RecordBatch>, parquet::errors::ParquetError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
+    reader.map(|batch| Ok(conform(table, &batch?, day))).collect()
+}
+
+/// Rows as a file gives them, in the table's schema: columns by name, cast where the file's types are a reader's own
+/// choice, null where an older file lacks them.
+pub fn conform(table: Table, rows: &RecordBatch, day: Day) -> RecordBatch {
+    let schema = table.table_schema();
+    let column = |field: &Arc<Field>| -> ArrayRef {
+        if field.name() == "day" {
+            return Arc::new(Date32Array::from_value(day.days(), rows.num_rows()));
+        }
+        match rows.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
+            Some(column) => compute::cast(column, field.data_type()).expect("our own files have castable types"),
+            None => new_null_array(field.data_type(), rows.num_rows()),
+        }
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    RecordBatch::try_new(schema, columns).expect("each column was made for its field")
+}
+
 /// Footer, its length and the magic: what one exact request for the end of the file must fetch. The page index, which
 /// stands right before the footer, is not counted.
 fn footer_bytes(file: &[u8]) -> u64 {
@@ -122,6 +147,14 @@ pub fn key_hashes(keys: &[&str], rows: &RecordBatch) -> Vec<u64> {
         key_hash(&parts)
     };
     (0..rows.num_rows()).map(hash).collect()
+}
+
+/// The hashes of the traces in `rows`, each once per run of equal ones.
+pub fn trace_hashes(rows: &RecordBatch) -> Vec<u64> {
+    let traces = column(rows, "trace_id").as_string_view();
+    let mut last = None;
+    let news = traces.iter().flatten().filter(|trace| last.replace(*trace) != Some(*trace));
+    news.map(|trace| key_hash(&[trace])).collect()
 }
 
 fn column<'a>(rows: &'a RecordBatch, name: &str) -> &'a ArrayRef {

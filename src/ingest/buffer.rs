@@ -9,6 +9,7 @@ use super::entry::{Heard, Origin, Said, TableSet};
 use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
 use super::rows::RowSettings;
 use super::segment::{Carried, Segment, View, Waited};
+use super::standing::MergedCounts;
 use crate::base::{Reservation, TimestampUs};
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
@@ -115,6 +116,15 @@ impl TenantBuffer {
         state.count_request(position, &origin, counts.received, &counts.rejected);
     }
 
+    /// Ids counted as stored at or before `position` turned out to stand in a table already.
+    pub(super) fn count_merged(&self, position: u64, merged: &MergedCounts) {
+        let mut state = self.state.lock();
+        state.grow(position, None);
+        for ((minute_us, door), count) in merged {
+            state.active.count_again(position, *minute_us, door, *count as i64);
+        }
+    }
+
     /// Our own carry frame is durable at `position`.
     pub(super) fn carried(&self, carried: &Carried, position: u64) {
         let mut state = self.state.lock();
@@ -155,7 +165,7 @@ impl TenantBuffer {
         // What comes from now on is judged by its own age.
         state.active.oldest_us = None;
         for trace in segment.traces.keys().cloned().collect::<Vec<_>>() {
-            if let Some(facts) = segment.facts(&trace) {
+            if let Some(facts) = segment.facts(&trace, &[]) {
                 state.remember(trace, facts);
             }
         }
@@ -233,28 +243,27 @@ impl TenantBuffer {
     }
 }
 
-/// The rows of pinned segments that a snapshot at `position` does not hold.
-pub(super) fn rows_above(
+/// What of pinned segments a table at `position` does not hold.
+pub(super) fn views_above(
     views: &[Arc<View>],
     table: Table,
     position: u64,
     settings: &Arc<RowSettings>,
-) -> Vec<arrow::array::RecordBatch> {
-    let mut batches = Vec::new();
+    above: &mut Vec<Arc<View>>,
+) {
     for view in views {
         if position <= view.segment.from {
-            batches.extend_from_slice(view.batches(table));
+            above.push(Arc::clone(view));
         } else if position < view.segment.to {
             // Only after another owner of the log committed half of it.
             let mut segment = view.segment.clone();
             segment.unwant(table, position);
-            batches.extend_from_slice(View::new(segment, Arc::clone(settings), Waited::default()).batches(table));
+            above.push(Arc::new(View::new(segment, Arc::clone(settings), Waited::default())));
         } else if let Some(waited) = view.waited() {
             // It was frozen and committed since it was pinned; what waited is in no file.
-            batches.extend(rows_above(std::slice::from_ref(waited), table, position, settings));
+            views_above(std::slice::from_ref(waited), table, position, settings, above);
         }
     }
-    batches
 }
 
 impl State {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::packed::{Glance, Packed};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
-use crate::model::{Merged, Order};
+use crate::model::{Merge, Merged, Order};
 
 /// A set of tables: which of them still want an event. After a crash between two tables' commits, replay feeds each
 /// table only what lies above its own position.
@@ -101,20 +101,42 @@ impl<T> Entry<T> {
         heard
     }
 
-    /// The events that `table` still wants, unpacked by `unpack` and merged into its row; `None` if it wants none.
+    /// The events that `table` still wants, unpacked by `unpack` and merged into its row, onto what `base` holds already;
+    /// `None` if it wants none.
     pub(super) fn merged(
         &self,
         table: Table,
+        base: &[(Order, T)],
         unpack: fn(&Packed<T>) -> T,
         merge: fn(&[(&Order, &T)]) -> Merged<T>,
-    ) -> Option<Merged<T>> {
-        let unpacked = self.wanted_by(table).map(|said| (&said.order, unpack(&said.packed)));
-        let mut wanted: Vec<(&Order, T)> = unpacked.collect();
-        match wanted.len() {
-            0 => None,
-            1 => wanted.pop().map(|(_, row)| Merged { row, provenance: None }),
-            _ => Some(merge(&wanted.iter().map(|(order, event)| (*order, event)).collect::<Vec<_>>())),
+    ) -> Option<Merged<T>>
+    where
+        T: Merge,
+    {
+        let held = |order: &Order| base.iter().any(|(known, _)| known == order);
+        let wanted: Vec<&Said<T>> = self.wanted_by(table).collect();
+        if wanted.is_empty() {
+            return None;
         }
+        let news = wanted.into_iter().filter(|said| !held(&said.order));
+        let mut unpacked: Vec<(&Order, T)> = news.map(|said| (&said.order, unpack(&said.packed))).collect();
+        if base.is_empty() && unpacked.len() == 1 {
+            return unpacked.pop().map(|(order, row)| T::alone(order, row));
+        }
+        let mut events: Vec<(&Order, &T)> = base.iter().map(|(order, event)| (order, event)).collect();
+        events.extend(unpacked.iter().map(|(order, event)| (*order, event)));
+        events.sort_by(|one, other| one.0.cmp(other.0));
+        Some(merge(&events))
+    }
+
+    /// Whether `table` wants an event that `base` may not hold. An event id is not kept for rows born of one event, so
+    /// one of the same time may be the same or another: only its columns tell.
+    pub(super) fn says_more(&self, table: Table, base: &[(Order, T)]) -> bool {
+        let same = |known: &Order, order: &Order| {
+            let moment = |order: &Order| (order.event_time_us, order.is_update);
+            known == order || (known.event_id.is_empty() && moment(known) == moment(order))
+        };
+        self.wanted_by(table).any(|said| !base.iter().any(|(known, _)| same(known, &said.order)))
     }
 
     pub(super) fn wanted_by(&self, table: Table) -> impl Iterator<Item = &Said<T>> {

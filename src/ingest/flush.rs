@@ -13,13 +13,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::rows;
+use super::rows::{self, Making, Part};
 use super::segment::View;
+use super::standing::{self, MergedCounts};
 use super::writer::{TablePositions, TenantState, Writer};
-use super::{IngestError, Result, Shared};
+use super::{IngestError, Result, Shared, late};
 use crate::base::{TenantId, WriterId};
-use crate::catalog::{Append, Change, Committed, NewFile};
+use crate::catalog::{Append, Change, Checked, Committed, NewFile, Snapshot};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
+use crate::format::late::LateObject;
 use crate::format::log::{EncodedFrame, FrameKind};
 use crate::format::parquet;
 use crate::model::tables::Table;
@@ -136,77 +138,168 @@ pub(super) async fn flush_tenant(shared: &Shared, writer: &Writer, tenant: &Tena
 /// Commits the frozen segments of a tenant, oldest first.
 async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, state: &Arc<TenantState>) -> Result<()> {
     while let Some(view) = state.buffer.oldest_frozen() {
-        // All tables are written at once, on as many cores as there are; they are committed in their order.
         let standing = positions(shared, writer, tenant, state).await?;
-        let mut written: Vec<_> = Table::ALL
-            .into_iter()
-            .map(|table| (standing[table as usize] < view.segment.to).then(|| write_in_background(table, &view)))
-            .collect();
+        let open = |table: Table| standing[table as usize] < view.segment.to;
+        let target = Target { shared, writer, tenant, state };
+        // All tables but the ledger are written at once, on as many cores as there are; they are committed in order.
+        let mut written: HashMap<Table, Prepared> = HashMap::new();
+        for table in Table::ALL.into_iter().filter(|table| *table != Table::Ledger && open(*table)) {
+            written.insert(table, target.prepare(table, &view, &MergedCounts::new()).await?);
+        }
+        // The ledger counts what the others stored: it comes last.
+        let mut merged = MergedCounts::new();
         for table in Table::ALL {
-            let Some(files) = written[table as usize].take() else { continue };
-            let mut moved = commit_table(shared, writer, tenant, state, table, view.segment.to, files).await?;
-            while let Some(position) = moved {
-                set_position(shared, writer, tenant, state, table, position).await?;
-                state.buffer.unwant_oldest(table, position);
-                let Some(view) = state.buffer.oldest_frozen() else { break };
-                let files = write_in_background(table, &view);
-                moved = commit_table(shared, writer, tenant, state, table, view.segment.to, files).await?;
-            }
+            let prepared = match written.remove(&table) {
+                Some(prepared) => prepared,
+                None if table == Table::Ledger && open(table) => target.prepare(table, &view, &merged).await?,
+                None => continue,
+            };
+            let stood = target.commit(table, view.segment.to, prepared, &merged).await?;
+            standing::add_counts(&mut merged, &stood);
         }
         state.buffer.release_oldest();
     }
     Ok(())
 }
 
-type Writing = JoinHandle<Result<Written, ::parquet::errors::ParquetError>>;
-
-fn write_in_background(table: Table, view: &Arc<View>) -> Writing {
-    let view = Arc::clone(view);
-    tokio::task::spawn_blocking(move || write_files(table, &view))
+/// Whose rows a flush brings into the tables.
+struct Target<'a> {
+    shared: &'a Shared,
+    writer: &'a Writer,
+    tenant: &'a TenantId,
+    state: &'a Arc<TenantState>,
 }
 
-/// Puts and commits one table's share of a segment. `Some(position)`: another owner of the log committed that far.
-async fn commit_table(
-    shared: &Shared,
-    writer: &Writer,
-    tenant: &TenantId,
-    state: &Arc<TenantState>,
-    table: Table,
-    to: u64,
-    writing: Writing,
-) -> Result<Option<u64>> {
-    let written = writing.await.map_err(|_| IngestError::Stopped)?;
-    let written = written.map_err(|source| IngestError::Parquet { table: table.name(), source })?;
-    if written.files.is_empty() {
-        return Ok(None);
+/// One table's share of a segment, on its way to a commit.
+struct Prepared {
+    /// The snapshot that its keys were looked up in.
+    snapshot: Arc<Snapshot>,
+    /// Ids that stood there already.
+    merged: MergedCounts,
+    writing: JoinHandle<Result<Written, ::parquet::errors::ParquetError>>,
+}
+
+impl Target<'_> {
+    /// Looks up which rows stand already, and starts to write the others as files, and changes of those that stand as a
+    /// late object.
+    async fn prepare(&self, table: Table, view: &Arc<View>, merged: &MergedCounts) -> Result<Prepared> {
+        let catalog = &self.shared.catalog;
+        let snapshot = catalog.known_snapshot(self.tenant, table).await?;
+        let segment = &view.segment;
+        let standing = standing::find(catalog, self.tenant, table, segment, view.settings(), &snapshot).await?;
+        let counts = standing.merged_counts(table, segment);
+        let (view, merged) = (Arc::clone(view), merged.clone());
+        let write = move || {
+            let settings = view.settings();
+            write_files(
+                table,
+                Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged },
+            )
+        };
+        Ok(Prepared { snapshot, merged: counts, writing: tokio::task::spawn_blocking(write) })
     }
-    let objects = shared.catalog.store();
-    let root = store::table_root(tenant, table.name());
-    for (file, body) in &written.files {
-        let path = file.path.split('/').fold(root.clone(), |path, part| path.join(part));
-        objects.put(&path, body.clone()).await?;
-    }
-    if let Some((id, body)) = &written.index {
-        objects.put(&store::index_file(tenant, table.name(), *id), body.clone()).await?;
-    }
-    let files: Vec<NewFile> = written.files.into_iter().map(|(file, _)| file).collect();
-    let from = positions(shared, writer, tenant, state).await?[table as usize];
-    let append = Append { writer: writer.id().clone(), from, to, files };
-    match shared.catalog.commit(tenant, table, Change::Append(append)).await? {
-        Committed::Done { version } => {
-            tracing::debug!(%tenant, table = table.name(), version, from, to, "flushed");
-            set_position(shared, writer, tenant, state, table, to).await?;
-            Ok(None)
+
+    /// Puts and commits one table's share up to `to`. What was committed since it was prepared makes it look again.
+    /// Returns which ids stood already.
+    async fn commit(
+        &self,
+        table: Table,
+        to: u64,
+        mut prepared: Prepared,
+        counted: &MergedCounts,
+    ) -> Result<MergedCounts> {
+        let Self { shared, writer, tenant, state } = self;
+        // Ids that another owner of the log found standing, in the part it committed.
+        let mut before = MergedCounts::new();
+        loop {
+            let Prepared { snapshot, merged, writing } = prepared;
+            let written = writing.await.map_err(|_| IngestError::Stopped)?;
+            let written = written.map_err(|source| IngestError::Parquet { table: table.name(), source })?;
+            if written.is_empty() {
+                standing::add_counts(&mut before, &merged);
+                return Ok(before);
+            }
+            let from = positions(shared, writer, tenant, state).await?[table as usize];
+            let append = self.put(table, &snapshot, written, &merged, from, to).await?;
+            let committed = shared.catalog.commit(tenant, table, Change::Append(append)).await?;
+            match committed {
+                Committed::Done { version } => {
+                    tracing::debug!(%tenant, table = table.name(), version, from, to, "flushed");
+                    set_position(shared, writer, tenant, state, table, to).await?;
+                    standing::add_counts(&mut before, &merged);
+                    return Ok(before);
+                }
+                // An earlier try of ours, whose reply was lost, or another owner's.
+                Committed::Nothing => {
+                    set_position(shared, writer, tenant, state, table, to).await?;
+                    standing::add_counts(&mut before, &self.merged_by_others(table, from, to).await?);
+                    return Ok(before);
+                }
+                Committed::Stale => {}
+                Committed::Moved { position } => {
+                    set_position(shared, writer, tenant, state, table, position).await?;
+                    standing::add_counts(&mut before, &self.merged_by_others(table, from, position).await?);
+                    state.buffer.unwant_oldest(table, position);
+                }
+                Committed::Behind { position } => {
+                    return Err(IngestError::Corrupt {
+                        writer: writer.id().clone(),
+                        reason: format!("{} of {tenant} stands at {position}, before {from}", table.name()),
+                    });
+                }
+            }
+            let Some(view) = state.buffer.oldest_frozen() else { return Ok(before) };
+            prepared = self.prepare(table, &view, counted).await?;
         }
-        Committed::Nothing => {
-            set_position(shared, writer, tenant, state, table, to).await?;
-            Ok(None)
+    }
+
+    /// Stores files, index and late object; what is left is to commit them.
+    async fn put(
+        &self,
+        table: Table,
+        snapshot: &Snapshot,
+        written: Written,
+        merged: &MergedCounts,
+        from: u64,
+        to: u64,
+    ) -> Result<Append> {
+        let (catalog, tenant) = (&self.shared.catalog, self.tenant);
+        let objects = catalog.store();
+        let root = store::table_root(tenant, table.name());
+        for (file, body) in &written.files {
+            let path = file.path.split('/').fold(root.clone(), |path, part| path.join(part));
+            objects.put(&path, body.clone()).await?;
         }
-        Committed::Moved { position } => Ok(Some(position)),
-        Committed::Behind { position } => Err(IngestError::Corrupt {
-            writer: writer.id().clone(),
-            reason: format!("{} of {tenant} stands at {position}, before {from}", table.name()),
-        }),
+        if let Some((id, index)) = &written.index {
+            objects.put(&store::index_file(tenant, table.name(), id), index::encode(index)).await?;
+            catalog.remember_index(tenant, table, id, index);
+        }
+        let late = match &written.late {
+            Some(object) => Some(catalog.put_late(tenant, table, snapshot, object).await?),
+            None => None,
+        };
+        Ok(Append {
+            writer: self.writer.id().clone(),
+            from,
+            to,
+            files: written.files.into_iter().map(|(file, _)| file).collect(),
+            late,
+            checked: (!table.key_columns().is_empty()).then_some(Checked(snapshot.version)),
+            merged: standing::told(merged),
+        })
+    }
+
+    /// What appends of this log in `(from, to]` found standing, by whomever they were made.
+    async fn merged_by_others(&self, table: Table, from: u64, to: u64) -> Result<MergedCounts> {
+        let mut merged = MergedCounts::new();
+        if matches!(table, Table::Observations | Table::Scores) {
+            for appended in self.shared.catalog.merged_above(self.tenant, table, self.writer.id(), from).await? {
+                if appended.to <= to {
+                    standing::add_counts(&mut merged, &standing::merged_counts_of(&appended.merged));
+                }
+            }
+        }
+        Ok(merged)
     }
 }
 
@@ -242,39 +335,53 @@ async fn set_position(
     Ok(())
 }
 
+#[derive(Default)]
 struct Written {
     files: Vec<(NewFile, Bytes)>,
-    index: Option<(Uuid, Bytes)>,
+    index: Option<(String, IndexObject)>,
+    late: Option<LateObject>,
 }
 
-/// The files of one table, one per home day, and the index object over them.
-fn write_files(table: Table, view: &View) -> Result<Written, ::parquet::errors::ParquetError> {
-    let index_id = Uuid::now_v7();
-    let mut files = Vec::new();
+impl Written {
+    /// There is nothing to commit: a table without rows gets no commit, and its position may stay behind.
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.late.is_none()
+    }
+}
+
+/// The files of one table, one per home day, the index object over them, and what changes about rows that stand.
+fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::errors::ParquetError> {
+    let index_id = Uuid::now_v7().to_string();
+    let mut written = Written::default();
     let mut indexes = Vec::new();
     let keys = table.key_columns();
-    for rows in rows::days(table, &view.segment, view.settings()) {
-        let mut hashes = Vec::new();
-        let batches = rows.batches.inspect(|batch| hashes.extend(parquet::key_hashes(keys, batch)));
-        let written = parquet::write(table, batches)?;
+    for rows in rows::days(table, making) {
+        let (mut hashes, mut traces) = (Vec::new(), Vec::new());
+        let batches = rows.batches.inspect(|batch| {
+            hashes.extend(parquet::key_hashes(keys, batch));
+            if table == Table::Observations {
+                traces.extend(parquet::trace_hashes(batch));
+            }
+        });
+        let bytes = parquet::write(table, batches)?;
         let path = store::data_file(rows.day, Uuid::now_v7());
         if !keys.is_empty() {
-            indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(hashes) });
+            let traces = (table == Table::Observations).then(|| KeyFilter::of(traces)).flatten();
+            indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(hashes), traces });
         }
         let file = NewFile {
             path,
             day: rows.day,
-            size_bytes: written.bytes.len() as u64,
-            footer_bytes: written.footer_bytes,
-            time_us: written.time_us,
-            stats: written.delta_stats(table),
-            index: (!keys.is_empty()).then(|| index_id.to_string()),
+            size_bytes: bytes.bytes.len() as u64,
+            footer_bytes: bytes.footer_bytes,
+            time_us: bytes.time_us,
+            stats: bytes.delta_stats(table),
+            index: (!keys.is_empty()).then(|| index_id.clone()),
         };
-        files.push((file, written.bytes));
+        written.files.push((file, bytes.bytes));
     }
-    let index = (!indexes.is_empty()).then(|| {
-        let object = IndexObject { table: table.name().to_owned(), files: indexes };
-        (index_id, index::encode(&object))
-    });
-    Ok(Written { files, index })
+    written.index =
+        (!indexes.is_empty()).then(|| (index_id, IndexObject { table: table.name().to_owned(), files: indexes }));
+    written.late = late::object(table, making)?;
+    Ok(written)
 }

@@ -1,21 +1,26 @@
-//! Fresh rows for queries: all segments of all logs this process holds.
+//! Fresh rows for queries: all segments of all logs this process holds, set against the files of a snapshot.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::Ingest;
-use super::buffer::rows_above;
+use super::buffer::views_above;
 use super::rows::RowSettings;
-use super::segment::View;
+use super::segment::{Segment, View, Waited};
 use crate::base::{TenantId, WriterId};
-use crate::catalog::{CatalogError, Changes, FreshRows, FreshTable, PinnedRows, Snapshot};
+use crate::catalog::{Catalog, CatalogError, Fresh, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::Table;
 
 #[derive(Debug)]
 struct Pinned {
+    catalog: Catalog,
+    tenant: TenantId,
     by_writer: Vec<(WriterId, Vec<Arc<View>>)>,
     settings: Arc<RowSettings>,
+    /// Views joined to one, with those they were made of: most tables of a query need the same.
+    joined: Mutex<Vec<(Vec<Arc<View>>, Arc<View>)>>,
 }
 
 impl FreshRows for Ingest {
@@ -25,17 +30,51 @@ impl FreshRows for Ingest {
             let state = writer.buffers.get(tenant)?;
             Some((writer.id().clone(), state.buffer.pin()))
         };
-        let by_writer = writers.iter().filter_map(pin).collect();
-        Arc::new(Pinned { by_writer, settings: Arc::clone(&self.shared.rows) })
+        Arc::new(Pinned {
+            catalog: self.shared.catalog.clone(),
+            tenant: tenant.clone(),
+            by_writer: writers.iter().filter_map(pin).collect(),
+            settings: Arc::clone(&self.shared.rows),
+            joined: Mutex::default(),
+        })
     }
 }
 
 #[async_trait]
 impl PinnedRows for Pinned {
     async fn rows(&self, table: Table, snapshot: &Arc<Snapshot>) -> Result<FreshTable, CatalogError> {
-        let rows = |(writer, views): &(WriterId, Vec<Arc<View>>)| {
-            rows_above(views, table, snapshot.position(writer), &self.settings)
+        let mut above = Vec::new();
+        for (writer, views) in &self.by_writer {
+            views_above(views, table, snapshot.position(writer), &self.settings, &mut above);
+        }
+        let fresh = match self.joined(above) {
+            None => Fresh::default(),
+            Some(view) => {
+                let fresh = view.fresh(&self.catalog, &self.tenant, table, snapshot).await?;
+                Fresh::clone(&fresh)
+            }
         };
-        Ok(FreshTable { batches: self.by_writer.iter().flat_map(rows).collect(), changes: Changes::default() })
+        self.catalog.beside_files(&self.tenant, table, snapshot, fresh).await
+    }
+}
+
+impl Pinned {
+    /// One view of all of these: an id that several speak of is one row.
+    fn joined(&self, views: Vec<Arc<View>>) -> Option<Arc<View>> {
+        if views.len() < 2 {
+            return views.into_iter().next();
+        }
+        let same = |(of, _): &&(Vec<Arc<View>>, Arc<View>)| {
+            of.len() == views.len() && of.iter().zip(&views).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let mut joined = self.joined.lock();
+        if let Some((_, view)) = joined.iter().find(same) {
+            return Some(Arc::clone(view));
+        }
+        let mut segment = Segment::clone(&views[0].segment);
+        views[1..].iter().for_each(|view| segment.join(&view.segment));
+        let view = Arc::new(View::new(segment, Arc::clone(&self.settings), Waited::default()));
+        joined.push((views, Arc::clone(&view)));
+        Some(view)
     }
 }

@@ -8,12 +8,14 @@ mod buffer;
 mod entry;
 mod flush;
 mod fresh;
+mod late;
 mod log;
 mod marks;
 mod packed;
 mod replay;
 mod rows;
 mod segment;
+mod standing;
 mod writer;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::entry::TableSet;
 use super::log::Owner;
 use super::packed::pack;
+use super::standing;
 use super::writer::{Buffers, TablePositions};
 use super::{IngestError, Result};
 use crate::base::{TenantId, WriterId};
@@ -140,10 +141,18 @@ impl Replay<'_> {
         if let Some(positions) = self.positions.get(tenant) {
             return Ok(*positions);
         }
+        let writer = &self.owner.writer;
         let mut positions = TablePositions::default();
         for table in Table::ALL {
-            let snapshot = self.catalog.snapshot(tenant, table).await?;
-            positions[table as usize] = snapshot.position(&self.owner.writer);
+            positions[table as usize] = self.catalog.snapshot(tenant, table).await?.position(writer);
+        }
+        // A crash before the ledger's commit: what the tables' commits found standing must not count as stored.
+        let counted = positions[Table::Ledger as usize];
+        for table in [Table::Observations, Table::Scores] {
+            for appended in self.catalog.merged_above(tenant, table, writer, counted).await? {
+                let state = self.buffers.of(tenant, counted);
+                state.buffer.count_merged(appended.to, &standing::merged_counts_of(&appended.merged));
+            }
         }
         self.positions.insert(tenant.clone(), positions);
         Ok(positions)

@@ -9,13 +9,14 @@ use arrow::array::{Date32Array, RecordBatch};
 use super::entry::Entry;
 use super::packed::Packed;
 use super::segment::{BookKey, ObservationKey, Segment, minute};
+use super::standing::{Base, MergedCounts, Standing};
 use crate::base::{Day, Money, TimestampUs};
 use crate::model::tables::{
-    self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow,
+    self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, Orphan, RowCost, SCORES, ScoreRow,
     TRACE_FACTS, Table, TraceRow,
 };
 use crate::model::{
-    CostSource, Observation, Order, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace,
+    CostSource, DimensionKeys, Observation, Order, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace,
 };
 use crate::price::{Ask, PriceBook, Quantities};
 
@@ -23,30 +24,22 @@ use crate::price::{Ask, PriceBook, Quantities};
 #[derive(Debug)]
 pub struct RowSettings {
     pub book: Arc<PriceBook>,
-    /// Metadata keys that name the tenant's own customer, project and flow; `*` at the front matches any beginning.
-    pub account_key: String,
-    pub project_key: String,
-    pub flow_key: String,
+    /// What in metadata names the tenant's own customer, project and flow.
+    pub keys: Arc<DimensionKeys>,
     /// Rows older than this at arrival are placed on the oldest day allowed.
     pub retention_days: u32,
 }
 
 impl Default for RowSettings {
     fn default() -> Self {
-        Self {
-            book: PriceBook::built_in(),
-            account_key: "tenant_id".into(),
-            project_key: "*project_id".into(),
-            flow_key: "*flow_id".into(),
-            retention_days: 3650,
-        }
+        Self { book: PriceBook::built_in(), keys: Arc::default(), retention_days: 3650 }
     }
 }
 
 impl RowSettings {
     /// The home day of a row: its own time, kept between the retention limit and an hour past its arrival. Never the
     /// clock at replay.
-    fn home_day(&self, said_us: Option<TimestampUs>, stamp_us: TimestampUs) -> Day {
+    pub(super) fn home_day(&self, said_us: Option<TimestampUs>, stamp_us: TimestampUs) -> Day {
         let oldest_us = stamp_us - i64::from(self.retention_days) * Day::US;
         let at_us = match said_us {
             Some(said_us) if said_us > 0 => said_us.clamp(oldest_us, stamp_us + 3_600_000_000),
@@ -65,30 +58,54 @@ pub(super) struct DayRows<'a> {
     pub(super) batches: Box<dyn Iterator<Item = RecordBatch> + 'a>,
 }
 
-/// The rows of `table` in `segment`, by home day.
-pub(super) fn days<'a>(
-    table: Table,
-    segment: &'a Segment,
-    settings: &'a RowSettings,
-) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
-    match table {
-        Table::Observations => observations(segment, settings),
-        Table::ObservationIo => io(segment, settings),
-        Table::TraceFacts => traces(segment, settings),
-        Table::Scores => scores(segment, settings),
-        Table::Ledger => ledger(segment),
+/// What rows are made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making<'a> {
+    pub(super) segment: &'a Segment,
+    pub(super) settings: &'a RowSettings,
+    pub(super) standing: &'a Standing,
+    pub(super) part: Part,
+    /// Ids that the ledger must count as merged rather than stored.
+    pub(super) merged: &'a MergedCounts,
+}
+
+/// Which of a segment's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Those that no table holds yet.
+    New,
+    /// Those that stand already, with what is said about them now.
+    Late,
+}
+
+impl Part {
+    fn has<T>(self, base: Option<&Base<T>>) -> bool {
+        base.is_some() == (self == Self::Late)
     }
 }
 
-/// All rows of `table` in `segment`, in the schema that SQL sees.
-pub(super) fn batches(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<RecordBatch> {
-    let with_day = |day: Day, batch: RecordBatch| {
-        let days = Date32Array::from_value(day.days(), batch.num_rows());
-        let arrays = batch.columns().iter().cloned().chain([Arc::new(days) as _]).collect();
-        RecordBatch::try_new(table.table_schema(), arrays).expect("the file's columns, then day")
-    };
-    let of_day = |rows: DayRows<'_>| rows.batches.map(|batch| with_day(rows.day, batch)).collect::<Vec<_>>();
-    days(table, segment, settings).flat_map(of_day).collect()
+/// The rows of `table`, by home day.
+pub(super) fn days<'a>(table: Table, making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    match table {
+        Table::Observations => observations(making),
+        Table::ObservationIo => io(making),
+        Table::TraceFacts => traces(making),
+        Table::Scores => scores(making),
+        Table::Ledger => ledger(making),
+    }
+}
+
+/// The rows of `table`, in the schema that SQL sees.
+pub(super) fn batches(table: Table, making: Making<'_>) -> Vec<RecordBatch> {
+    let of_day = |rows: DayRows<'_>| rows.batches.map(|batch| with_day(table, rows.day, &batch)).collect::<Vec<_>>();
+    days(table, making).flat_map(of_day).collect()
+}
+
+/// A batch of a file of `day`, in the table's schema.
+pub(super) fn with_day(table: Table, day: Day, batch: &RecordBatch) -> RecordBatch {
+    let days = Date32Array::from_value(day.days(), batch.num_rows());
+    let arrays = batch.columns().iter().cloned().chain([Arc::new(days) as _]).collect();
+    RecordBatch::try_new(table.table_schema(), arrays).expect("the file's columns, then day")
 }
 
 /// Things that become rows, by day, each day sorted by what the table's rows are sorted by.
@@ -115,57 +132,66 @@ fn by_day<'a, K: Ord + 'a, T: 'a, R: 'a>(
     }))
 }
 
-/// The facts of a trace: those flushed before, then those said since.
-pub(super) fn facts(entry: Option<&Entry<TraceFacts>>, inherited: Option<&Arc<TraceFacts>>) -> Option<Arc<TraceFacts>> {
-    let said = entry.and_then(|entry| {
-        let all: Vec<_> = entry.said.iter().map(|said| (&said.order, said.packed.whole())).collect();
-        let borrowed: Vec<_> = all.iter().map(|(order, facts)| (*order, facts)).collect();
-        (!borrowed.is_empty()).then(|| merge_trace(&borrowed).row)
-    });
-    match (inherited, said) {
-        (None, said) => said.map(Arc::new),
-        (Some(inherited), None) => Some(Arc::clone(inherited)),
-        (Some(inherited), Some(said)) => {
-            let (before, after) = (Order::default(), Order { is_update: true, ..Default::default() });
-            Some(Arc::new(merge_trace(&[(&before, inherited), (&after, &said)]).row))
-        }
+/// The facts of a trace: those remembered from before, those of its row, and those said since.
+pub(super) fn facts(
+    entry: Option<&Entry<TraceFacts>>,
+    inherited: Option<&Arc<TraceFacts>>,
+    base: &[(Order, TraceFacts)],
+) -> Option<Arc<TraceFacts>> {
+    let said: Vec<_> = entry
+        .map_or(Vec::new(), |entry| entry.said.iter().map(|said| (said.order.clone(), said.packed.whole())).collect());
+    if said.is_empty() && base.is_empty() {
+        return inherited.cloned();
     }
+    // What is remembered is older than anything said since, whatever the clocks of its senders say.
+    let before = Order { event_time_us: i64::MIN, ..Default::default() };
+    let mut events: Vec<(&Order, &TraceFacts)> = inherited.map(|facts| (&before, facts.as_ref())).into_iter().collect();
+    events.extend(base.iter().chain(&said).map(|(order, facts)| (order, facts)));
+    events.sort_by(|one, other| one.0.cmp(other.0));
+    Some(Arc::new(merge_trace(&events).row))
 }
 
-fn observations<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    let Making { segment, settings, standing, part, .. } = making;
     let table = Table::Observations;
-    let observed = || segment.observations.iter().filter_map(|(key, entry)| Some((key, entry, entry.glance(table)?)));
+    let observed = || {
+        let wanted = segment.observations.iter().filter(move |(key, _)| part.has(standing.observations.get(*key)));
+        wanted.filter_map(|(key, entry)| Some((key, entry, entry.glance(table)?)))
+    };
     let mut facts_of: HashMap<&str, Option<Arc<TraceFacts>>> = HashMap::new();
     for ((trace, _), _, _) in observed() {
-        facts_of.entry(trace).or_insert_with(|| segment.facts(trace));
+        let base = || standing.facts.get(trace).map_or(&[][..], Vec::as_slice);
+        facts_of.entry(trace).or_insert_with(|| segment.facts(trace, base()));
     }
     let orphans = orphan_roots(segment, &facts_of);
     let placed: Vec<_> = observed()
-        .map(|((trace, _), entry, glance)| {
+        .map(|(key, entry, glance)| {
             let stamp_us = entry.origin().stamp_us;
-            let day = settings.home_day(glance.start_us.or(glance.end_us), stamp_us);
-            (day, glance.start_us.unwrap_or(stamp_us), (trace.as_ref(), entry))
+            let base = standing.observations.get(key);
+            let day =
+                base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
+            let start_us = glance.start_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us));
+            (day, start_us, (key, entry, base))
         })
         .collect();
-    by_day(table, OBSERVATIONS, placed, move |(trace, entry)| {
-        let merged = entry.merged(table, Packed::hot, merge_observation).expect("a glance was had of it");
+    by_day(table, OBSERVATIONS, placed, move |((trace, _), entry, base)| {
+        let events = base.map_or(&[][..], |base| &base.events);
+        let merged = entry.merged(table, events, Packed::hot, merge_observation).expect("a glance was had of it");
         let observation = Arc::new(merged.row);
-        let stamp_us = entry.origin().stamp_us;
-        let facts = facts_of.get(trace).and_then(Clone::clone);
-        let orphan = orphans.get(trace);
-        let dimension = |pattern: &str| {
-            let own = find_key(&observation.metadata, pattern);
-            own.or_else(|| find_key(&facts.as_ref()?.metadata, pattern)).cloned()
-        };
+        let stamp_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);
+        let mut facts = facts_of.get(trace.as_ref()).and_then(Clone::clone);
+        let stands_for = orphans.get(trace.as_ref());
+        let mut orphan = stands_for
+            .map(|orphans| Orphan { name: orphans.name.clone(), is_root: orphans.ids.contains(&observation.id) });
+        if let Some(base) = base {
+            // A row that stands keeps what was stamped onto it where nothing newer is known.
+            facts = over(base.stamped.facts(&settings.keys), facts);
+            orphan = base.stamped.orphan.clone().or(orphan);
+        }
         ObservationRow {
-            is_root: observation.root_mark == Some(true)
-                || observation.parent_id.is_none()
-                || orphan.is_some_and(|orphan| orphan.ids.contains(&observation.id)),
-            account: dimension(&settings.account_key),
-            project: dimension(&settings.project_key),
-            flow: dimension(&settings.flow_key),
+            orphan,
+            keys: Arc::clone(&settings.keys),
             cost: cost(&observation, &settings.book, stamp_us),
-            orphan_name: orphan.and_then(|orphan| orphan.name.clone()),
             ingested_at_us: stamp_us,
             provenance: merged.provenance,
             facts,
@@ -174,9 +200,18 @@ fn observations<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn 
     })
 }
 
+/// Facts said over those stamped before.
+fn over(stamped: TraceFacts, said: Option<Arc<TraceFacts>>) -> Option<Arc<TraceFacts>> {
+    let (before, after) = (Order::default(), Order { is_update: true, ..Default::default() });
+    match said {
+        None => Some(Arc::new(stamped)),
+        Some(said) => Some(Arc::new(merge_trace(&[(&before, &stamped), (&after, &said)]).row)),
+    }
+}
+
 /// What stands for the root of a trace that has none.
 #[derive(Default)]
-struct Orphan {
+struct Orphans {
     ids: HashSet<String>,
     name: Option<Arc<str>>,
 }
@@ -186,14 +221,14 @@ struct Orphan {
 fn orphan_roots<'a>(
     segment: &'a Segment,
     facts_of: &HashMap<&'a str, Option<Arc<TraceFacts>>>,
-) -> HashMap<&'a str, Orphan> {
+) -> HashMap<&'a str, Orphans> {
     let rooted_rows = segment.observations.iter().filter(|(_, entry)| entry.said.iter().all(|s| s.glance.is_root));
     let mut rooted: HashSet<&str> = rooted_rows.map(|((trace, _), _)| trace.as_ref()).collect();
     let has_root = |facts: &Option<Arc<TraceFacts>>| facts.as_ref().is_some_and(|facts| facts.root_id.is_some());
     rooted.extend(facts_of.iter().filter(|(_, facts)| has_root(facts)).map(|(trace, _)| *trace));
-    let mut orphans: HashMap<&str, Orphan> = HashMap::new();
+    let mut orphans: HashMap<&str, Orphans> = HashMap::new();
     for (key, entry) in segment.observations.iter().filter(|((trace, _), _)| !rooted.contains(trace.as_ref())) {
-        let Some(merged) = entry.merged(Table::Observations, Packed::hot, merge_observation) else { continue };
+        let Some(merged) = entry.merged(Table::Observations, &[], Packed::hot, merge_observation) else { continue };
         let parent = Arc::from(merged.row.parent_id.unwrap_or_default());
         if !segment.observations.contains_key(&(Arc::clone(&key.0), parent)) {
             let orphan = orphans.entry(key.0.as_ref()).or_default();
@@ -204,13 +239,6 @@ fn orphan_roots<'a>(
         }
     }
     orphans
-}
-
-fn find_key<'a>(metadata: &'a BTreeMap<String, String>, pattern: &str) -> Option<&'a String> {
-    match pattern.strip_prefix('*') {
-        None => metadata.get(pattern),
-        Some(ending) => metadata.iter().find(|(key, _)| key.ends_with(ending)).map(|(_, value)| value),
-    }
 }
 
 /// What the client says it cost, else what the price book says.
@@ -260,78 +288,108 @@ fn cost(observation: &Observation, book: &PriceBook, stamp_us: TimestampUs) -> R
 }
 
 /// Text is what memory is short of: it is unpacked a few rows at a time.
-fn io<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     enum Whose<'a> {
-        Observation(&'a ObservationKey, &'a Entry<Observation>, TimestampUs),
-        Trace(&'a Entry<TraceFacts>, TimestampUs),
+        Observation(&'a ObservationKey, &'a Entry<Observation>, Option<&'a Base<Observation>>, TimestampUs),
+        Trace(&'a Entry<TraceFacts>, Option<&'a Base<TraceFacts>>, TimestampUs),
     }
+    let Making { segment, settings, standing, part, .. } = making;
     let table = Table::ObservationIo;
-    let of_observations = segment.observations.iter().filter_map(|(key, entry)| {
+    let observed = segment.observations.iter().filter(move |(key, _)| part.has(standing.observations.get(*key)));
+    let of_observations = observed.filter_map(move |(key, entry)| {
         let glance = entry.glance(table)?;
         if !entry.wanted_by(table).any(|said| said.packed.has_cold()) {
             return None;
         }
         let stamp_us = entry.origin().stamp_us;
-        let day = settings.home_day(glance.start_us.or(glance.end_us), stamp_us);
-        let start_us = glance.start_us.unwrap_or(stamp_us);
-        Some((day, (key.0.as_ref(), start_us), Whose::Observation(key, entry, start_us)))
+        let base = standing.observations.get(key);
+        let day = base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
+        let start_us = glance.start_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us));
+        Some((day, (key.0.as_ref(), start_us), Whose::Observation(key, entry, base, start_us)))
     });
-    let of_traces = segment.traces.iter().filter_map(|(trace, entry)| {
-        let facts = entry.merged(table, Packed::whole, merge_trace)?.row;
+    let traced = segment.traces.iter().filter(move |(trace, _)| part.has(standing.traces.get(*trace)));
+    let of_traces = traced.filter_map(move |(trace, entry)| {
+        let facts = entry.merged(table, &[], Packed::whole, merge_trace)?.row;
         if facts.input.is_none() && facts.output.is_none() {
             return None;
         }
         let stamp_us = entry.origin().stamp_us;
-        let day = settings.home_day(facts.timestamp_us, stamp_us);
-        let start_us = facts.timestamp_us.unwrap_or(stamp_us);
-        Some((day, (trace.as_ref(), start_us), Whose::Trace(entry, start_us)))
+        let base = standing.traces.get(trace);
+        let day = base.map_or_else(|| settings.home_day(facts.timestamp_us, stamp_us), |base| base.day);
+        let start_us = base.map_or(facts.timestamp_us.unwrap_or(stamp_us), |base| base.at_us);
+        Some((day, (trace.as_ref(), start_us), Whose::Trace(entry, base, start_us)))
     });
     by_day(table, OBSERVATION_IO, of_observations.chain(of_traces), move |whose| match whose {
-        Whose::Observation((trace_id, id), entry, start_us) => {
-            let merged = entry.merged(table, Packed::cold, merge_observation).expect("a glance was had of it");
+        Whose::Observation((trace_id, id), entry, base, start_us) => {
+            let events = base.map_or(&[][..], |base| &base.events);
+            let merged = entry.merged(table, events, Packed::cold, merge_observation).expect("a glance was had of it");
             let ids = (trace_id.to_string(), id.to_string());
             let mut observation = merged.row;
             (observation.trace_id, observation.id) = ids;
-            IoRow::Observation { observation: Arc::new(observation), start_us }
+            IoRow::Observation { observation: Arc::new(observation), start_us, provenance: merged.provenance }
         }
-        Whose::Trace(entry, start_us) => {
-            let merged = entry.merged(table, Packed::whole, merge_trace).expect("it was merged before");
-            IoRow::Trace { facts: Arc::new(merged.row), start_us }
+        Whose::Trace(entry, base, start_us) => {
+            let events = base.map_or(&[][..], |base| &base.events);
+            let merged = entry.merged(table, events, text_of_trace, merge_trace).expect("it was merged before");
+            IoRow::Trace { facts: Arc::new(merged.row), start_us, provenance: merged.provenance }
         }
     })
 }
 
-fn traces<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+/// What of a trace's facts stands in `observation_io`: its provenance must tell of nothing else.
+fn text_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
+    let TraceFacts { trace_id, input, output, .. } = packed.whole();
+    TraceFacts { trace_id, input, output, ..Default::default() }
+}
+
+/// And what does not.
+fn facts_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
+    TraceFacts { input: None, output: None, ..packed.whole() }
+}
+
+fn traces<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    let Making { segment, settings, standing, part, .. } = making;
     let table = Table::TraceFacts;
-    let placed = segment.traces.values().filter_map(|entry| {
+    let traced = segment.traces.iter().filter(move |(trace, _)| part.has(standing.traces.get(*trace)));
+    let placed = traced.filter_map(move |(trace, entry)| {
+        let base = standing.traces.get(trace);
         let starts = entry.wanted_by(table).map(|said| said.glance.start_us);
         // The earliest one said wins, as in the merged row.
         let earliest_us = starts.reduce(|before, after| before.into_iter().chain(after).min())?;
         let stamp_us = entry.origin().stamp_us;
-        Some((settings.home_day(earliest_us, stamp_us), earliest_us.unwrap_or(stamp_us), entry))
+        let day = base.map_or_else(|| settings.home_day(earliest_us, stamp_us), |base| base.day);
+        let at_us = earliest_us.into_iter().chain(base.map(|base| base.at_us)).min();
+        Some((day, at_us.unwrap_or(stamp_us), (entry, base)))
     });
-    by_day(table, TRACE_FACTS, placed, move |entry| {
-        let merged = entry.merged(table, Packed::whole, merge_trace).expect("the table wants it");
-        let facts = Arc::new(merged.row);
-        TraceRow { facts, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
+    by_day(table, TRACE_FACTS, placed, move |(entry, base)| {
+        let events = base.map_or(&[][..], |base| &base.events);
+        let merged = entry.merged(table, events, facts_of_trace, merge_trace).expect("the table wants it");
+        let ingested_at_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);
+        TraceRow { facts: Arc::new(merged.row), ingested_at_us, provenance: merged.provenance }
     })
 }
 
-fn scores<'a>(segment: &'a Segment, settings: &'a RowSettings) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+fn scores<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    let Making { segment, settings, standing, part, .. } = making;
     let table = Table::Scores;
-    let placed = segment.scores.values().filter_map(|entry| {
+    let judged = segment.scores.iter().filter(move |(id, _)| part.has(standing.scores.get(*id)));
+    let placed = judged.filter_map(move |(id, entry)| {
+        let base = standing.scores.get(id);
         let (said_us, stamp_us) = (entry.glance(table)?.start_us, entry.origin().stamp_us);
-        Some((settings.home_day(said_us, stamp_us), said_us.unwrap_or(stamp_us), entry))
+        let day = base.map_or_else(|| settings.home_day(said_us, stamp_us), |base| base.day);
+        Some((day, said_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us)), (entry, base)))
     });
-    by_day(table, SCORES, placed, move |entry| {
-        let merged = entry.merged(table, Packed::whole, merge_score).expect("a glance was had of it");
-        let score = Arc::new(merged.row);
-        ScoreRow { score, ingested_at_us: entry.origin().stamp_us, provenance: merged.provenance }
+    by_day(table, SCORES, placed, move |(entry, base)| {
+        let events = base.map_or(&[][..], |base| &base.events);
+        let merged = entry.merged(table, events, Packed::whole, merge_score).expect("a glance was had of it");
+        let ingested_at_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);
+        ScoreRow { score: Arc::new(merged.row), ingested_at_us, provenance: merged.provenance }
     })
 }
 
 /// The books of the segment, and each id it stores counted once, where its first event came in.
-fn ledger<'a>(segment: &Segment) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+fn ledger<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    let segment = making.segment;
     let mut books: BTreeMap<BookKey, i64> = BTreeMap::new();
     for (key, count) in segment.books.values().flatten() {
         *books.entry(key.clone()).or_default() += count;
@@ -344,6 +402,10 @@ fn ledger<'a>(segment: &Segment) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
         .chain(segment.scores.values().filter(|entry| entry.wanted().has(Table::Ledger)).map(|entry| entry.origin()));
     for origin in origins {
         *books.entry((minute(origin.stamp_us), Arc::clone(&origin.door), "stored", None)).or_default() += 1;
+    }
+    for ((minute_us, door), count) in making.merged {
+        *books.entry((*minute_us, Arc::clone(door), "stored", None)).or_default() -= *count as i64;
+        *books.entry((*minute_us, Arc::clone(door), "merged", None)).or_default() += *count as i64;
     }
     let counted = books.into_iter().filter(|(_, count)| *count != 0);
     let placed = counted.map(|(key, count)| (Day::of_us(key.0), key.0, (key, count)));

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
+use parking_lot::Mutex;
 use prost::Message;
 
 use super::entry::{Entry, Heard, Origin, Said};
-use super::rows::{self, RowSettings};
-use crate::base::TimestampUs;
+use super::late;
+use super::rows::{self, Making, Part, RowSettings};
+use super::standing::{self, MergedCounts, Standing};
+use crate::base::{TenantId, TimestampUs};
+use crate::catalog::{Catalog, CatalogError, Fresh, Snapshot};
 use crate::model::tables::Table;
-use crate::model::{Observation, Score, TraceFacts};
+use crate::model::{Observation, Order, Score, TraceFacts};
 
 /// (trace id, observation id)
 pub(super) type ObservationKey = (Arc<str>, Arc<str>);
@@ -86,6 +90,13 @@ impl Segment {
         }
     }
 
+    /// `count` ids stood already: they are merged, not stored.
+    pub(super) fn count_again(&mut self, position: u64, minute_us: TimestampUs, door: &Arc<str>, count: i64) {
+        let books = self.books.entry(position).or_default();
+        *books.entry((minute_us, Arc::clone(door), "stored", None)).or_default() -= count;
+        *books.entry((minute_us, Arc::clone(door), "merged", None)).or_default() += count;
+    }
+
     fn note(&mut self, stamp_us: TimestampUs, bytes: u64) {
         self.bytes += bytes;
         self.oldest_us = Some(self.oldest_us.map_or(stamp_us, |oldest| oldest.min(stamp_us)));
@@ -157,10 +168,40 @@ impl Segment {
         }
     }
 
-    /// Everything about one trace that is known here.
-    pub(super) fn facts(&self, trace: &str) -> Option<Arc<TraceFacts>> {
-        rows::facts(self.traces.get(trace).map(Arc::as_ref), self.inherited.get(trace))
+    /// Everything about one trace that is known here, and in its row.
+    pub(super) fn facts(&self, trace: &str, base: &[(Order, TraceFacts)]) -> Option<Arc<TraceFacts>> {
+        rows::facts(self.traces.get(trace).map(Arc::as_ref), self.inherited.get(trace), base)
     }
+
+    /// Takes in a segment of the same tenant, of this log or another one: what both speak of is merged, and counted so.
+    pub(super) fn join(&mut self, other: &Segment) {
+        for (key, entry) in &other.observations {
+            if let Some(both) = self.observations.get(key).filter(|known| known.wanted().has(Table::Ledger)) {
+                let origin = later(both.origin(), entry.origin()).clone();
+                self.count(other.to, &origin, "merged", None, u64::from(entry.wanted().has(Table::Ledger)));
+            }
+        }
+        for (key, entry) in &other.scores {
+            if let Some(both) = self.scores.get(key).filter(|known| known.wanted().has(Table::Ledger)) {
+                let origin = later(both.origin(), entry.origin()).clone();
+                self.count(other.to, &origin, "merged", None, u64::from(entry.wanted().has(Table::Ledger)));
+            }
+        }
+        for (position, books) in &other.books {
+            let own = self.books.entry(*position).or_default();
+            books.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
+        }
+        for (trace, facts) in &other.inherited {
+            self.inherited.entry(Arc::clone(trace)).or_insert_with(|| Arc::clone(facts));
+        }
+        merge_all(&mut self.observations, other.observations.clone());
+        merge_all(&mut self.traces, other.traces.clone());
+        merge_all(&mut self.scores, other.scores.clone());
+    }
+}
+
+fn later<'a>(one: &'a Origin, other: &'a Origin) -> &'a Origin {
+    if one.stamp_us >= other.stamp_us { one } else { other }
 }
 
 fn add<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: K, said: Said<T>) -> Heard {
@@ -229,12 +270,18 @@ pub(super) struct View {
     settings: Arc<RowSettings>,
     /// Once the segment it shows is frozen: what of it waited and is not in the frozen one.
     waited: Waited,
+    /// The rows of each table as long as none of them stands in a file.
     batches: [OnceLock<Vec<RecordBatch>>; Table::ALL.len()],
+    /// The rows of each table as last set against files, at which versions.
+    seen: [Mutex<Option<(Versions, Arc<Fresh>)>>; Table::ALL.len()],
 }
+
+/// The versions of a table, and of `trace_facts`, that rows were set against.
+type Versions = (Option<u64>, Option<u64>);
 
 impl View {
     pub(super) fn new(segment: Segment, settings: Arc<RowSettings>, waited: Waited) -> Self {
-        Self { segment, settings, waited, batches: Default::default() }
+        Self { segment, settings, waited, batches: Default::default(), seen: Default::default() }
     }
 
     pub(super) fn waited(&self) -> Option<&Arc<View>> {
@@ -245,8 +292,46 @@ impl View {
         &self.settings
     }
 
-    /// The rows of `table` in the schema SQL sees, for queries: made once.
-    pub(super) fn batches(&self, table: Table) -> &[RecordBatch] {
-        self.batches[table as usize].get_or_init(|| rows::batches(table, &self.segment, &self.settings))
+    /// The rows of `table` for queries, set against what stands in files at `snapshot`.
+    pub(super) async fn fresh(
+        &self,
+        catalog: &Catalog,
+        tenant: &TenantId,
+        table: Table,
+        snapshot: &Snapshot,
+    ) -> Result<Arc<Fresh>, CatalogError> {
+        let facts = catalog.snapshot(tenant, Table::TraceFacts).await?;
+        let versions = (snapshot.version, facts.version);
+        if let Some((_, fresh)) = self.seen[table as usize].lock().as_ref().filter(|(seen, _)| *seen == versions) {
+            return Ok(Arc::clone(fresh));
+        }
+        let mut merged = MergedCounts::new();
+        if table == Table::Ledger {
+            for counted in [Table::Observations, Table::Scores] {
+                let snapshot = catalog.snapshot(tenant, counted).await?;
+                let standing =
+                    standing::find(catalog, tenant, counted, &self.segment, &self.settings, &snapshot).await?;
+                standing::add_counts(&mut merged, &standing.merged_counts(counted, &self.segment));
+            }
+        }
+        let standing = standing::find(catalog, tenant, table, &self.segment, &self.settings, snapshot).await?;
+        let fresh = Arc::new(self.set_against(table, &standing, &merged));
+        *self.seen[table as usize].lock() = Some((versions, Arc::clone(&fresh)));
+        Ok(fresh)
+    }
+
+    fn set_against(&self, table: Table, standing: &Standing, merged: &MergedCounts) -> Fresh {
+        let (segment, settings) = (&self.segment, self.settings.as_ref());
+        let making = Making { segment, settings, standing, part: Part::New, merged };
+        let dimensions = Arc::clone(&settings.keys);
+        if standing.is_empty() && merged.is_empty() {
+            let batches = self.batches[table as usize].get_or_init(|| rows::batches(table, making));
+            return Fresh { batches: batches.clone(), dimensions, ..Default::default() };
+        }
+        let changed = late::changed(table, making);
+        let replaced = late::keys(table, &changed);
+        let mut batches = rows::batches(table, making);
+        batches.extend(changed.into_iter().map(|day| day.rows));
+        Fresh { batches, replaced, facts: standing.overlay.clone(), dimensions }
     }
 }

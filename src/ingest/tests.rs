@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-use arrow::array::AsArray;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -14,11 +13,13 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::base::ManualClock;
-use crate::catalog::{FreshRows, Positions, Snapshot};
+use crate::catalog::{BatchKeys, FreshRows, FreshTable};
+use crate::format::parquet;
 use crate::model::tables::Table;
 use crate::model::{Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
 
+mod late;
 mod races;
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -68,50 +69,99 @@ impl Process {
         self.run(self.ingest.flush(true))
     }
 
-    /// The books of tenant `acme` that a ledger at `positions` does not hold, by outcome.
-    fn books(&self, positions: &Positions) -> BTreeMap<String, i64> {
-        let mut sums = BTreeMap::new();
-        let pinned = self.ingest.pin(&"acme".parse().unwrap());
-        let snapshot = Arc::new(Snapshot { positions: positions.clone(), ..Default::default() });
-        for batch in self.run(pinned.rows(Table::Ledger, &snapshot)).unwrap().batches {
-            let outcomes = batch.column_by_name("outcome").unwrap().as_string_view().clone();
-            let counts: &arrow::array::Int64Array = batch.column_by_name("count").unwrap().as_primitive();
-            for (outcome, count) in outcomes.iter().zip(counts.values()) {
-                *sums.entry(outcome.unwrap().to_owned()).or_default() += count;
-            }
-        }
-        sums
+    /// What of `table` stands beside its files.
+    fn fresh(&self, table: Table) -> FreshTable {
+        let tenant = "acme".parse().unwrap();
+        self.run(async {
+            let pinned = self.ingest.pin(&tenant);
+            let snapshot = self.catalog.snapshot(&tenant, table).await.unwrap();
+            pinned.rows(table, &snapshot).await.unwrap()
+        })
     }
 
-    /// How often each id stands in `table`, files and fresh rows together, as a query would see it.
-    fn ids(&self, tenant: &str, table: Table) -> BTreeMap<String, usize> {
+    /// The books of tenant `acme` that are in no file, by outcome.
+    fn books(&self) -> BTreeMap<String, i64> {
+        sums(&self.fresh(Table::Ledger).batches)
+    }
+
+    /// All books of tenant `acme`, by outcome.
+    fn all_books(&self) -> BTreeMap<String, i64> {
+        sums(&self.rows("acme", Table::Ledger))
+    }
+
+    /// All rows of `table` as a query would see them: those of files that nothing replaces, and those beside the files.
+    fn rows(&self, tenant: &str, table: Table) -> Vec<RecordBatch> {
         let tenant = tenant.parse().unwrap();
         self.run(async {
             let pinned = self.ingest.pin(&tenant);
             let snapshot = self.catalog.snapshot(&tenant, table).await.unwrap();
-            let mut batches = pinned.rows(table, &snapshot).await.unwrap().batches;
-            for path in snapshot.files.keys() {
+            let FreshTable { mut batches, changes } = pinned.rows(table, &snapshot).await.unwrap();
+            for file in snapshot.files.values() {
                 let root = store::table_root(&tenant, table.name());
-                let path = path.split('/').fold(root, |path, part| path.join(part));
+                let path = file.path.split('/').fold(root, |path, part| path.join(part));
                 let body = loop {
                     if let Ok(body) = self.catalog.store().get(&path).await {
                         break body.expect("a live file is in the store");
                     }
                 };
-                batches.extend(ParquetRecordBatchReader::try_new(body, 8192).unwrap().map(Result::unwrap));
-            }
-            let mut ids = BTreeMap::new();
-            for batch in batches {
-                let name = *table.key_columns().last().unwrap();
-                let column =
-                    arrow::compute::cast(batch.column_by_name(name).unwrap(), &arrow::datatypes::DataType::Utf8);
-                for id in column.unwrap().as_string::<i32>().iter().flatten() {
-                    *ids.entry(id.to_owned()).or_default() += 1;
+                for batch in parquet::read(table, body, file.day).unwrap() {
+                    let batch = match table {
+                        Table::Observations => {
+                            crate::model::tables::stamp(&batch, &changes.facts, &changes.dimensions).unwrap()
+                        }
+                        _ => batch,
+                    };
+                    let kept: BooleanArray = match table {
+                        Table::Ledger => vec![true; batch.num_rows()].into(),
+                        _ => {
+                            let keys = BatchKeys::of(table, &batch);
+                            let rows = 0..batch.num_rows();
+                            let gone = |row| changes.replaced.contains(keys.hash(row), &keys.parts(row));
+                            rows.map(|row| Some(!gone(row))).collect()
+                        }
+                    };
+                    if kept.true_count() < batch.num_rows() {
+                        assert!(changes.touched.contains(&file.path), "a file that is changed is named");
+                    }
+                    batches.push(arrow::compute::filter_record_batch(&batch, &kept).unwrap());
                 }
             }
-            ids
+            batches
         })
     }
+
+    /// How often each id stands in `table`, files and fresh rows together, as a query would see it.
+    fn ids(&self, tenant: &str, table: Table) -> BTreeMap<String, usize> {
+        let mut ids = BTreeMap::new();
+        for id in self.column(tenant, table, table.key_columns().last().unwrap()).into_iter().flatten() {
+            *ids.entry(id).or_default() += 1;
+        }
+        ids
+    }
+
+    /// The values of a column of text.
+    fn column(&self, tenant: &str, table: Table, name: &str) -> Vec<Option<String>> {
+        let mut values = Vec::new();
+        for batch in self.rows(tenant, table) {
+            let column = batch.column_by_name(name).unwrap().as_string_view().clone();
+            values.extend(column.iter().map(|value| value.map(str::to_owned)));
+        }
+        values.sort();
+        values
+    }
+}
+
+fn sums(books: &[RecordBatch]) -> BTreeMap<String, i64> {
+    let mut sums = BTreeMap::new();
+    for batch in books {
+        let outcomes = batch.column_by_name("outcome").unwrap().as_string_view().clone();
+        let counts: &arrow::array::Int64Array = batch.column_by_name("count").unwrap().as_primitive();
+        for (outcome, count) in outcomes.iter().zip(counts.values()) {
+            *sums.entry(outcome.unwrap().to_owned()).or_default() += count;
+        }
+    }
+    sums.retain(|_, count| *count != 0);
+    sums
 }
 
 impl Drop for Process {
@@ -353,21 +403,7 @@ fn rows_without_a_root_are_carried_and_take_its_facts_when_it_comes() {
     let facts = Event { order, kind: Some(EventKind::Trace(facts)) };
     process.append("acme", vec![span("t", "root", None), facts]).unwrap();
     process.flush().unwrap();
-    let users = process.run(async {
-        let snapshot = process.catalog.snapshot(&tenant, Table::Observations).await.unwrap();
-        let mut users = Vec::new();
-        for path in snapshot.files.keys() {
-            let root = store::table_root(&tenant, "observations");
-            let path = path.split('/').fold(root, |path, part| path.join(part));
-            let body = process.catalog.store().get(&path).await.unwrap().unwrap();
-            for batch in ParquetRecordBatchReader::try_new(body, 100).unwrap().map(Result::unwrap) {
-                let column = batch.column_by_name("user_id").unwrap().as_string::<i32>().clone();
-                users.extend(column.iter().map(|user| user.map(str::to_owned)));
-            }
-        }
-        users.sort();
-        users
-    });
+    let users = process.column("acme", Table::Observations, "user_id");
     assert_eq!(users, [None, Some("ada".to_owned()), Some("ada".to_owned())]);
 }
 
@@ -400,10 +436,10 @@ fn duplicates_in_the_buffer_merge_and_the_books_balance() {
     assert_eq!(process.ids("acme", Table::Observations), once(&["a", "b"]));
     let expected: BTreeMap<String, i64> =
         [("received", 3), ("stored", 2), ("merged", 1)].map(|(outcome, count)| (outcome.to_owned(), count)).into();
-    assert_eq!(process.books(&Positions::default()), expected);
+    assert_eq!(process.books(), expected);
     drop(process);
     let again = Process::start(&world, "main");
-    assert_eq!(again.books(&Positions::default()), expected, "also after a replay");
+    assert_eq!(again.books(), expected, "also after a replay");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! every table are declared once, in `tables/`, with their meaning.
 //! Must never know: the wire they came by, prices, files, time of day. Pure: no IO, no clock.
 
+mod dimensions;
+mod error;
 mod event;
 mod merge;
 mod observation;
@@ -11,8 +13,12 @@ mod score;
 pub mod tables;
 mod trace;
 
+pub use dimensions::DimensionKeys;
+pub use error::ReadError;
 pub use event::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
-pub use merge::{Merged, merge_observation, merge_score, merge_trace};
+pub use merge::{
+    Merge, Merged, merge_observation, merge_score, merge_trace, split_observation, split_score, split_trace,
+};
 pub use observation::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
 pub use score::{Score, ScoreDataType};
 pub use trace::TraceFacts;

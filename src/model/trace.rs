@@ -38,3 +38,19 @@ pub struct TraceFacts {
     #[prost(string, optional, tag = "15")]
     pub output: Option<String>,
 }
+
+impl TraceFacts {
+    /// Whether rows stamped with one and with the other are the same.
+    pub fn stamps_like(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.user_id == other.user_id
+            && self.session_id == other.session_id
+            && self.environment == other.environment
+            && self.release == other.release
+            && self.version == other.version
+            && self.tags == other.tags
+            && self.root_id == other.root_id
+            && self.root_name == other.root_name
+            && self.metadata == other.metadata
+    }
+}

@@ -47,7 +47,7 @@ struct Inner {
 impl Engine {
     pub fn new(catalog: Catalog, fresh: Arc<dyn FreshRows>, limits: QueryLimits) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, None, None)
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), None)
     }
 
     /// Computes on `runtime` rather than on the one that serves: a heavy query then delays no ingest.
@@ -58,7 +58,7 @@ impl Engine {
         runtime: Handle,
     ) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, None, Some(runtime))
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), Some(runtime))
     }
 
     pub(super) fn over(

@@ -20,6 +20,7 @@ mod prune;
 mod session;
 mod stamp;
 mod stream;
+mod system_tables;
 mod tenant;
 
 pub use engine::Engine;
@@ -27,6 +28,7 @@ pub use error::QueryError;
 pub use limits::{QueryLimits, SqlLimits};
 pub use metrics::presets::{cost_breakdown, latency_percentiles, time_series};
 pub use stream::SqlAnswer;
+pub use system_tables::{SYSTEM_TABLES, SystemTable};
 
 #[cfg(test)]
 mod tests;

@@ -122,7 +122,7 @@ impl Patch {
             let stamped = lookup.facts.hits(&traces)?.len();
             if stamped > 0 {
                 counts.stamped.add(stamped);
-                batch = stamp.apply(&batch, &self.changes.facts)?;
+                batch = stamp.apply(&batch, &self.changes)?;
             }
         }
         let columns = batch.columns()[..self.schema.fields().len()].to_vec();
@@ -162,8 +162,9 @@ impl Patch {
         let facts = if self.stamp.is_none() { 0 } else { self.changes.facts.len() };
         let reservation = MemoryConsumer::new("late changes").register(pool);
         reservation.try_grow((replaced + facts) * Hashes::BYTES_A_KEY)?;
-        let keys =
-            |part: usize| self.changes.replaced.keys().take(replaced).map(move |key| key.get(part).map(|s| &**s));
+        let keys = |part: usize| {
+            self.changes.replaced.iter().map(|(_, key)| key).take(replaced).map(move |key| key.get(part).map(|s| &**s))
+        };
         let keys: Vec<ArrayRef> =
             (0..self.keys.len()).map(|part| Arc::new(keys(part).collect::<StringViewArray>()) as ArrayRef).collect();
         let traces = self.changes.facts.keys().take(facts).map(|trace| Some(trace.as_str()));

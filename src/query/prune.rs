@@ -137,6 +137,8 @@ mod tests {
             time_us: Some((first_us, last_us)),
             footer_bytes: None,
             index: None,
+            added_version: None,
+            added_us: 0,
         };
         Window::of(&[filter], "start_time").may_hold(&file)
     }

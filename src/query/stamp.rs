@@ -1,16 +1,31 @@
 //! How facts of traces get onto rows: which columns that changes, and what must be read for it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 
-use crate::model::TraceFacts;
+use crate::catalog::Changes;
+use crate::model::tables::stamp;
 
-pub(super) type Facts = HashMap<String, Arc<TraceFacts>>;
-type Apply = dyn Fn(&RecordBatch, &Facts) -> Result<RecordBatch> + Send + Sync;
+type Apply = dyn Fn(&RecordBatch, &Changes) -> Result<RecordBatch> + Send + Sync;
+
+/// The columns that a trace's facts can change.
+const STAMPED: &[&str] = &[
+    "is_root",
+    "trace_name",
+    "account",
+    "project",
+    "flow",
+    "user_id",
+    "session_id",
+    "environment",
+    "release",
+    "version",
+    "tags",
+    "_own",
+];
 
 /// Writes facts onto rows of `observations`. Cheap to clone.
 #[derive(Clone)]
@@ -21,12 +36,20 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// What facts do to rows of `observations`.
+    pub(super) fn of_facts() -> Self {
+        Self::new(STAMPED, &["trace_id", "id", "_own"], |rows, changes| {
+            let stamped = stamp(rows, &changes.facts, &changes.dimensions);
+            stamped.map_err(|e| DataFusionError::External(Box::new(e)))
+        })
+    }
+
     /// `apply` gets a batch of some of the table's columns, `reads` among them, and gives it back with other values in
     /// some of those that are in `writes`.
     pub(super) fn new(
         writes: &'static [&'static str],
         reads: &'static [&'static str],
-        apply: impl Fn(&RecordBatch, &Facts) -> Result<RecordBatch> + Send + Sync + 'static,
+        apply: impl Fn(&RecordBatch, &Changes) -> Result<RecordBatch> + Send + Sync + 'static,
     ) -> Self {
         Self { writes, reads, apply: Arc::new(apply) }
     }
@@ -39,8 +62,8 @@ impl Stamp {
         self.reads
     }
 
-    pub(super) fn apply(&self, rows: &RecordBatch, facts: &Facts) -> Result<RecordBatch> {
-        (self.apply)(rows, facts)
+    pub(super) fn apply(&self, rows: &RecordBatch, changes: &Changes) -> Result<RecordBatch> {
+        (self.apply)(rows, changes)
     }
 }
 

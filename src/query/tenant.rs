@@ -15,6 +15,7 @@ use super::error::QueryError;
 use super::footers::Footers;
 use super::provider::TableAt;
 use super::stamp::Stamp;
+use super::system_tables::SystemTables;
 use crate::base::TenantId;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
 use crate::model::tables::Table;
@@ -47,6 +48,7 @@ pub(super) struct TenantTables {
     stamp: Option<Stamp>,
     used: tokio::sync::Mutex<()>,
     tables: Mutex<BTreeMap<Table, Arc<TableAt>>>,
+    system: SystemTables,
 }
 
 impl TenantTables {
@@ -58,6 +60,7 @@ impl TenantTables {
         footers: Footers,
         stamp: Option<Stamp>,
     ) -> Arc<Self> {
+        let system = SystemTables::new(tenant.clone(), Arc::clone(&snapshots));
         Arc::new(Self {
             tenant,
             snapshots,
@@ -67,6 +70,7 @@ impl TenantTables {
             stamp,
             used: Default::default(),
             tables: Default::default(),
+            system,
         })
     }
 
@@ -101,18 +105,18 @@ const SHOWN: [Table; 5] = [Table::Observations, Table::TraceFacts, Table::Observ
 #[async_trait]
 impl SchemaProvider for TenantTables {
     fn table_names(&self) -> Vec<String> {
-        SHOWN.iter().map(|table| table.name().to_owned()).collect()
+        SHOWN.iter().map(|table| table.name()).chain(SystemTables::names()).map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         match Table::from_name(name) {
             Some(table) => Ok(Some(self.at(table).await? as Arc<dyn TableProvider>)),
-            None => Ok(None),
+            None => self.system.table(name).await,
         }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        Table::from_name(name).is_some()
+        Table::from_name(name).is_some() || SystemTables::names().any(|system| system == name)
     }
 }
 

@@ -11,6 +11,7 @@ mod paths;
 mod probe;
 mod watched;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ pub use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::base::{Kind, TenantId};
+use crate::base::{Kind, TenantId, TimestampUs};
 
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    data_file, day_of_data_file, delta_log, delta_version, index_file, log_object, log_sequence, logs, low_mark,
-    system, table_root, tenant_root,
+    TenantObject, data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log,
+    delta_version, index_file, last_checkpoint, late_object, log_object, log_sequence, logs, low_mark, system,
+    table_root, tenant_object, tenant_root,
 };
 pub use watched::{Counts, Operation};
 
@@ -180,6 +182,15 @@ impl Store {
         }
     }
 
+    /// Parts of an object, in the order asked for; those close to each other come by one request.
+    pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        match self.objects.get_ranges(path, ranges).await {
+            Ok(parts) => Ok(parts),
+            Err(object_store::Error::NotFound { .. }) => Err(StoreError::Missing { path: path.to_string() }),
+            Err(failure) => Err(failed("get", path, failure)),
+        }
+    }
+
     /// Objects below `prefix` after `after`, in order of their names. Never on a hot path (I10).
     pub async fn list(&self, prefix: &Path, after: Option<&Path>) -> Result<Vec<ObjectMeta>> {
         let listing = match after {
@@ -195,6 +206,15 @@ impl Store {
     pub async fn list_folders(&self, prefix: &Path) -> Result<Vec<String>> {
         let found = self.objects.list_with_delimiter(Some(prefix)).await.map_err(|e| failed("list", prefix, e))?;
         Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+    }
+
+    /// The store's own time: that of an object made, looked at and deleted now.
+    pub async fn now_us(&self) -> Result<TimestampUs> {
+        let path = paths::system("probe", &uuid::Uuid::new_v4().to_string());
+        self.put(&path, Bytes::from_static(b"now")).await?;
+        let made = self.objects.head(&path).await.map_err(|e| failed("head", &path, e));
+        self.delete(&path).await?;
+        Ok(made?.last_modified.timestamp_micros())
     }
 
     /// Removes an object; one that is not there is removed already.

@@ -30,9 +30,30 @@ pub fn delta_version(path: &Path) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
+/// `tenants/{id}/{table}/_delta_log/{version}.checkpoint.parquet`
+pub fn delta_checkpoint(tenant: &TenantId, table: &str, version: u64) -> Path {
+    Path::from(format!("tenants/{tenant}/{table}/_delta_log/{version:020}.checkpoint.parquet"))
+}
+
+/// The version a file of a `_delta_log` is a checkpoint of, if it is one in a single part.
+pub fn delta_checkpoint_version(path: &Path) -> Option<u64> {
+    let digits = path.filename()?.strip_suffix(".checkpoint.parquet")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// `tenants/{id}/{table}/_delta_log/_last_checkpoint`
+pub fn last_checkpoint(tenant: &TenantId, table: &str) -> Path {
+    Path::from(format!("tenants/{tenant}/{table}/_delta_log/_last_checkpoint"))
+}
+
 /// `day=YYYY-MM-DD/{uuid}.parquet`, relative to the table's root, as Delta's add actions write it.
 pub fn data_file(day: Day, id: Uuid) -> String {
     format!("day={day}/{id}.parquet")
+}
+
+/// A data file, by the relative path of its add action.
+pub fn data_object(tenant: &TenantId, table: &str, relative: &str) -> Path {
+    relative.split('/').fold(table_root(tenant, table), |path, part| path.join(part))
 }
 
 /// The day in a data file's relative path.
@@ -41,8 +62,50 @@ pub fn day_of_data_file(relative: &str) -> Option<Day> {
 }
 
 /// `tenants/{id}/_index/{table}/{uuid}`: what only we read about one commit's files.
-pub fn index_file(tenant: &TenantId, table: &str, id: Uuid) -> Path {
+pub fn index_file(tenant: &TenantId, table: &str, id: &str) -> Path {
     Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
+}
+
+/// `tenants/{id}/_late/{table}/{number}`: late changes not folded in yet; without a number the folder.
+pub fn late_object(tenant: &TenantId, table: &str, number: Option<u64>) -> Path {
+    match number {
+        Some(number) => Path::from(format!("tenants/{tenant}/_late/{table}/{number:020}")),
+        None => Path::from(format!("tenants/{tenant}/_late/{table}")),
+    }
+}
+
+/// What an object below a tenant's prefix is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantObject {
+    /// A data file, relative to its table's root.
+    Data(String),
+    /// An index object, by its id.
+    Index(String),
+    /// A late object, by its number.
+    Late(u64),
+    /// A file of the table's Delta log.
+    Log,
+}
+
+/// The table an object belongs to, and what it is of it; `None` for names that we do not give.
+pub fn tenant_object(tenant: &TenantId, path: &Path) -> Option<(String, TenantObject)> {
+    let relative = path.as_ref().strip_prefix(tenant_root(tenant).as_ref())?.strip_prefix('/')?;
+    let (first, rest) = relative.split_once('/')?;
+    match first {
+        "_index" => {
+            let (table, id) = rest.split_once('/')?;
+            (!id.contains('/')).then(|| (table.to_owned(), TenantObject::Index(id.to_owned())))
+        }
+        "_late" => {
+            let (table, number) = rest.split_once('/')?;
+            Some((table.to_owned(), TenantObject::Late(number.parse().ok().filter(|_| number.len() == 20)?)))
+        }
+        table if rest.starts_with("_delta_log/") => Some((table.to_owned(), TenantObject::Log)),
+        table => {
+            let is_data = day_of_data_file(rest).is_some() && rest.ends_with(".parquet");
+            is_data.then(|| (table.to_owned(), TenantObject::Data(rest.to_owned())))
+        }
+    }
 }
 
 /// `wal`: a folder per writer.
@@ -88,10 +151,28 @@ mod tests {
         let (tenant, writer): (TenantId, WriterId) = ("acme".parse().unwrap(), "main".parse().unwrap());
         let day: Day = "2026-11-21".parse().unwrap();
         assert_eq!(delta_version(&delta_log(&tenant, "scores", Some(7))), Some(7));
-        assert_eq!(delta_version(&Path::from("x/_delta_log/00000000000000000010.checkpoint.parquet")), None);
+        assert_eq!(delta_version(&delta_checkpoint(&tenant, "scores", 7)), None);
+        assert_eq!(delta_checkpoint_version(&delta_checkpoint(&tenant, "scores", 7)), Some(7));
+        assert_eq!(delta_checkpoint_version(&last_checkpoint(&tenant, "scores")), None);
         assert_eq!(log_sequence(&log_object(&writer, Some(3))), Some(3));
         assert_eq!(log_sequence(&low_mark(&writer, Some(3))), Some(3));
         assert_eq!(day_of_data_file(&data_file(day, Uuid::nil())), Some(day));
         assert_eq!(log_object(&writer, Some(3)).as_ref(), "wal/main/00000000000000000003");
+        let data = data_file(day, Uuid::nil());
+        let of = |path: Path| tenant_object(&tenant, &path).map(|(table, object)| (table == "scores", object));
+        assert_eq!(of(data_object(&tenant, "scores", &data)), Some((true, TenantObject::Data(data))));
+        let index = index_file(&tenant, "scores", "an-id");
+        assert_eq!(of(index), Some((true, TenantObject::Index("an-id".to_owned()))));
+        assert_eq!(of(delta_log(&tenant, "scores", Some(3))), Some((true, TenantObject::Log)));
+        let late = late_object(&tenant, "scores", Some(7));
+        assert_eq!(of(late), Some((true, TenantObject::Late(7))));
+        for other in [
+            "tenants/acme/scores/notes.txt",
+            "tenants/acme/_late/scores/7",
+            "tenants/acme-2/scores/_delta_log/x",
+            "tenants/acme/x",
+        ] {
+            assert_eq!(of(Path::from(other)), None, "{other}");
+        }
     }
 }

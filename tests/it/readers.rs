@@ -1,14 +1,20 @@
-//! Others read our tables while we write them, and read the same as our own SQL.
+//! Others read our tables while we write them, and read the same as our own SQL; also when only checkpoints are left
+//! of their early logs.
 //!
 //! By hand: `TRACELAKE_TEST_READERS=1 cargo test --test it readers` (Python's readers are installed into a cache).
 
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracelake::base::Day;
+use tracelake::base::{Clock, Day, ManualClock, SystemClock};
+use tracelake::catalog::Catalog;
 use tracelake::cli::Connection;
+use tracelake::compact::{Upkeep, UpkeepSettings, Vacuum};
 use tracelake::corpus::{CorpusConfig, TextSize, requests};
+use tracelake::model::tables::Table;
+use tracelake::store::{Location, Store};
 
 use crate::process::{ServerProcess, path, sql, texts};
 
@@ -69,9 +75,32 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
     assert_eq!(expected[0].0, (part * PART).to_string(), "every span sent counts once");
     println!("{} spans in {:.1} s, cost {} USD", expected[0].0, took.as_secs_f64(), expected[0].1);
     assert!(server.stop().success());
-    for (table, (count, cost)) in tables.iter().zip(expected) {
-        let mut reading = Reading::start(std::slice::from_ref(table), &["--rows", &count, "--cost-sum", &cost]);
-        assert!(reading.succeeded(), "{table} is not what SQL said: see above");
+    let read = |more: &[&str]| {
+        for (table, (count, cost)) in tables.iter().zip(&expected) {
+            let said = [&["--rows", count, "--cost-sum", cost], more].concat();
+            let mut reading = Reading::start(std::slice::from_ref(table), &said);
+            assert!(reading.succeeded(), "{table} is not what SQL said: see above");
+        }
+    };
+    read(&[]);
+    clean_logs(folder.path()).await;
+    read(&["--cleaned"]);
+}
+
+/// Upkeep as it is done three days from now: checkpoints stand for most of the tables' logs.
+async fn clean_logs(folder: &Path) {
+    let clock = Arc::new(ManualClock::at(SystemClock.now_us() + 3 * Day::US));
+    let store = Store::open(Location::Folder(folder.into())).await.unwrap();
+    let catalog = Catalog::new(store, clock.clone());
+    let tenant = "acme".parse().unwrap();
+    for table in TABLES {
+        catalog.checkpoint(&tenant, Table::from_name(table).unwrap()).await.unwrap().unwrap();
+    }
+    let settings = UpkeepSettings { clock_ahead_max_s: 0, deletes_per_s: 10_000, ..Default::default() };
+    let how = Vacuum { listing: true, ..Default::default() };
+    for (table, report) in Upkeep::new(catalog, clock, settings).vacuum(&tenant, how).await.unwrap() {
+        println!("{}: {} old files of the log deleted", table.name(), report.log.objects);
+        assert_eq!(report.error, None);
     }
 }
 

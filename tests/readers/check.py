@@ -4,7 +4,7 @@
 Opens each Delta table with three readers at one pinned version and fails when they disagree about columns, rows, cost
 or ids, when an id stands twice, or when a whole row cannot be read.
 
-    check.py TABLE_DIR... [--rows N] [--cost-sum USD] [--watch SECONDS]
+    check.py TABLE_DIR... [--rows N] [--cost-sum USD] [--watch SECONDS] [--cleaned]
 """
 
 import argparse
@@ -51,6 +51,11 @@ def main():
     tables = [Path(table).resolve() for table in arguments.tables]
     # ClickHouse reads only files below the working directory.
     os.chdir("/")
+    if arguments.cleaned:
+        for table in tables:
+            if not begins_with_checkpoint(table):
+                print(f"FAILED: {table}: its log does not begin with a checkpoint", file=sys.stderr)
+                return 1
     last_version = dict.fromkeys(tables, -1)
     until = time.monotonic() + arguments.watch
     passes = 0
@@ -83,8 +88,17 @@ def parse_arguments():
     parser.add_argument("--rows", type=int, help="rows that every table must have in the end")
     parser.add_argument("--cost-sum", type=Decimal, help=f"sum of {COST} that tables with costs must have in the end")
     parser.add_argument("--sample", type=int, default=100, help="rows read with all their columns (default 100)")
+    parser.add_argument("--cleaned", action="store_true", help="fail if the log still has its first commit")
     parser.add_argument("--watch", type=float, default=0, metavar="SECONDS", help="read again and again for so long")
     return parser.parse_args()
+
+
+def begins_with_checkpoint(table):
+    """Whether whoever reads the table has to begin with a checkpoint."""
+    names = sorted(entry.name for entry in (table / "_delta_log").iterdir() if entry.name[0].isdigit())
+    commits = [name for name in names if name.endswith(".json")]
+    checkpoints = [name for name in names if name.endswith(".checkpoint.parquet")]
+    return bool(checkpoints) and not (commits and commits[0] == f"{0:020}.json")
 
 
 def check(table, sample):

@@ -14,8 +14,8 @@ pub(super) const COMMENT: &str =
 /// Whose text it is.
 #[derive(Debug, Clone)]
 pub enum IoRow {
-    Observation { observation: Arc<Observation>, start_us: TimestampUs },
-    Trace { facts: Arc<TraceFacts>, start_us: TimestampUs },
+    Observation { observation: Arc<Observation>, start_us: TimestampUs, provenance: Option<Vec<u8>> },
+    Trace { facts: Arc<TraceFacts>, start_us: TimestampUs, provenance: Option<Vec<u8>> },
 }
 
 // One column a line.
@@ -28,6 +28,7 @@ pub const OBSERVATION_IO: &[Column<IoRow>] = &[
     Column { name: "output", kind: T::Text, comment: "Text as sent; structures are JSON.", fill: |r| fill::text(r, |r| r.text(|o| &o.output, |f| &f.output)) },
     Column { name: "exception_stacktrace", kind: T::Text, comment: "Of the exception event.", fill: |r| fill::text(r, |r| r.text(|o| &o.exception_stacktrace, |_| &None)) },
     Column { name: "attributes", kind: T::TextMap, comment: "Everything sent that has no column of its own; values that are not text are JSON.", fill: |r| fill::text_map(r, IoRow::attributes) },
+    Column { name: "_merge", kind: T::Binary, comment: "Which event decided which text; null for one event without a time.", fill: |r| fill::binary(r, IoRow::provenance) },
 ];
 
 static NO_ATTRIBUTES: BTreeMap<String, String> = BTreeMap::new();
@@ -50,6 +51,12 @@ impl IoRow {
     fn start_us(&self) -> TimestampUs {
         match self {
             Self::Observation { start_us, .. } | Self::Trace { start_us, .. } => *start_us,
+        }
+    }
+
+    fn provenance(&self) -> Option<&[u8]> {
+        match self {
+            Self::Observation { provenance, .. } | Self::Trace { provenance, .. } => provenance.as_deref(),
         }
     }
 

@@ -3,12 +3,19 @@
 //! `sql/schema.sql` is written from these declarations and a test holds the two equal. Columns are appended,
 //! never renamed or retyped: the Delta tables of every tenant have this shape.
 
+mod cells;
 mod columns;
 mod io;
 mod ledger;
 mod observations;
+mod own;
+mod reading;
 mod scores;
+mod stamp;
 mod trace_facts;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -18,8 +25,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 pub use columns::ColumnType;
 pub use io::{IoRow, OBSERVATION_IO};
 pub use ledger::{LEDGER, LedgerRow};
-pub use observations::{OBSERVATIONS, ObservationRow, RowCost};
+pub use observations::{OBSERVATIONS, ObservationRow, Orphan, RowCost};
+pub use reading::{
+    IoEvents, IoReader, ObservationReader, ReadIo, ReadObservation, ReadScore, ReadTraceFacts, ScoreReader, Stamped,
+    TraceReader, read_io, read_observation, read_score, read_trace_facts,
+};
 pub use scores::{SCORES, ScoreRow};
+pub use stamp::stamp;
 pub use trace_facts::{TRACE_FACTS, TraceRow};
 
 /// The datasets of a tenant; each is one Delta table at `tenants/{id}/{name}/`.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::Column;
 use super::columns::{self as fill, ColumnType as T};
+use super::own::Own;
 use crate::base::{Money, TimestampUs};
-use crate::model::{CostSource, Level, Observation, ObservationType, Status, TraceFacts, UsageSource};
+use crate::model::{CostSource, DimensionKeys, Level, Observation, ObservationType, Status, TraceFacts, UsageSource};
 
 pub(super) const COMMENT: &str = "One row per span, generation or event. What is said about a trace (user, session, tags, names) stands on every row.";
 
@@ -17,15 +18,21 @@ pub struct ObservationRow {
     pub observation: Arc<Observation>,
     /// What is said about its trace; what the observation says itself goes before.
     pub facts: Option<Arc<TraceFacts>>,
-    /// The trace's name where neither the trace nor its root says one.
-    pub orphan_name: Option<Arc<str>>,
-    pub is_root: bool,
-    pub account: Option<String>,
-    pub project: Option<String>,
-    pub flow: Option<String>,
+    /// What stands in for the root of its trace, if no root was known.
+    pub orphan: Option<Orphan>,
+    pub keys: Arc<DimensionKeys>,
     pub cost: RowCost,
     pub ingested_at_us: TimestampUs,
     pub provenance: Option<Vec<u8>>,
+}
+
+/// For a row whose trace has no known root. Facts that name a root make it void.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orphan {
+    /// The name of what stands for the root.
+    pub name: Option<Arc<str>>,
+    /// This row is what stands for the root.
+    pub is_root: bool,
 }
 
 /// What an observation cost, and who says so.
@@ -48,14 +55,14 @@ pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
     Column { name: "trace_id", kind: T::Text, comment: "The trace, as sent.", fill: |r| fill::text(r, |r| Some(&r.observation.trace_id)) },
     Column { name: "id", kind: T::Text, comment: "The observation, as sent: unique within its trace.", fill: |r| fill::text(r, |r| Some(&r.observation.id)) },
     Column { name: "parent_id", kind: T::Text, comment: "The observation it belongs to; null for a root.", fill: |r| fill::text(r, |r| r.observation.parent_id.as_deref()) },
-    Column { name: "is_root", kind: T::Boolean, comment: "No parent, or marked as root by its sender.", fill: |r| fill::boolean(r, |r| Some(r.is_root)) },
+    Column { name: "is_root", kind: T::Boolean, comment: "No parent, or marked as root by its sender.", fill: |r| fill::boolean(r, |r| Some(r.is_root())) },
     Column { name: "type", kind: T::Text, comment: "SPAN, GENERATION, EVENT, EMBEDDING, AGENT, TOOL, CHAIN, RETRIEVER, GUARDRAIL or EVALUATOR.", fill: |r| fill::text(r, |r| Some(word(r.observation.observation_type, ObservationType::as_str, ObservationType::Span))) },
     Column { name: "operation", kind: T::Text, comment: "gen_ai.operation.name: chat, embeddings, execute_tool, …", fill: |r| fill::text(r, |r| r.observation.operation.as_deref()) },
     Column { name: "name", kind: T::Text, comment: "What the sender calls this step.", fill: |r| fill::text(r, |r| r.observation.name.as_deref()) },
-    Column { name: "trace_name", kind: T::Text, comment: "The trace's name; its root's name where none was said.", fill: |r| fill::text(r, ObservationRow::trace_name) },
-    Column { name: "account", kind: T::Text, comment: "The tenant's own customer, from metadata.", fill: |r| fill::text(r, |r| r.account.as_deref()) },
-    Column { name: "project", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, |r| r.project.as_deref()) },
-    Column { name: "flow", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, |r| r.flow.as_deref()) },
+    Column { name: "trace_name", kind: T::Text, comment: "The trace's name; its root's name where none was said.", fill: |r| fill::text(r, |r| r.trace_name().map(|(name, _)| name)) },
+    Column { name: "account", kind: T::Text, comment: "The tenant's own customer, from metadata.", fill: |r| fill::text(r, ObservationRow::account) },
+    Column { name: "project", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, ObservationRow::project) },
+    Column { name: "flow", kind: T::Text, comment: "From metadata.", fill: |r| fill::text(r, ObservationRow::flow) },
     Column { name: "user_id", kind: T::Text, comment: "The end user.", fill: |r| fill::text(r, |r| r.said(|o| &o.user_id, |f| &f.user_id)) },
     Column { name: "session_id", kind: T::Text, comment: "The conversation.", fill: |r| fill::text(r, |r| r.said(|o| &o.session_id, |f| &f.session_id)) },
     Column { name: "agent_id", kind: T::Text, comment: "gen_ai.agent.id.", fill: |r| fill::text(r, |r| r.observation.agent_id.as_deref()) },
@@ -108,7 +115,9 @@ pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
     Column { name: "sdk_version", kind: T::Text, comment: "Its version.", fill: |r| fill::text(r, |r| r.observation.sdk_version.as_deref()) },
     Column { name: "source", kind: T::Text, comment: "The protocol it came by: otlp, langfuse-batch, tracelake.", fill: |r| fill::text(r, |r| r.observation.source.as_deref()) },
     Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that first held it.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
-    Column { name: "_merge", kind: T::Binary, comment: "For rows merged from several events: which event decided which field.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+    Column { name: "_merge", kind: T::Binary, comment: "Which event decided which field; null for a row of one event whose time is the row's own.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+    Column { name: "service_tier", kind: T::Text, comment: "priority, flex, batch, …: what the price depends on beside the model.", fill: |r| fill::text(r, |r| r.observation.service_tier.as_deref()) },
+    Column { name: "_own", kind: T::Long, comment: "Bit set: which values the row says itself; its trace's facts may replace the others.", fill: |r| fill::long(r, |r| r.own().column()) },
 ];
 
 impl ObservationRow {
@@ -127,10 +136,75 @@ impl ObservationRow {
     }
 
     /// The name said for the trace; else the one this row says, the root's, or that of an orphan that stands for a root.
-    fn trace_name(&self) -> Option<&str> {
+    /// With the bit of `_own` that says so.
+    fn trace_name(&self) -> Option<(&str, Own)> {
         let facts = self.facts.as_deref();
         let said = facts.and_then(|facts| facts.name.as_deref()).or(self.observation.trace_name.as_deref());
-        said.or_else(|| facts?.root_name.as_deref()).or(self.orphan_name.as_deref())
+        let orphans = || self.orphan()?.name.as_deref().map(|name| (name, Own::ORPHAN_NAME));
+        let of_root = || facts?.root_name.as_deref().map(|name| (name, Own::ROOT_NAME));
+        said.map(|name| (name, Own::default())).or_else(of_root).or_else(orphans)
+    }
+
+    /// No parent, or a mark; or the one that stands for the root, unless another is known.
+    pub fn is_root(&self) -> bool {
+        self.is_root_itself() || self.orphan.as_ref().is_some_and(|orphan| orphan.is_root) && !self.is_other_the_root()
+    }
+
+    fn is_root_itself(&self) -> bool {
+        self.observation.root_mark == Some(true) || self.observation.parent_id.is_none()
+    }
+
+    fn is_other_the_root(&self) -> bool {
+        let root_id = self.facts.as_ref().and_then(|facts| facts.root_id.as_ref());
+        root_id.is_some_and(|root_id| *root_id != self.observation.id)
+    }
+
+    /// What stands in for the root, while none is known.
+    fn orphan(&self) -> Option<&Orphan> {
+        let has_root = self.facts.as_ref().is_some_and(|facts| facts.root_id.is_some());
+        self.orphan.as_ref().filter(|_| !has_root)
+    }
+
+    pub fn account(&self) -> Option<&str> {
+        self.dimension(&self.keys.account)
+    }
+
+    pub fn project(&self) -> Option<&str> {
+        self.dimension(&self.keys.project)
+    }
+
+    pub fn flow(&self) -> Option<&str> {
+        self.dimension(&self.keys.flow)
+    }
+
+    fn dimension(&self, key: &str) -> Option<&str> {
+        let own = DimensionKeys::find(key, &self.observation.metadata);
+        own.or_else(|| DimensionKeys::find(key, &self.facts.as_ref()?.metadata))
+    }
+
+    fn own(&self) -> Own {
+        let own = &self.observation;
+        let is_named = |key: &str| DimensionKeys::find(key, &own.metadata).is_some();
+        Own::of(&[
+            (Own::TRACE_NAME, own.trace_name.is_some()),
+            (Own::USER_ID, own.user_id.is_some()),
+            (Own::SESSION_ID, own.session_id.is_some()),
+            (Own::ENVIRONMENT, own.environment.is_some()),
+            (Own::RELEASE, own.release.is_some()),
+            (Own::VERSION, own.version.is_some()),
+            (Own::TAGS, !own.tags.is_empty()),
+            (Own::ACCOUNT, is_named(&self.keys.account)),
+            (Own::PROJECT, is_named(&self.keys.project)),
+            (Own::FLOW, is_named(&self.keys.flow)),
+            (Own::ROOT_MARK, own.root_mark == Some(true)),
+            (Own::NO_ROOT_MARK, own.root_mark == Some(false)),
+            (Own::ORPHAN, !self.is_root_itself() && self.orphan.as_ref().is_some_and(|orphan| orphan.is_root)),
+            (Own::TYPE, says(own.observation_type, ObservationType::Span)),
+            (Own::LEVEL, says(own.level, Level::Default)),
+            (Own::STATUS, says(own.status, Status::Unset)),
+            (Own::USAGE_SOURCE, says(own.usage_source, UsageSource::None)),
+        ])
+        .with(self.trace_name().map(|(_, bit)| bit).unwrap_or_default())
     }
 
     /// The trace's tags and the row's own: sorted, each once.
@@ -159,6 +233,11 @@ fn us(ns: i64) -> TimestampUs {
 
 fn word<E: TryFrom<i32>>(number: Option<i32>, word: fn(E) -> &'static str, otherwise: E) -> &'static str {
     word(number.and_then(|number| E::try_from(number).ok()).unwrap_or(otherwise))
+}
+
+/// Something is said, and shows as `default`. So does a number unknown to this version.
+fn says<E: TryFrom<i32> + PartialEq>(said: Option<i32>, default: E) -> bool {
+    said.is_some_and(|number| E::try_from(number).map_or(true, |word| word == default))
 }
 
 fn less(whole: Option<i64>, parts: &[Option<i64>]) -> Option<i64> {

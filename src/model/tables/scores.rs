@@ -34,7 +34,7 @@ pub const SCORES: &[Column<ScoreRow>] = &[
     Column { name: "environment", kind: T::Text, comment: "`default` where none was said.", fill: |r| fill::text(r, |r| Some(r.score.environment.as_deref().unwrap_or("default"))) },
     Column { name: "metadata", kind: T::TextMap, comment: "The sender's own keys.", fill: |r| fill::text_map(r, |r| &r.score.metadata) },
     Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that first held it.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
-    Column { name: "_merge", kind: T::Binary, comment: "For rows merged from several events: which event decided which field.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+    Column { name: "_merge", kind: T::Binary, comment: "Which event decided which field; null for a row of one event whose time is the row's own.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
 ];
 
 impl ScoreRow {

@@ -33,7 +33,8 @@ pub const TRACE_FACTS: &[Column<TraceRow>] = &[
     Column { name: "metadata", kind: T::TextMap, comment: "The sender's own keys; values that are not text are JSON.", fill: |r| fill::text_map(r, |r| &r.facts.metadata) },
     Column { name: "root_id", kind: T::Text, comment: "The observation that is the root.", fill: |r| fill::text(r, |r| r.facts.root_id.as_deref()) },
     Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that first held it.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
-    Column { name: "_merge", kind: T::Binary, comment: "For rows merged from several events: which event decided which field.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+    Column { name: "_merge", kind: T::Binary, comment: "Which event decided which field; null for a row of one event whose time is the row's own.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
+    Column { name: "root_name", kind: T::Text, comment: "The name of the root.", fill: |r| fill::text(r, |r| r.facts.root_name.as_deref()) },
 ];
 
 impl TraceRow {

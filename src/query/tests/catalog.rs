@@ -22,7 +22,8 @@ async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: Record
     let root = table_root(tenant, table.name());
     catalog.store().put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();
     let writer: WriterId = "main".parse().unwrap();
-    let append = Append { writer, from, to: from + 1, files: vec![file] };
+    let append =
+        Append { writer, from, to: from + 1, files: vec![file], late: None, checked: None, merged: Default::default() };
     let done = catalog.commit(tenant, table, Change::Append(append)).await.unwrap();
     assert!(matches!(done, Committed::Done { .. }), "{done:?}");
 }
@@ -51,7 +52,7 @@ async fn what_is_committed_is_what_is_answered() {
             observation.input = Some("a long question ".repeat(40));
             observation.output = Some(format!("answer to {}", row.observation.id));
             observation.attributes = BTreeMap::from([("llm.k".to_owned(), "v".to_owned())]);
-            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us() }
+            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us(), provenance: None }
         })
         .collect();
     for (at, half) in io.chunks(100).enumerate() {

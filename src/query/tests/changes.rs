@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, StringViewArray};
 use datafusion::physical_plan::displayable;
 
 use super::*;
-use crate::catalog::Replaced;
+use crate::catalog::RowKeys;
 use crate::format::index::key_hash;
 use crate::model::TraceFacts;
 use crate::model::tables::{IoRow, OBSERVATION_IO};
@@ -15,9 +15,9 @@ use crate::wire::{self, View};
 
 /// Says the user where the row says none, and the name of the trace always.
 fn stamp() -> Stamp {
-    Stamp::new(&["user_id", "trace_name"], &["trace_id"], |rows, facts| {
+    Stamp::new(&["user_id", "trace_name"], &["trace_id"], |rows, changes| {
         let traces = rows.column_by_name("trace_id").unwrap().as_string_view();
-        let fact = |row: usize| facts.get(traces.value(row));
+        let fact = |row: usize| changes.facts.get(traces.value(row));
         let mut columns = rows.columns().to_vec();
         if let Ok(at) = rows.schema().index_of("user_id") {
             let own = columns[at].as_string_view().clone();
@@ -95,7 +95,7 @@ impl Twins {
             let name = (at % 2 == 0).then(|| format!("named late {at}"));
             facts.insert(trace_id.clone(), Arc::new(TraceFacts { trace_id, user_id, name, ..Default::default() }));
         }
-        let mut replaced = Replaced::default();
+        let mut replaced = RowKeys::default();
         let (mut last, mut replacements) = (Vec::new(), Vec::new());
         for row in &base {
             let is_replaced = random.random_bool(share.replaced);
@@ -126,8 +126,12 @@ impl Twins {
         if !replacements.is_empty() {
             setting.add_fresh(CHANGED, &replacements);
         }
-        let changes =
-            Changes { replaced: Arc::new(replaced), facts: Arc::new(facts), touched: Arc::new(touched.clone()) };
+        let changes = Changes {
+            replaced: Arc::new(replaced),
+            facts: Arc::new(facts),
+            touched: Arc::new(touched.clone()),
+            ..Default::default()
+        };
         setting.change(CHANGED, Table::Observations, changes);
         setting.add_files(CLEAN, &last).await;
 
@@ -141,10 +145,10 @@ impl Twins {
         let text = |row: &ObservationRow, output: String| {
             let mut observation = Observation::clone(&row.observation);
             observation.output = Some(output);
-            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us() }
+            IoRow::Observation { observation: Arc::new(observation), start_us: row.start_us(), provenance: None }
         };
         let day = Day::of_us(START_US);
-        let mut replaced = Replaced::default();
+        let mut replaced = RowKeys::default();
         let (mut base, mut last, mut replacements) = (Vec::new(), Vec::new(), Vec::new());
         for row in observed {
             base.push(text(row, format!("answer to {}", row.observation.id)));
@@ -176,7 +180,7 @@ impl Twins {
             row.score = score.into();
             row
         };
-        let mut replaced = Replaced::default();
+        let mut replaced = RowKeys::default();
         let (mut base, mut last, mut replacements) = (Vec::new(), Vec::new(), Vec::new());
         for at in (0..observed.len()).step_by(3) {
             base.push(judged(at, at as f64));
@@ -209,8 +213,8 @@ impl Twins {
     }
 }
 
-fn insert(replaced: &mut Replaced, key: &[&str]) {
-    assert!(replaced.insert(key_hash(key), key));
+fn insert(replaced: &mut RowKeys, key: &[&str]) {
+    assert!(replaced.insert(key_hash(key), key.iter().map(|part| Box::from(*part)).collect()));
 }
 
 fn by_day(rows: &[ObservationRow]) -> BTreeMap<Day, Vec<ObservationRow>> {
@@ -333,7 +337,7 @@ async fn only_touched_files_are_read_through_a_patch() {
 
     let (path, held) = &paths[1];
     let row = &held[0].observation;
-    let mut replaced = Replaced::default();
+    let mut replaced = RowKeys::default();
     insert(&mut replaced, &[&row.trace_id, &row.id]);
     let touched: Arc<HashSet<String>> = Arc::new([path.clone()].into());
     let only_replaced = Changes { replaced: Arc::new(replaced), touched: Arc::clone(&touched), ..Default::default() };

@@ -159,7 +159,7 @@ async fn filters_keep_what_they_say() {
             facts(std::slice::from_ref(r))[0].latency_ms >= Some(4000.5)
         }),
         ("total_cost", F::Less, &["0.01"], |r| r.cost.total.is_some_and(|cost| cost.pico() < 10_000_000_000)),
-        ("is_root", F::Equals, &["true"], |r| r.is_root),
+        ("is_root", F::Equals, &["true"], |r| r.is_root()),
         ("start_time", F::Less, &["2026-03-28T12:00:00+01:00"], |r| r.start_us() < START_US + 11 * HOUR_US),
         ("tags", F::HasAny, &["beta", "paid"], |r| r.observation.tags.iter().any(|t| t == "beta" || t == "paid")),
         ("tags", F::HasAll, &["beta", "paid"], |r| {

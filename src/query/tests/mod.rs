@@ -9,6 +9,7 @@ mod oracle;
 mod plans;
 mod requests;
 mod sql;
+mod system;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ impl Setting {
             time_us: written.time_us,
             footer_bytes: Some(written.footer_bytes),
             index: None,
+            added_version: Some(0),
+            added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
         self.store.put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();
@@ -197,6 +200,7 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             let observation = Observation {
                 trace_id: format!("trace-{seed}-{trace}"),
                 id: format!("obs-{seed}-{at}"),
+                parent_id: (at % 3 > 0).then(|| format!("obs-{seed}-{}", trace * 3)),
                 observation_type: Some(ObservationType::Generation.into()),
                 name: Some(format!("step {}", at % 3)),
                 trace_name: (trace % 5 > 0).then(|| format!("flow {}", trace % 5)),
@@ -217,6 +221,7 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
                 output_tokens: (random.random_range(0..15) > 0).then_some(output),
                 total_tokens: Some(input + output),
                 metadata: BTreeMap::from([
+                    ("tenant_id".to_owned(), format!("account {}", trace % 6)),
                     ("team".to_owned(), format!("team-{}", trace % 4)),
                     ("odd \"key\" ' %".to_owned(), (trace % 2).to_string()),
                 ]),
@@ -225,11 +230,8 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             ObservationRow {
                 observation: observation.into(),
                 facts: None,
-                orphan_name: None,
-                is_root: at % 3 == 0,
-                account: Some(format!("account {}", trace % 6)),
-                project: None,
-                flow: None,
+                orphan: None,
+                keys: Arc::default(),
                 cost: RowCost {
                     input: input_cost,
                     output: output_cost,

@@ -30,7 +30,7 @@ pub(super) fn facts(rows: &[ObservationRow]) -> Vec<Fact> {
                 at_us: row.start_us(),
                 dimensions: BTreeMap::from([
                     ("model", vec![o.model.clone()]),
-                    ("account", vec![row.account.clone()]),
+                    ("account", vec![row.account().map(str::to_owned)]),
                     ("trace_name", vec![o.trace_name.clone()]),
                     ("metadata:team", vec![o.metadata.get("team").cloned()]),
                     ("tags", tags),

@@ -1,3 +1,5 @@
+pub(super) mod random;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,259 @@
+//! What of a segment stands in the tables already: rows in files, or ones that came late before. What is said about
+//! them now is merged onto them, and becomes a late change rather than a second row (I2).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::rows::{self, RowSettings};
+use super::segment::{ObservationKey, Segment, minute};
+use crate::base::{Day, TenantId, TimestampUs};
+use crate::catalog::{Asked, Catalog, CatalogError, RowKey, Snapshot, StandingRow};
+use crate::format::index::key_hash;
+use crate::model::tables::{self, IoEvents, Stamped, Table};
+use crate::model::{Observation, Order, ReadError, Score, TraceFacts};
+
+/// Days before a row's arrival that are always looked through, whatever the row says of its time.
+const RECENT_DAYS: i32 = 10;
+
+/// The rows of one table that a segment speaks about and that stand already.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    pub(super) observations: HashMap<ObservationKey, Base<Observation>>,
+    pub(super) traces: HashMap<Arc<str>, Base<TraceFacts>>,
+    pub(super) scores: HashMap<Arc<str>, Base<Score>>,
+    /// Of `observations`: what is known of traces whose facts were flushed before.
+    pub(super) facts: HashMap<Arc<str>, Vec<(Order, TraceFacts)>>,
+    /// Of `observations`: facts that rows in files do not carry yet.
+    pub(super) overlay: HashMap<String, Arc<TraceFacts>>,
+}
+
+/// A row that stands, as the events it can be taken apart into.
+#[derive(Debug)]
+pub(super) struct Base<T> {
+    pub(super) events: Vec<(Order, T)>,
+    pub(super) day: Day,
+    /// Its value of the table's time column.
+    pub(super) at_us: TimestampUs,
+    pub(super) ingested_at_us: TimestampUs,
+    /// Of `observations`: what it has from its trace.
+    pub(super) stamped: Stamped,
+    pub(super) row: StandingRow,
+}
+
+/// How many ids stood already, by the minute and door of their first event: what the ledger must not count as stored.
+pub(super) type MergedCounts = BTreeMap<(TimestampUs, Arc<str>), u64>;
+
+/// As a commit tells it: `minute/door`.
+pub(super) fn told(merged: &MergedCounts) -> BTreeMap<String, u64> {
+    merged.iter().map(|((minute_us, door), count)| (format!("{minute_us}/{door}"), *count)).collect()
+}
+
+pub(super) fn add_counts(all: &mut MergedCounts, more: &MergedCounts) {
+    for (key, count) in more {
+        *all.entry(key.clone()).or_default() += count;
+    }
+}
+
+/// The inverse of [`told`].
+pub(super) fn merged_counts_of(told: &BTreeMap<String, u64>) -> MergedCounts {
+    let read = |(key, count): (&String, &u64)| {
+        let (minute_us, door) = key.split_once('/')?;
+        Some(((minute_us.parse().ok()?, Arc::from(door)), *count))
+    };
+    told.iter().filter_map(read).collect()
+}
+
+impl Standing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.observations.is_empty()
+            && self.traces.is_empty()
+            && self.scores.is_empty()
+            && self.facts.is_empty()
+            && self.overlay.is_empty()
+    }
+
+    /// The ids of `segment` that are in `table` already, counted as the ledger would count them stored.
+    pub(super) fn merged_counts(&self, table: Table, segment: &Segment) -> MergedCounts {
+        if !matches!(table, Table::Observations | Table::Scores) {
+            return MergedCounts::new();
+        }
+        let of_observations = self.observations.keys().filter_map(|key| segment.observations.get(key));
+        let of_observations = of_observations.filter(|entry| entry.wanted().has(Table::Ledger));
+        let of_scores = self.scores.keys().filter_map(|key| segment.scores.get(key));
+        let of_scores = of_scores.filter(|entry| entry.wanted().has(Table::Ledger));
+        let origins = of_observations.map(|entry| entry.origin()).chain(of_scores.map(|entry| entry.origin()));
+        let mut counts = MergedCounts::new();
+        for origin in origins {
+            *counts.entry((minute(origin.stamp_us), Arc::clone(&origin.door))).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// What of `segment` stands in `table` at `snapshot`.
+pub(super) async fn find(
+    catalog: &Catalog,
+    tenant: &TenantId,
+    table: Table,
+    segment: &Segment,
+    settings: &RowSettings,
+    snapshot: &Snapshot,
+) -> Result<Standing, CatalogError> {
+    let mut standing = Standing::default();
+    if table == Table::Ledger {
+        return Ok(standing);
+    }
+    let asked = asked(table, segment, settings);
+    let found = catalog.find(tenant, table, snapshot, &asked).await?;
+    for (key, row) in found {
+        let damaged = |source: ReadError| CatalogError::Corrupt {
+            tenant: tenant.clone(),
+            table: table.name(),
+            reason: format!("the row of {key:?} cannot be read back: {source}"),
+        };
+        standing.keep(table, &key, row).map_err(damaged)?;
+    }
+    if table == Table::Observations {
+        find_facts(catalog, tenant, segment, settings, snapshot, &mut standing).await?;
+    }
+    Ok(standing)
+}
+
+impl Standing {
+    fn keep(&mut self, table: Table, key: &RowKey, row: StandingRow) -> Result<(), ReadError> {
+        let part = |at: usize| -> Arc<str> { Arc::from(&*key[at]) };
+        let (rows, at) = (&row.rows, row.row);
+        match table {
+            Table::Observations => {
+                let read = tables::read_observation(rows, at)?;
+                let base = Base::new(table, read.events, read.ingested_at_us, row);
+                self.observations.insert((part(0), part(1)), Base { stamped: read.stamped, ..base });
+            }
+            Table::ObservationIo => match tables::read_io(rows, at)?.said {
+                IoEvents::Observation(events) => {
+                    self.observations.insert((part(0), part(1)), Base::new(table, events, 0, row));
+                }
+                IoEvents::Trace(events) => _ = self.traces.insert(part(0), Base::new(table, events, 0, row)),
+            },
+            Table::TraceFacts => {
+                let read = tables::read_trace_facts(rows, at)?;
+                self.traces.insert(part(0), Base::new(table, read.events, read.ingested_at_us, row));
+            }
+            Table::Scores => {
+                let read = tables::read_score(rows, at)?;
+                self.scores.insert(part(0), Base::new(table, read.events, read.ingested_at_us, row));
+            }
+            Table::Ledger => {}
+        }
+        Ok(())
+    }
+}
+
+impl<T> Base<T> {
+    fn new(table: Table, events: Vec<(Order, T)>, ingested_at_us: TimestampUs, row: StandingRow) -> Self {
+        let (day, at_us) = (row.day(), row.time_us(table));
+        Self { events, day, at_us, ingested_at_us, stamped: Stamped::default(), row }
+    }
+}
+
+/// The keys of the rows that `table` wants of `segment`, and where each can stand.
+fn asked(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<Asked> {
+    let ask = |parts: &[&str], said_us: Option<TimestampUs>, stamp_us: TimestampUs| Asked {
+        hash: key_hash(parts),
+        key: parts.iter().map(|part| Box::from(*part)).collect(),
+        day: said_us.map(|_| settings.home_day(said_us, stamp_us)),
+        since: Day::from_days(Day::of_us(stamp_us).days() - RECENT_DAYS),
+    };
+    let observations = || {
+        segment.observations.iter().filter_map(|((trace, id), entry)| {
+            let glance = entry.glance(table)?;
+            Some(ask(&[trace, id], glance.start_us, entry.origin().stamp_us))
+        })
+    };
+    let traces = || {
+        let began = began(segment);
+        segment.traces.iter().filter_map(move |(trace, entry)| {
+            let said_us = entry.glance(table)?.start_us.or_else(|| began.get(trace).copied());
+            Some((trace, said_us, entry.origin().stamp_us))
+        })
+    };
+    match table {
+        Table::Observations => observations().collect(),
+        Table::ObservationIo => {
+            let of_traces = traces().map(|(trace, said_us, stamp_us)| ask(&[trace, ""], said_us, stamp_us));
+            observations().chain(of_traces).collect()
+        }
+        Table::TraceFacts => traces().map(|(trace, said_us, stamp_us)| ask(&[trace], said_us, stamp_us)).collect(),
+        Table::Scores => {
+            let wanted = segment.scores.iter().filter_map(|(id, entry)| {
+                let glance = entry.glance(table)?;
+                Some(ask(&[id], glance.start_us, entry.origin().stamp_us))
+            });
+            wanted.collect()
+        }
+        Table::Ledger => Vec::new(),
+    }
+}
+
+/// When the traces of a segment began, as far as their observations say.
+fn began(segment: &Segment) -> HashMap<&Arc<str>, TimestampUs> {
+    let mut began: HashMap<&Arc<str>, TimestampUs> = HashMap::new();
+    for ((trace, _), entry) in &segment.observations {
+        if let Some(start_us) = entry.said.iter().filter_map(|said| said.glance.start_us).min() {
+            let known = began.entry(trace).or_insert(start_us);
+            *known = start_us.min(*known);
+        }
+    }
+    began
+}
+
+/// Facts of the segment's traces that were flushed before, and those of the segment that rows in files lack.
+async fn find_facts(
+    catalog: &Catalog,
+    tenant: &TenantId,
+    segment: &Segment,
+    settings: &RowSettings,
+    observations: &Snapshot,
+    standing: &mut Standing,
+) -> Result<(), CatalogError> {
+    let began = began(segment);
+    let mut traces: HashMap<&Arc<str>, TimestampUs> = HashMap::new();
+    for ((trace, _), entry) in &segment.observations {
+        if entry.glance(Table::Observations).is_some() {
+            traces.entry(trace).or_insert(entry.origin().stamp_us);
+        }
+    }
+    traces.extend(segment.traces.iter().map(|(trace, entry)| (trace, entry.origin().stamp_us)));
+    let ask = |(trace, stamp_us): (&&Arc<str>, &TimestampUs)| Asked {
+        hash: key_hash(&[trace]),
+        key: Box::new([Box::from(trace.as_ref())]),
+        day: began.get(*trace).map(|began_us| settings.home_day(Some(*began_us), *stamp_us)),
+        since: Day::from_days(Day::of_us(*stamp_us).days() - RECENT_DAYS),
+    };
+    let asked: Vec<Asked> = traces.iter().map(ask).collect();
+    let facts = catalog.snapshot(tenant, Table::TraceFacts).await?;
+    for (key, row) in catalog.find(tenant, Table::TraceFacts, &facts, &asked).await? {
+        let damaged = |source: ReadError| CatalogError::Corrupt {
+            tenant: tenant.clone(),
+            table: Table::TraceFacts.name(),
+            reason: format!("the row of {key:?} cannot be read back: {source}"),
+        };
+        let read = tables::read_trace_facts(&row.rows, row.row).map_err(damaged)?;
+        standing.facts.insert(Arc::from(&*key[0]), read.events);
+    }
+    // Facts said in this segment that say more than what was flushed: rows in files must take them.
+    let mut news: Vec<(u64, Arc<TraceFacts>)> = Vec::new();
+    for (trace, entry) in &segment.traces {
+        let base = standing.facts.get(trace).map_or(&[][..], Vec::as_slice);
+        let Some(now) = rows::facts(Some(entry.as_ref()), segment.inherited.get(trace), base) else { continue };
+        let before = rows::facts(None, None, base);
+        if before.is_none_or(|before| !before.stamps_like(&now)) {
+            news.push((key_hash(&[trace]), now));
+        }
+    }
+    let hashes: Vec<u64> = news.iter().map(|(hash, _)| *hash).collect();
+    let held = catalog.traces_with_rows(tenant, Table::Observations, observations, &hashes).await?;
+    let held = news.into_iter().zip(held).filter(|(_, held)| *held);
+    standing.overlay = held.map(|((_, facts), _)| (facts.trace_id.clone(), facts)).collect();
+    Ok(())
+}

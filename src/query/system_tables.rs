@@ -1,0 +1,124 @@
+//! What a tenant may know about its own tables, as tables: built from snapshots when a query first names one.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::datasource::{MemTable, TableProvider};
+use datafusion::error::Result;
+use tokio::sync::OnceCell;
+
+use super::tenant::Snapshots;
+use crate::base::{TenantId, TimestampUs};
+use crate::catalog::{DataFile, Snapshot};
+use crate::model::tables::Table;
+
+/// A table that is not data: its columns by name, SQL type and meaning.
+#[derive(Debug)]
+pub struct SystemTable {
+    pub name: &'static str,
+    pub comment: &'static str,
+    pub columns: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const TEXT: &str = "VARCHAR";
+const LONG: &str = "BIGINT";
+const DATE: &str = "DATE";
+const TIMESTAMP: &str = "TIMESTAMP WITH TIME ZONE";
+
+/// All of them; `sql/system.sql` is written from this.
+pub const SYSTEM_TABLES: [SystemTable; 1] = [FILES];
+
+const FILES: SystemTable = SystemTable {
+    name: "files",
+    comment: "One row per live Parquet file of this tenant's tables. What is acked but not in a file yet is not in it.",
+    columns: &[
+        ("table_name", TEXT, "The table the file belongs to."),
+        ("path", TEXT, "Where it is, below the table's folder."),
+        ("day", DATE, "UTC day of placement (partition)."),
+        ("rows", LONG, "Rows in it."),
+        ("bytes", LONG, "Its size."),
+        ("time_min", TIMESTAMP, "The earliest time of a row; null where it is not known."),
+        ("time_max", TIMESTAMP, "The latest."),
+        ("footer_bytes", LONG, "Size of its Parquet footer."),
+        ("index_id", TEXT, "The _index object that holds its key filter."),
+        ("added_version", LONG, "The version of the table that made it live; null where it is not known."),
+        ("added_at", TIMESTAMP, "When that was."),
+    ],
+};
+
+/// The system tables of one tenant for the length of one query.
+pub(super) struct SystemTables {
+    tenant: TenantId,
+    snapshots: Arc<dyn Snapshots>,
+    files: OnceCell<Arc<dyn TableProvider>>,
+}
+
+impl SystemTables {
+    pub(super) fn new(tenant: TenantId, snapshots: Arc<dyn Snapshots>) -> Self {
+        Self { tenant, snapshots, files: OnceCell::new() }
+    }
+
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        SYSTEM_TABLES.iter().map(|table| table.name)
+    }
+
+    /// The same table at every call.
+    pub(super) async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name != FILES.name {
+            return Ok(None);
+        }
+        let files = self.files.get_or_try_init(|| async {
+            let mut live = Vec::with_capacity(Table::ALL.len());
+            for table in Table::ALL {
+                let snapshot = self.snapshots.snapshot(&self.tenant, table).await;
+                live.push((table, snapshot.map_err(super::QueryError::from)?));
+            }
+            let rows = vec![vec![files(&live)?]];
+            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&FILES), rows)?) as _)
+        });
+        files.await.map(|files| Some(Arc::clone(files)))
+    }
+}
+
+fn schema(table: &SystemTable) -> SchemaRef {
+    let kind = |sql: &str| match sql {
+        LONG => DataType::Int64,
+        DATE => DataType::Date32,
+        TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        _ => DataType::Utf8View,
+    };
+    let fields: Vec<Field> = table.columns.iter().map(|(name, sql, _)| Field::new(*name, kind(sql), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn files(live: &[(Table, Arc<Snapshot>)]) -> Result<RecordBatch> {
+    let rows = || live.iter().flat_map(|(table, snapshot)| snapshot.files.values().map(move |file| (*table, file)));
+    fn long<'a>(
+        rows: impl Iterator<Item = (Table, &'a Arc<DataFile>)>,
+        get: impl Fn(&DataFile) -> Option<u64>,
+    ) -> ArrayRef {
+        Arc::new(rows.map(|(_, file)| get(file).map(|value| value as i64)).collect::<Int64Array>())
+    }
+    fn time<'a>(
+        rows: impl Iterator<Item = (Table, &'a Arc<DataFile>)>,
+        get: impl Fn(&DataFile) -> Option<TimestampUs>,
+    ) -> ArrayRef {
+        let times: TimestampMicrosecondArray = rows.map(|(_, file)| get(file)).collect();
+        Arc::new(times.with_timezone("UTC"))
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows().map(|(table, _)| Some(table.name())).collect::<StringViewArray>()),
+        Arc::new(rows().map(|(_, file)| Some(file.path.as_str())).collect::<StringViewArray>()),
+        Arc::new(rows().map(|(_, file)| Some(file.day.days())).collect::<Date32Array>()),
+        long(rows(), |file| Some(file.rows)),
+        long(rows(), |file| Some(file.size_bytes)),
+        time(rows(), |file| file.time_us.map(|(first, _)| first)),
+        time(rows(), |file| file.time_us.map(|(_, last)| last)),
+        long(rows(), |file| file.footer_bytes),
+        Arc::new(rows().map(|(_, file)| file.index.as_deref()).collect::<StringViewArray>()),
+        long(rows(), |file| file.added_version),
+        time(rows(), |file| Some(file.added_us)),
+    ];
+    Ok(RecordBatch::try_new(schema(&FILES), columns)?)
+}
