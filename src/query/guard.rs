@@ -8,7 +8,10 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -17,6 +20,8 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::QueryError;
+use super::functions;
+use super::memory::Outputs;
 use super::provider::OBJECTS_URL;
 use crate::model::tables::Table;
 
@@ -157,5 +162,43 @@ impl PhysicalOptimizerRule for Yielding {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// Puts functions whose results can outgrow any limit behind one that weighs them first; `||` is such a function.
+#[derive(Debug)]
+pub(super) struct Weighing(pub(super) Arc<Outputs>);
+
+impl AnalyzerRule for Weighing {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let weighed = plan.transform_up_with_subqueries(|node| {
+            let names = NamePreserver::new(&node);
+            let weighed = node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                Ok(expr.transform_up(|expr| self.weighed(expr))?.update_data(|expr| name.restore(expr)))
+            })?;
+            weighed.map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(weighed.data)
+    }
+
+    fn name(&self) -> &str {
+        "weighing"
+    }
+}
+
+impl Weighing {
+    fn weighed(&self, expr: Expr) -> Result<Transformed<Expr>> {
+        let (function, args) = match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+                (functions::text_concat(), vec![*left, *right])
+            }
+            Expr::ScalarFunction(ScalarFunction { func, args }) => (func, args),
+            other => return Ok(Transformed::no(other)),
+        };
+        Ok(match functions::bounded(&function, &self.0) {
+            Some(bounded) => Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(bounded, args))),
+            None => Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))),
+        })
     }
 }

@@ -306,7 +306,7 @@ async fn metrics_are_those_of_a_table_written_clean() {
     ] {
         let request = wire::MetricsRequest {
             view: view as i32,
-            measures: metrics::measures(),
+            measures: metrics::measures(true),
             dimensions: dimensions.iter().map(|name| name.to_string()).collect(),
             range: Some(wire::TimeRange { from_unix_micros: START_US, to_unix_micros: START_US + 72 * HOUR_US }),
             top_k: 5,
