@@ -173,6 +173,7 @@ fn write_day(server: &Server, day: i32) -> u64 {
         time_us: file.time_us,
         stats: file.delta_stats(Table::Scores),
         index: Some(index_id.clone()),
+        rewrites: 0,
     };
     server.run(async {
         let objects = server.catalog.store();

@@ -47,6 +47,8 @@ pub struct DataFile {
     pub index: Option<String>,
     /// The version that made it live; `None` if only another engine's checkpoint tells of it.
     pub added_version: Option<u64>,
+    /// How many times its rows were rewritten: 0 as flushed. The upkeep plans by it.
+    pub rewrites: u8,
     /// When it was made live, by the clock of who did it.
     pub added_us: TimestampUs,
 }

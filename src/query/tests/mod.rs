@@ -116,6 +116,7 @@ impl Setting {
             footer_bytes: Some(written.footer_bytes),
             index: None,
             added_version: Some(0),
+            rewrites: 0,
             added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
