@@ -19,7 +19,6 @@ use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
 use super::session::Template;
-use super::stamp::Stamp;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
 use super::{guard, inlining, metrics};
@@ -40,14 +39,13 @@ struct Inner {
     template: Template,
     footers: Footers,
     gate: Gate,
-    stamp: Option<Stamp>,
     runtime: Option<Handle>,
 }
 
 impl Engine {
     pub fn new(catalog: Catalog, fresh: Arc<dyn FreshRows>, limits: QueryLimits) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), None)
+        Self::over(Arc::new(catalog), store, fresh, limits, None)
     }
 
     /// Computes on `runtime` rather than on the one that serves: a heavy query then delays no ingest.
@@ -58,7 +56,7 @@ impl Engine {
         runtime: Handle,
     ) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), Some(runtime))
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(runtime))
     }
 
     pub(super) fn over(
@@ -66,14 +64,13 @@ impl Engine {
         store: Store,
         fresh: Arc<dyn FreshRows>,
         limits: QueryLimits,
-        stamp: Option<Stamp>,
         runtime: Option<Handle>,
     ) -> Result<Self, QueryError> {
         let internal = |e: DataFusionError| QueryError::Internal(e.to_string());
         let template = Template::new(&limits).map_err(internal)?;
         let footers = Footers::new(limits.footers_max).map_err(internal)?;
         let gate = Gate::new(&limits);
-        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, stamp, runtime })))
+        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, runtime })))
     }
 
     /// Runs one statement that reads. It sees all that was acked before the call on this node (I4), each row once (I2).
@@ -147,7 +144,6 @@ impl Engine {
             inner.fresh.pin(tenant),
             inner.store.clone(),
             inner.footers.clone(),
-            inner.stamp.clone(),
         );
         let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
         let QueryLimits { memory_max, result_bytes_max, .. } = inner.limits;

@@ -15,6 +15,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -22,6 +23,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::error::QueryError;
 use super::functions;
 use super::memory::Outputs;
+use super::patch::PatchExec;
 use super::provider::OBJECTS_URL;
 use crate::model::tables::Table;
 
@@ -102,8 +104,12 @@ pub(super) fn reads_only(plan: &LogicalPlan) -> Result<(), QueryError> {
 }
 
 /// I5: every leaf of the plan is of a kind we know, and every file lies below a table of ours in the tenant's own store.
+/// Late changes come from the tenant's own pinned tables, and are put to files of it only.
 pub(super) fn stays_inside(plan: &Arc<dyn ExecutionPlan>) -> Result<(), QueryError> {
     let refuse = |what: &str| Err(QueryError::Internal(format!("I5: a plan may not contain {what}")));
+    if plan.is::<PatchExec>() && !plan.children().iter().all(|input| is_scan(input)) {
+        return refuse("late changes of anything but files");
+    }
     if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
         let source = source.data_source();
         if let Some(files) = source.downcast_ref::<FileScanConfig>() {
@@ -121,6 +127,15 @@ pub(super) fn stays_inside(plan: &Arc<dyn ExecutionPlan>) -> Result<(), QueryErr
         return refuse(plan.name());
     }
     plan.children().into_iter().try_for_each(stays_inside)
+}
+
+/// A scan of files, with nothing around it that makes rows.
+fn is_scan(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let around = plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>();
+    match plan.downcast_ref::<DataSourceExec>() {
+        Some(source) => source.data_source().is::<FileScanConfig>(),
+        None => around && plan.children().into_iter().all(is_scan),
+    }
 }
 
 /// Leaves without rows of any table; `StreamingTableExec` is the information schema.
@@ -200,5 +215,27 @@ impl Weighing {
             Some(bounded) => Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(bounded, args))),
             None => Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::physical_plan::empty::EmptyExec;
+
+    use super::*;
+    use crate::catalog::{Changes, RowKeys};
+    use crate::query::patch::Patch;
+
+    #[test]
+    fn late_changes_stand_on_files_only() {
+        let mut replaced = RowKeys::default();
+        replaced.insert(1, ["score".into()].into());
+        let changes = Changes { replaced: Arc::new(replaced), ..Default::default() };
+        let (patch, read) = Patch::of(Table::Scores, &changes, None).unwrap().expect("a row is replaced");
+        let schema = Table::Scores.table_schema().project(&read).unwrap();
+        let empty: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(schema)));
+        assert!(stays_inside(&empty).is_ok());
+        let patched: Arc<dyn ExecutionPlan> = Arc::new(PatchExec::new(empty, patch));
+        assert!(stays_inside(&patched).unwrap_err().to_string().contains("anything but files"));
     }
 }
