@@ -266,7 +266,9 @@ impl Settings {
             )));
         }
         if self.retention_days == Some(0) {
-            return Err(ConfigError::Invalid("retention_days is 0, which would drop every row; leave it out".to_owned()));
+            return Err(ConfigError::Invalid(
+                "retention_days is 0, which would drop every row; leave it out".to_owned(),
+            ));
         }
         let sum = self.memory_max();
         match self.machine_memory {

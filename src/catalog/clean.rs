@@ -61,8 +61,7 @@ impl Catalog {
 impl<'a> Listed<'a> {
     fn of(listed: &'a [ObjectMeta]) -> Self {
         let of = |version: fn(&Path) -> Option<u64>| {
-            let mut found: Vec<_> =
-                listed.iter().filter_map(|meta| Some((version(&meta.location)?, meta))).collect();
+            let mut found: Vec<_> = listed.iter().filter_map(|meta| Some((version(&meta.location)?, meta))).collect();
             found.sort_unstable_by_key(|(version, _)| *version);
             found
         };

@@ -207,7 +207,8 @@ impl TableState {
                 if let Some(number) = late {
                     let place = free_slot(&left);
                     // A slot folded by this commit may be taken again in it: one action per application.
-                    actions.retain(|action| !matches!(action, Action::Txn(txn) if txn.app_id == late::slot_app_id(place)));
+                    actions
+                        .retain(|action| !matches!(action, Action::Txn(txn) if txn.app_id == late::slot_app_id(place)));
                     actions.push(slot(place, *number, now_ms));
                 }
                 Ok(Ok(("OPTIMIZE", actions)))

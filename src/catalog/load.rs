@@ -101,9 +101,8 @@ impl TableState {
     pub(super) async fn stands(&self, version: u64, added: &[String]) -> Result<bool> {
         let log = self.read_listed().await?;
         // Part of the chain to the tip, or known to the checkpoint that came after it.
-        let knows = |base: &LogState| {
-            added.iter().any(|path| base.adds.contains_key(path) || base.removes.contains_key(path))
-        };
+        let knows =
+            |base: &LogState| added.iter().any(|path| base.adds.contains_key(path) || base.removes.contains_key(path));
         let stands = match &log.base {
             Some(base) if base.version >= Some(version) => knows(base),
             _ => true,

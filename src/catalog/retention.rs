@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn a_day_goes_when_it_is_over_for_so_many_days_and_the_books_stay() {
         let now_us = Day::from_days(100).start_us() + 5;
-        let rule = Retention { days: Some(30), tables: [("scores".to_owned(), 7), ("trace_facts".to_owned(), 0)].into() };
+        let rule =
+            Retention { days: Some(30), tables: [("scores".to_owned(), 7), ("trace_facts".to_owned(), 0)].into() };
         assert_eq!(rule.through(Table::Observations, now_us), Some(Day::from_days(69)));
         assert_eq!(rule.through(Table::Scores, now_us), Some(Day::from_days(92)));
         assert_eq!(rule.through(Table::TraceFacts, now_us), None);

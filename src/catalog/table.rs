@@ -174,8 +174,8 @@ impl TableState {
                 );
                 break;
             };
-            let actions =
-                delta::decode_commit(&body).map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
+            let actions = delta::decode_commit(&body)
+                .map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
             let told = actions.into_iter().find_map(|action| match action {
                 Action::CommitInfo(mut info) => serde_json::from_value::<Appended>(info.more.remove(APPENDED)?).ok(),
                 _ => None,

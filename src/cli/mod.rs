@@ -14,9 +14,9 @@ mod repl;
 mod sql;
 mod statements;
 mod tables;
-mod vacuum;
 #[cfg(test)]
 mod tests;
+mod vacuum;
 
 pub use connection::Connection;
 pub use error::CliError;

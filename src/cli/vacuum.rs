@@ -62,7 +62,9 @@ fn report(rows: &[Row], dry_run: bool) -> String {
             table.add_row(cells.chain(gone_of(report).map(|gone| right(amount(gone)))));
         }
         text.push_str(&format!("{table}\n"));
-        text.push_str("over: files of days past retention, which left the table; removed: files that left it, deleted;\n");
+        text.push_str(
+            "over: files of days past retention, which left the table; removed: files that left it, deleted;\n",
+        );
         text.push_str("lingering: those that queries may still read; orphans: objects that nothing names.\n");
         if dry_run {
             text.push_str("dry run: nothing was deleted\n");

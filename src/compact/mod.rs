@@ -23,7 +23,9 @@ pub enum CompactError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     System(#[from] SystemError),
-    #[error("this machine's clock is {ahead_s} s ahead of the store's: nothing is deleted by it; set one of them right")]
+    #[error(
+        "this machine's clock is {ahead_s} s ahead of the store's: nothing is deleted by it; set one of them right"
+    )]
     Clock { ahead_s: i64 },
 }
 

@@ -48,8 +48,12 @@ impl Step<'_> {
         let snapshot = self.catalog().snapshot(self.tenant, self.table).await?;
         let held = self.catalog().held(self.tenant, self.table);
         let is_live = |path: &str| held.iter().any(|held| held.files.contains_key(path));
-        let mut due: Vec<Arc<RemovedFile>> =
-            snapshot.removed.values().filter(|file| self.is_over(file.removed_us) && !is_live(&file.path)).cloned().collect();
+        let mut due: Vec<Arc<RemovedFile>> = snapshot
+            .removed
+            .values()
+            .filter(|file| self.is_over(file.removed_us) && !is_live(&file.path))
+            .cloned()
+            .collect();
         let checkpointed = self.checkpoint_for(&snapshot, &due).await?;
         due.retain(|file| checkpointed >= Some(file.removed_version));
 
@@ -64,7 +68,9 @@ impl Step<'_> {
         let still_named: BTreeSet<&str> = held
             .iter()
             .flat_map(|held| held.files.values().filter_map(|file| file.index.as_deref()))
-            .chain(snapshot.removed.values().filter(|file| !due_paths.contains(file.path.as_str())).filter_map(index_of))
+            .chain(
+                snapshot.removed.values().filter(|file| !due_paths.contains(file.path.as_str())).filter_map(index_of),
+            )
             .collect();
         let indexes: BTreeSet<&str> = due.iter().filter_map(index_of).filter(|id| !still_named.contains(id)).collect();
         for id in indexes {

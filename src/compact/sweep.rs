@@ -57,9 +57,8 @@ impl Step<'_> {
         let Some(found) = inventory.tables.get(&self.table) else { return Ok(()) };
         let snapshot = self.catalog().snapshot(self.tenant, self.table).await?;
         let held = self.catalog().held(self.tenant, self.table);
-        let is_named = |path: &str| {
-            snapshot.removed.contains_key(path) || held.iter().any(|held| held.files.contains_key(path))
-        };
+        let is_named =
+            |path: &str| snapshot.removed.contains_key(path) || held.iter().any(|held| held.files.contains_key(path));
         let indexes: BTreeSet<&str> = held
             .iter()
             .flat_map(|held| held.files.values().filter_map(|file| file.index.as_deref()))

@@ -66,10 +66,7 @@ impl Gone {
     }
 
     pub(super) fn less(self, other: Self) -> Self {
-        Self {
-            objects: self.objects.saturating_sub(other.objects),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
+        Self { objects: self.objects.saturating_sub(other.objects), bytes: self.bytes.saturating_sub(other.bytes) }
     }
 }
 
@@ -174,6 +171,19 @@ impl Upkeep {
                 tracing::warn!(%tenant, table = table.name(), %error, "upkeep of this table failed; it is tried again");
                 report.error = Some(error.to_string());
             }
+            reports.push((table, report));
+        }
+        Ok(reports)
+    }
+
+    /// Only the sweep of what nothing names.
+    pub async fn orphans(&self, tenant: &TenantId, how: Vacuum) -> Result<Vec<(Table, TableReport)>> {
+        let inventory = Inventory::of(self.catalog.store(), tenant).await?;
+        let mut reports = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            let mut report = TableReport::default();
+            let swept = self.step(tenant, table, how).sweep(&inventory, &mut report).await;
+            report.error = swept.err().map(|error| error.to_string());
             reports.push((table, report));
         }
         Ok(reports)

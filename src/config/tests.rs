@@ -157,7 +157,8 @@ fn files_outlast_the_longest_query_and_logs_a_day() {
     let upkeep = |line: &[&str]| settings(line).unwrap().server().upkeep;
     let unset = upkeep(&[]).unwrap();
     assert_eq!((unset.linger_s, unset.log_kept_s, unset.retention_days), (7200, 86_400, None));
-    let set = upkeep(&["--retention-days", "90", "--removed-files-kept-s", "900", "--query-time-max-s", "300"]).unwrap();
+    let set =
+        upkeep(&["--retention-days", "90", "--removed-files-kept-s", "900", "--query-time-max-s", "300"]).unwrap();
     assert_eq!((set.linger_s, set.retention_days), (900, Some(90)));
     assert!(upkeep(&["--upkeep", "false"]).is_none());
     let error = refused(settings(&["--query-time-max-s", "7000"]));

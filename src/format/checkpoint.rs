@@ -239,12 +239,7 @@ fn schema() -> SchemaRef {
         ),
         of(
             "protocol",
-            vec![
-                int("minReaderVersion"),
-                int("minWriterVersion"),
-                texts("readerFeatures"),
-                texts("writerFeatures"),
-            ],
+            vec![int("minReaderVersion"), int("minWriterVersion"), texts("readerFeatures"), texts("writerFeatures")],
         ),
     ]))
 }

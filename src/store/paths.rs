@@ -166,7 +166,12 @@ mod tests {
         assert_eq!(of(delta_log(&tenant, "scores", Some(3))), Some((true, TenantObject::Log)));
         let late = late_object(&tenant, "scores", Some(7));
         assert_eq!(of(late), Some((true, TenantObject::Late(7))));
-        for other in ["tenants/acme/scores/notes.txt", "tenants/acme/_late/scores/7", "tenants/acme-2/scores/_delta_log/x", "tenants/acme/x"] {
+        for other in [
+            "tenants/acme/scores/notes.txt",
+            "tenants/acme/_late/scores/7",
+            "tenants/acme-2/scores/_delta_log/x",
+            "tenants/acme/x",
+        ] {
             assert_eq!(of(Path::from(other)), None, "{other}");
         }
     }

@@ -34,7 +34,8 @@ async fn the_fiftieth_commit_leaves_a_checkpoint_and_loading_lists_nothing() {
     assert!(hint["version"].as_u64().unwrap() >= CHECKPOINT_EVERY - 1, "{hint}");
     // What a checkpoint must hold beyond files and positions.
     let first = grown.known_snapshot(&tenant(), TABLE).await.unwrap().files.keys().next().cloned().unwrap();
-    let rewrite = Change::Rewrite(Rewrite { inputs: vec![first.clone()], outputs: vec![file(1, 2)], ..Default::default() });
+    let rewrite =
+        Change::Rewrite(Rewrite { inputs: vec![first.clone()], outputs: vec![file(1, 2)], ..Default::default() });
     grown.commit(&tenant(), TABLE, rewrite).await.unwrap();
     grown.checkpoint(&tenant(), TABLE).await.unwrap();
     let known = grown.known_snapshot(&tenant(), TABLE).await.unwrap();
@@ -75,9 +76,10 @@ async fn a_damaged_hint_or_checkpoint_is_gone_round_while_the_log_is_there() {
     let location = memory();
     let grown = grown(&location, 20).await;
     let version = grown.checkpoint(&tenant(), TABLE).await.unwrap().unwrap();
-    let (hint, object) =
-        (last_checkpoint(&tenant(), TABLE.name()), delta_checkpoint(&tenant(), TABLE.name(), version));
-    for (path, damage) in [(&hint, "{\"version\":"), (&hint, "{\"version\":99,\"size\":1}"), (&object, "PAR1 not really")] {
+    let (hint, object) = (last_checkpoint(&tenant(), TABLE.name()), delta_checkpoint(&tenant(), TABLE.name(), version));
+    for (path, damage) in
+        [(&hint, "{\"version\":"), (&hint, "{\"version\":99,\"size\":1}"), (&object, "PAR1 not really")]
+    {
         grown.store().put(path, Bytes::from(damage)).await.unwrap();
         let fresh = catalog(&location, None).await;
         assert_eq!(fresh.snapshot(&tenant(), TABLE).await.unwrap().rows(), 40, "{damage}");

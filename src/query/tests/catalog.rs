@@ -22,7 +22,8 @@ async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: Record
     let root = table_root(tenant, table.name());
     catalog.store().put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();
     let writer: WriterId = "main".parse().unwrap();
-    let append = Append { writer, from, to: from + 1, files: vec![file], late: None, checked: None, merged: Default::default() };
+    let append =
+        Append { writer, from, to: from + 1, files: vec![file], late: None, checked: None, merged: Default::default() };
     let done = catalog.commit(tenant, table, Change::Append(append)).await.unwrap();
     assert!(matches!(done, Committed::Done { .. }), "{done:?}");
 }

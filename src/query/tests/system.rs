@@ -12,7 +12,8 @@ async fn two_tenants() -> Setting {
 #[tokio::test]
 async fn files_are_the_live_files_of_the_tenant_that_asks() {
     let setting = two_tenants().await;
-    let sums = "SELECT sum(rows) AS rows, count(*) AS files, count(DISTINCT day) AS days, min(table_name) AS t FROM files";
+    let sums =
+        "SELECT sum(rows) AS rows, count(*) AS files, count(DISTINCT day) AS days, min(table_name) AS t FROM files";
     let acme = setting.text("acme", sums).await;
     assert!(acme.contains("| 300  | 2     | 2    | observations |"), "{acme}");
     let globex = setting.text("globex", sums).await;
