@@ -1,7 +1,8 @@
 //! Vacuum: all that upkeep deletes, for one tenant at a time; once by hand, or round after round beside a server.
 //!
-//! Every hour each table's days and removed files are looked at, from memory where the table is known. Once a day each
-//! tenant's prefix is listed, at an hour that follows from its name, for orphans and old log files.
+//! Every hour the days and removed files of each table known to the process are looked at, from memory. Once a day, at an
+//! hour that follows from its name, each tenant's prefix is listed, for orphans and old log files, and all its tables
+//! have their turn.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -233,6 +234,10 @@ impl Step<'_> {
     }
 
     async fn take(&self, rule: &Retention, inventory: Option<&Inventory>, report: &mut TableReport) -> Result<()> {
+        // A table nobody asked for since the start is not loaded every hour for this, only in its tenant's hour.
+        if inventory.is_none() && !self.catalog().knows(self.tenant, self.table) {
+            return Ok(());
+        }
         self.drop_days(rule.through(self.table, self.now_us), report).await?;
         self.retire(report).await?;
         if let Some(inventory) = inventory {

@@ -37,7 +37,7 @@ impl Round {
             }
         }
         let Some(tip) = self.replay(tenant, table, &commits, &checkpoints).await? else { return Ok(None) };
-        self.hint(&place, tenant, table, &checkpoints).await?;
+        self.hint(&place, tenant, table, &checkpoints, &tip).await?;
         Ok(Some(tip))
     }
 
@@ -138,6 +138,7 @@ impl Round {
         tenant: &TenantId,
         table: Table,
         checkpoints: &BTreeMap<u64, Result<LogState, FormatError>>,
+        tip: &LogState,
     ) -> Result<()> {
         let path = store::last_checkpoint(tenant, table.name());
         let body = self.store.get(&path).await?;
@@ -151,11 +152,15 @@ impl Round {
             }
             Some(Ok(_)) => return Ok(()),
         };
-        let Some((_, hint)) = newest.and_then(|state| checkpoint::encode(state).ok()) else {
+        // Without a checkpoint to name, one is made of what the log says now.
+        let Ok((checkpoint, hint)) = checkpoint::encode(newest.unwrap_or(tip)) else {
             self.found.warning(place, problem);
             return Ok(());
         };
         if self.fix {
+            if newest.is_none() {
+                self.store.put(&store::delta_checkpoint(tenant, table.name(), hint.version), checkpoint).await?;
+            }
             let body = serde_json::to_vec(&hint).expect("numbers become JSON");
             self.store.put(&path, Bytes::from(body)).await?;
         }

@@ -67,7 +67,10 @@ pub async fn examine(store: Store, clock: Arc<dyn Clock>, order: Order) -> Resul
     let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
     let mut round = Round { store, catalog, clock, fix: order.fix, found: Examination::default() };
     let tenants = match order.tenant {
-        Some(tenant) => vec![tenant],
+        Some(tenant) => {
+            tenants.require_live(&tenant).await?;
+            vec![tenant]
+        }
         None => tenants.live().await?,
     };
     let logs = round.writers().await?;
