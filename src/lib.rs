@@ -21,6 +21,7 @@
 //! | 5 | [`compact`] | the upkeep: many small files become few large, sorted ones |
 //! | 6 | [`doors`] | gRPC and HTTP |
 //! | 7 | [`cli`] | what a person types: the SQL prompt, the demo |
+//! | 7 | [`doctor`] | what is wrong in a bucket, and what can be mended |
 //! | 7 | [`server`] | the rooms joined and the doors opened |
 //! | 8 | [`config`] | flags, environment and file, composed once |
 //!
@@ -44,6 +45,7 @@ pub mod compact;
 pub mod config;
 pub mod corpus;
 pub mod decode;
+pub mod doctor;
 pub mod doors;
 pub mod format;
 pub mod ingest;

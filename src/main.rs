@@ -16,6 +16,7 @@ use tracelake::cli::demo::{DemoTarget, DemoTenant, demo};
 use tracelake::cli::{self, Asked, Connection, LocalTables, OutputFormat, VacuumOrder, repl, run};
 use tracelake::compact::{CompactSettings, UpkeepSettings};
 use tracelake::config::{ServeArgs, Settings};
+use tracelake::doctor;
 use tracelake::model::tables::Table;
 use tracelake::price::PriceBook;
 use tracelake::server::{self, Running};
@@ -53,6 +54,20 @@ enum Command {
     Prices,
     /// Deletes what is no longer needed now, as servers do by and by, and says what went
     Vacuum(VacuumArgs),
+    /// Reads a store through and says what is wrong in it; beside a running server too
+    Doctor(DoctorArgs),
+}
+
+#[derive(clap::Args)]
+struct DoctorArgs {
+    #[command(flatten)]
+    data: DataArg,
+    /// Only this tenant
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// Mend what is safe: indexes, checkpoints and hints that are missing or wrong, old orphans
+    #[arg(long)]
+    fix: bool,
 }
 
 #[derive(clap::Args)]
@@ -225,6 +240,7 @@ fn main() -> ExitCode {
             Command::Key(command) => key(command).await,
             Command::Prices => prices(),
             Command::Vacuum(arguments) => vacuum(arguments).await,
+            Command::Doctor(arguments) => doctor(arguments).await,
         }
     });
     match outcome {
@@ -423,6 +439,21 @@ async fn vacuum(arguments: VacuumArgs) -> Outcome {
     match cli::vacuum(order, &mut std::io::stdout()).await? {
         true => Ok(()),
         false => Err("some tables could not be vacuumed: see above".into()),
+    }
+}
+
+async fn doctor(arguments: DoctorArgs) -> Outcome {
+    log_to_stderr("error");
+    let DoctorArgs { data, tenant, fix } = arguments;
+    let store = match fix {
+        true => Store::open(data.data.parse()?).await?,
+        false => Store::open_read_only(data.data.parse()?)?,
+    };
+    let examination = doctor::examine(store, Arc::new(SystemClock), doctor::Order { tenant, fix }).await?;
+    println!("{examination}");
+    match examination.is_healthy() {
+        true => Ok(()),
+        false => Err("this store needs attention: see above".into()),
     }
 }
 

@@ -128,6 +128,12 @@ impl Catalog {
         Ok(committed)
     }
 
+    /// Whether this process has read the table already: then it costs nothing to look at it.
+    pub fn knows(&self, tenant: &TenantId, table: Table) -> bool {
+        let state = self.tables.lock().get(&(tenant.clone(), table)).cloned();
+        state.is_some_and(|state| state.verified_within(std::time::Duration::MAX).is_some())
+    }
+
     /// The snapshots that somebody in this process still uses, the newest among them: their files must stay.
     pub fn held(&self, tenant: &TenantId, table: Table) -> Vec<Arc<Snapshot>> {
         self.table(tenant, table).held()

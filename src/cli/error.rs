@@ -23,6 +23,8 @@ pub enum CliError {
     #[error(transparent)]
     Query(#[from] crate::query::QueryError),
     #[error(transparent)]
+    System(#[from] crate::catalog::system::SystemError),
+    #[error(transparent)]
     Compact(Box<crate::compact::CompactError>),
     #[error("what the server counts differs from what was sent: {0}")]
     Mismatch(String),
@@ -45,6 +47,7 @@ impl CliError {
             },
             Self::Store(e) => e.kind(),
             Self::Query(e) => e.kind(),
+            Self::System(e) => e.kind(),
             Self::Compact(e) => e.kind(),
             Self::Answer(_) | Self::Mismatch(_) | Self::Local(_) | Self::Line(_) => Kind::Internal,
         }

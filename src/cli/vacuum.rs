@@ -7,6 +7,7 @@ use super::tables::{bare, right};
 use super::{CliError, numbers};
 use crate::base::{ByteSize, SystemClock, TenantId};
 use crate::catalog::Catalog;
+use crate::catalog::system::SystemError;
 use crate::compact::{Gone, TableReport, Upkeep, UpkeepSettings, Vacuum};
 use crate::store::{Location, Store};
 
@@ -33,9 +34,11 @@ pub async fn vacuum(order: VacuumOrder, out: &mut (dyn Write + Send)) -> Result<
     if !order.dry_run {
         upkeep.check_clock().await?;
     }
+    let live = upkeep.tenants().await?;
     let tenants = match order.tenant {
+        Some(tenant) if !live.contains(&tenant) => return Err(SystemError::TenantMissing(tenant.to_string()).into()),
         Some(tenant) => vec![tenant],
-        None => upkeep.tenants().await?,
+        None => live,
     };
     let mut rows = Vec::new();
     for tenant in tenants {

@@ -1,7 +1,8 @@
 //! Vacuum: all that upkeep deletes, for one tenant at a time; once by hand, or round after round beside a server.
 //!
-//! Every hour each table's days and removed files are looked at, from memory where the table is known. Once a day each
-//! tenant's prefix is listed, at an hour that follows from its name, for orphans and old log files.
+//! Every hour the days and removed files of each table known to the process are looked at, from memory. Once a day, at an
+//! hour that follows from its name, each tenant's prefix is listed, for orphans and old log files, and all its tables
+//! have their turn.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -176,6 +177,19 @@ impl Upkeep {
         Ok(reports)
     }
 
+    /// Only the sweep of what nothing names.
+    pub async fn orphans(&self, tenant: &TenantId, how: Vacuum) -> Result<Vec<(Table, TableReport)>> {
+        let inventory = Inventory::of(self.catalog.store(), tenant).await?;
+        let mut reports = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            let mut report = TableReport::default();
+            let swept = self.step(tenant, table, how).sweep(&inventory, &mut report).await;
+            report.error = swept.err().map(|error| error.to_string());
+            reports.push((table, report));
+        }
+        Ok(reports)
+    }
+
     pub(super) fn step<'a>(&'a self, tenant: &'a TenantId, table: Table, how: Vacuum) -> Step<'a> {
         let Vacuum { dry_run, at_once, .. } = how;
         Step { upkeep: self, settings: &self.settings, tenant, table, now_us: self.clock.now_us(), dry_run, at_once }
@@ -220,6 +234,10 @@ impl Step<'_> {
     }
 
     async fn take(&self, rule: &Retention, inventory: Option<&Inventory>, report: &mut TableReport) -> Result<()> {
+        // A table nobody asked for since the start is not loaded every hour for this, only in its tenant's hour.
+        if inventory.is_none() && !self.catalog().knows(self.tenant, self.table) {
+            return Ok(());
+        }
         self.drop_days(rule.through(self.table, self.now_us), report).await?;
         self.retire(report).await?;
         if let Some(inventory) = inventory {

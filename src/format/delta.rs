@@ -157,6 +157,7 @@ pub fn creation(table: Table, id: String, now_ms: i64) -> [Action; 2] {
     let configuration = [
         // Readers may look a day back; the files of retired versions are swept by us, not by other engines.
         ("delta.logRetentionDuration", "interval 2 days"),
+        ("delta.deletedFileRetentionDuration", "interval 2 days"),
         ("delta.enableExpiredLogCleanup", "false"),
         ("delta.dataSkippingStatsColumns", table.time_column()),
     ];

@@ -14,4 +14,5 @@ mod readers;
 mod s3;
 mod schema;
 mod spans;
+mod upkeep;
 mod wire;
