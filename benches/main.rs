@@ -5,6 +5,7 @@ mod corpus;
 mod late;
 mod report;
 mod timing;
+mod upkeep;
 mod way_in;
 mod way_out;
 
@@ -19,7 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 9] = [
     ("corpus", corpus::run),
     ("bare", bare::run),
     ("ingest", way_in::ingest),
@@ -27,6 +28,7 @@ const BENCHES: [(&str, Bench); 8] = [
     ("replay", way_in::replay),
     ("query", way_out::query),
     ("late", late::run),
+    ("compact", upkeep::compact),
     ("soak", way_in::soak),
 ];
 

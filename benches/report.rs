@@ -33,8 +33,7 @@ pub(crate) struct Baseline {
 impl Report {
     /// Forgets the peak of memory so far, so that each bench has its own.
     pub(crate) fn begin(bench: &'static str) -> Self {
-        // Where the kernel does not allow it, the peak is that of the process until now.
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        forget_peak();
         Self { bench, figures: Vec::new() }
     }
 
@@ -103,9 +102,23 @@ pub(crate) fn machine_line() -> String {
     format!("{processor}, {cores} cores, {memory}, {}, {build}", std::env::consts::OS)
 }
 
-fn peak_memory_mib() -> Option<u64> {
+/// The peak of memory begins anew. Where the kernel does not allow it, it is that of the process until now.
+pub(crate) fn forget_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+pub(crate) fn peak_memory_mib() -> Option<u64> {
+    status_mib("VmHWM:")
+}
+
+/// Memory held now.
+pub(crate) fn memory_mib() -> Option<u64> {
+    status_mib("VmRSS:")
+}
+
+fn status_mib(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().split(' ').next()?.parse::<u64>().ok()? / 1_024)
 }
 

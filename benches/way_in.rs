@@ -94,6 +94,23 @@ impl Server {
         self.join((0..SENDERS).map(|_| self.runtime.as_ref().expect("running").spawn(sender())).collect());
     }
 
+    /// Sends spans of one day in so many portions, each flushed to files of its own.
+    pub(crate) fn fill_in(&self, observations: u64, text: TextSize, portions: u64) {
+        let mut spans = requests(config(observations, text), SPANS_PER_REQUEST);
+        let each = observations.div_ceil(SPANS_PER_REQUEST as u64).div_ceil(portions).max(1);
+        loop {
+            let mut sent = 0;
+            for request in spans.by_ref().take(each as usize) {
+                self.run(send_one(&self.ingest, &request.encode_to_vec()));
+                sent += 1;
+            }
+            if sent == 0 {
+                return;
+            }
+            self.run(self.ingest.flush(true)).expect("the flush is committed");
+        }
+    }
+
     fn join(&self, senders: Vec<tokio::task::JoinHandle<()>>) {
         self.run(async {
             for sender in senders {

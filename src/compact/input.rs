@@ -37,6 +37,8 @@ pub(super) struct FileInput {
     metadata: ArrowReaderMetadata,
     schema: SchemaRef,
     window_bytes: u64,
+    /// A row group up to this size is fetched whole.
+    row_group_bytes: u64,
     row_group: usize,
     /// In the row group.
     row: usize,
@@ -55,7 +57,7 @@ impl FileInput {
         let path = store::data_object(tenant, table.name(), &file.path);
         let mut reader = PageReader::new(store.clone(), path, file.size_bytes);
         if file.size_bytes <= shares.whole_file_max() {
-            reader.fetch_whole().await?;
+            reader.fetch(0..file.size_bytes).await?;
         }
         let failed = |e| CompactError::reading(&file.path, e);
         // Page places are needed, page statistics are not.
@@ -81,6 +83,7 @@ impl FileInput {
             metadata,
             schema,
             window_bytes: shares.window(),
+            row_group_bytes: shares.row_group_whole_max(),
             row_group: 0,
             row: 0,
             weights,
@@ -138,7 +141,22 @@ impl FileInput {
         };
     }
 
+    /// Fetches the row group by one request where it is small, and not page by page.
+    async fn fetch_row_group(&mut self) -> Result<()> {
+        let group = self.metadata.metadata().row_group(self.row_group);
+        let columns = group.columns().iter().map(|column| column.byte_range());
+        let (start, end) =
+            columns.fold((u64::MAX, 0), |(start, end), (at, length)| (start.min(at), end.max(at + length)));
+        if end <= self.file.size_bytes && start < end && end - start <= self.row_group_bytes {
+            self.reader.fetch(start..end).await?;
+        }
+        Ok(())
+    }
+
     async fn read(&mut self, from: usize, count: usize) -> Result<RecordBatch> {
+        if from == 0 {
+            self.fetch_row_group().await?;
+        }
         let failed = |e| CompactError::reading(&self.file.path, e);
         self.reader.begin_window();
         let selection = RowSelection::from(vec![RowSelector::skip(from), RowSelector::select(count)]);
@@ -282,7 +300,6 @@ struct Pages {
     kept: Vec<(Range<u64>, Bytes)>,
     /// Which of them this window asked for.
     used: Vec<bool>,
-    whole: bool,
 }
 
 impl Pages {
@@ -305,17 +322,12 @@ impl PageReader {
         Self { store, path, size_bytes, pages: Arc::default() }
     }
 
-    async fn fetch_whole(&mut self) -> Result<()> {
-        let range = 0..self.size_bytes;
-        let mut parts = self.store.get_ranges(&self.path, std::slice::from_ref(&range)).await?;
-        let bytes = parts.pop().unwrap_or_default();
-        if bytes.len() as u64 != self.size_bytes {
-            let reason = format!("it has {} bytes, its commit says {}", bytes.len(), self.size_bytes);
-            return Err(CompactError::Corrupt { path: self.path.to_string(), reason });
+    /// Fetches a part that windows will need all of, unless it is there.
+    async fn fetch(&self, range: Range<u64>) -> Result<()> {
+        if self.pages.lock().find(&range).is_none() {
+            let mut parts = self.store.get_ranges(&self.path, std::slice::from_ref(&range)).await?;
+            self.pages.lock().keep(range, parts.pop().unwrap_or_default());
         }
-        let mut pages = self.pages.lock();
-        pages.whole = true;
-        pages.keep(range, bytes);
         Ok(())
     }
 
@@ -325,12 +337,9 @@ impl PageReader {
 
     fn end_window(&self) {
         let mut pages = self.pages.lock();
-        if !pages.whole {
-            let used = std::mem::take(&mut pages.used);
-            let mut used = used.into_iter();
-            pages.kept.retain(|_| used.next().unwrap_or(false));
-            pages.used = vec![true; pages.kept.len()];
-        }
+        let mut used = std::mem::take(&mut pages.used).into_iter();
+        pages.kept.retain(|_| used.next().unwrap_or(false));
+        pages.used = vec![true; pages.kept.len()];
     }
 
     fn forget(&self) {
@@ -359,9 +368,6 @@ impl PageReader {
                 if slot.is_none()
                     && let Some(bytes) = fetched.next()
                 {
-                    if bytes.len() as u64 != range.end - range.start {
-                        return Err(ParquetError::General(format!("{range:?} gave {} bytes", bytes.len())));
-                    }
                     pages.keep(range.clone(), bytes.clone());
                     *slot = Some(bytes);
                 }

@@ -52,7 +52,12 @@ impl Shares {
 
     /// A file up to this size is fetched by one request.
     pub(super) fn whole_file_max(&self) -> u64 {
-        (self.input / 4).min(PART_BYTES as u64)
+        self.input / 3
+    }
+
+    /// A row group up to this size too.
+    pub(super) fn row_group_whole_max(&self) -> u64 {
+        self.input / 2
     }
 }
 

@@ -36,7 +36,7 @@ use crate::catalog::system::SystemError;
 use crate::store::StoreError;
 
 pub use fold::{Fold, NoFold};
-pub use rewrite::{Rewritten, rewrite};
+pub use rewrite::{Rewritten, Workplace, rewrite};
 pub use role::Role;
 pub use vacuum::{Gone, TableReport, Upkeep, UpkeepSettings, Vacuum};
 pub use worker::{Compactor, Done, Parked};

@@ -7,10 +7,10 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::memory::KEY_BYTES;
 use super::{CompactError, Result};
-use crate::base::{Clock, Day, TenantId};
+use crate::base::{ByteSize, Clock, Day, TenantId};
 use crate::catalog::NewFile;
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
-use crate::format::parquet::{self, FileWriter, WriteSettings};
+use crate::format::parquet::{self, FileWriter};
 use crate::model::tables::Table;
 use crate::store::{self, Store, Upload};
 
@@ -25,7 +25,7 @@ pub(super) struct Wanted<'a> {
     pub(super) table: Table,
     pub(super) day: Day,
     pub(super) rewrites: u8,
-    pub(super) write: WriteSettings,
+    pub(super) row_group: ByteSize,
     /// After so many rows a file ends where the first sort column changes.
     pub(super) rows_per_file: u64,
     /// Or when it is as large as this.
@@ -134,10 +134,10 @@ impl<'a> Output<'a> {
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let Wanted { store, clock, tenant, table, day, write, .. } = self.wanted;
+        let Wanted { store, clock, tenant, table, day, row_group, .. } = self.wanted;
         if self.open.is_none() {
             let path = store::data_file(day, new_id(clock));
-            let writer = FileWriter::new(table, write).map_err(|e| CompactError::reading(&path, e))?;
+            let writer = FileWriter::new(table, row_group).map_err(|e| CompactError::reading(&path, e))?;
             let upload = store.upload(store::data_object(tenant, table.name(), &path));
             let (key_hashes, trace_hashes) = (Vec::new(), Vec::new());
             self.open = Some(OpenFile { path, writer, upload, key_hashes, trace_hashes, last: None });

@@ -13,13 +13,11 @@ use super::plan::{Job, SEALED};
 use super::{CompactError, Result};
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
 use crate::catalog::{Change, NewFile, Rewrite};
-use crate::format::parquet::WriteSettings;
 use crate::model::tables::Table;
 use crate::store::Store;
 
-/// Files written once more later are pressed as flushed ones are, sealed ones harder: they are read for years.
-const ZSTD_TIER: i32 = 3;
-const ZSTD_SEAL: i32 = 6;
+/// Row groups of narrow files that will be merged again: each is fetched by one request then, and held whole.
+const ROW_GROUP_TIER: ByteSize = ByteSize::mib(4);
 /// How long a merge waits for memory that others of this process hold, before it gives way.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(60);
 /// A merge of little takes no more than this many times its files: text shrinks up to 25-fold.
@@ -100,9 +98,9 @@ pub async fn rewrite(
         table,
         day: job.day,
         rewrites: job.rewrites(),
-        write: WriteSettings {
-            zstd_level: if job.rewrites() == SEALED { ZSTD_SEAL } else { ZSTD_TIER },
-            row_group_bytes_max: shares.row_group,
+        row_group: match table == Table::ObservationIo || job.rewrites() == SEALED {
+            true => shares.row_group,
+            false => shares.row_group.min(ROW_GROUP_TIER),
         },
         rows_per_file: (rows_in + replaced).div_ceil(pieces).max(1),
         bytes_max,

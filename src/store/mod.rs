@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 pub use object_store::ObjectMeta;
 pub use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -80,6 +80,10 @@ pub enum Created {
 
 /// Rounds of put and read-back before a create with an unknown outcome is given up.
 const CREATE_ATTEMPTS_MAX: u32 = 6;
+/// Ranges of one object fetched at once.
+const RANGES_AT_ONCE: usize = 8;
+/// Bytes between two ranges that are fetched in vain rather than by another request.
+const RANGE_GAP_MAX: u64 = 16 << 10;
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 
 impl Store {
@@ -184,13 +188,28 @@ impl Store {
         }
     }
 
-    /// Parts of an object, in the order asked for; those close to each other come by one request.
+    /// Parts of an object, in the order asked for. Those close to each other come by one request, and nothing is held
+    /// but what was asked for, or little more.
     pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        match self.objects.get_ranges(path, ranges).await {
-            Ok(parts) => Ok(parts),
-            Err(object_store::Error::NotFound { .. }) => Err(StoreError::Missing { path: path.to_string() }),
-            Err(failure) => Err(failed("get", path, failure)),
-        }
+        let joined = joined(ranges);
+        let fetched = stream::iter(joined.iter().cloned()).map(|range| async move {
+            match self.objects.get_range(path, range.clone()).await {
+                Ok(bytes) if bytes.len() as u64 == range.end - range.start => Ok(bytes),
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {
+                    Err(StoreError::Missing { path: path.to_string() })
+                }
+                Err(failure) => Err(failed("get", path, failure)),
+            }
+        });
+        let fetched: Vec<Bytes> = fetched.buffered(RANGES_AT_ONCE).try_collect().await?;
+        let part = |range: &Range<u64>| {
+            let at = joined.partition_point(|joined| joined.end < range.end);
+            let (whole, from) = (&fetched[at], joined[at].start);
+            let part = whole.slice((range.start - from) as usize..(range.end - from) as usize);
+            // A small part would keep the whole alive.
+            if part.len() < whole.len() / 2 { Bytes::copy_from_slice(&part) } else { part }
+        };
+        Ok(ranges.iter().map(part).collect())
     }
 
     /// Objects below `prefix` after `after`, in order of their names. Never on a hot path (I10).
@@ -226,6 +245,20 @@ impl Store {
             Err(failure) => Err(failed("delete", path, failure)),
         }
     }
+}
+
+/// Ranges in order, those close to each other as one.
+fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_by_key(|range| (range.start, range.end));
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in sorted {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end + RANGE_GAP_MAX => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 fn is_denied(failure: &object_store::Error) -> bool {

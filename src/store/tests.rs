@@ -150,3 +150,25 @@ impl Faults for FailsAt {
         }
     }
 }
+
+#[tokio::test]
+async fn ranges_come_in_the_order_asked_for_and_close_ones_by_one_request() {
+    let folder = tempfile::tempdir().unwrap();
+    for location in [memory(), Location::Folder(folder.path().into())] {
+        let store = Store::open(location).await.unwrap();
+        let path = Path::from("a");
+        let body: Vec<u8> = (0..1_000_000u32).map(|at| (at / 1_000) as u8).collect();
+        store.put(&path, Bytes::from(body.clone())).await.unwrap();
+        let ranges = [900_000..900_010, 5..20, 100..4_000, 0..1_000_000, 7..7, 999_999..1_000_000];
+        let part = |range: &Range<u64>| Bytes::copy_from_slice(&body[range.start as usize..range.end as usize]);
+        let expected: Vec<Bytes> = ranges.iter().map(part).collect();
+        assert_eq!(store.get_ranges(&path, &ranges).await.unwrap(), expected);
+        let before = store.counts().get;
+        store.get_ranges(&path, &[900_000..900_010, 5..20, 100..4_000]).await.unwrap();
+        assert_eq!(store.counts().get - before, 2);
+        let missing = store.get_ranges(&Path::from("none"), &ranges).await.unwrap_err();
+        assert_eq!(missing.kind(), Kind::NotFound);
+        let beyond = [5..20, 999_990..1_000_010];
+        assert!(store.get_ranges(&path, &beyond).await.is_err());
+    }
+}
