@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
@@ -121,14 +122,16 @@ impl TableState {
             let more = change.told();
             let body = delta::encode_commit(&self.with_head(version, operation, more, actions));
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
+            let asked = Instant::now();
             match self.store.create(&path, body.clone()).await? {
                 Created::Ours => {
                     let next = Arc::new(self.applied(&snapshot, version, &body)?);
-                    self.remember(next);
+                    self.remember(next, asked);
                     return Ok(Committed::Done { version });
                 }
                 Created::Theirs(body) => {
-                    snapshot = self.remember(Arc::new(self.applied(&snapshot, version, &body)?));
+                    snapshot = self.remember(Arc::new(self.applied(&snapshot, version, &body)?), asked);
+                    self.see_foreign();
                 }
             }
             if race >= RACES_BEFORE_WAITING {

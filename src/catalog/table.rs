@@ -39,6 +39,8 @@ pub(super) struct TableState {
     pub(super) tenant: TenantId,
     pub(super) table: Table,
     known: RwLock<Option<Known>>,
+    /// When a commit of another process was last seen.
+    foreign: parking_lot::Mutex<Option<Instant>>,
     pub(super) late_memory: parking_lot::Mutex<LateMemory>,
     pub(super) found: parking_lot::Mutex<FoundRows>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
@@ -58,6 +60,7 @@ pub struct Appended {
 #[derive(Debug, Clone)]
 struct Known {
     snapshot: Arc<Snapshot>,
+    /// It was the newest at this moment.
     verified: Instant,
 }
 
@@ -65,7 +68,17 @@ impl TableState {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, tenant: TenantId, table: Table) -> Self {
         let known = RwLock::new(None);
         let moving = Mutex::new(());
-        Self { store, clock, tenant, table, known, late_memory: Default::default(), found: Default::default(), moving }
+        Self {
+            store,
+            clock,
+            tenant,
+            table,
+            known,
+            foreign: Default::default(),
+            late_memory: Default::default(),
+            found: Default::default(),
+            moving,
+        }
     }
 
     pub(super) async fn fresh_snapshot(&self) -> Result<Arc<Snapshot>> {
@@ -77,6 +90,28 @@ impl TableState {
             Some(snapshot) => Ok(snapshot),
             None => self.catch_up().await,
         }
+    }
+
+    /// A snapshot that was the newest at some moment after `since`.
+    pub(super) async fn snapshot_since(&self, since: Instant) -> Result<Arc<Snapshot>> {
+        let newer = || self.known.read().as_ref().filter(|known| known.verified > since).map(|k| Arc::clone(&k.snapshot));
+        if let Some(snapshot) = newer() {
+            return Ok(snapshot);
+        }
+        let _moving = self.moving.lock().await;
+        match newer() {
+            Some(snapshot) => Ok(snapshot),
+            None => self.catch_up().await,
+        }
+    }
+
+    /// When a commit of another process was last seen here.
+    pub(super) fn foreign_seen(&self) -> Option<Instant> {
+        *self.foreign.lock()
+    }
+
+    pub(super) fn see_foreign(&self) {
+        *self.foreign.lock() = Some(Instant::now());
     }
 
     pub(super) async fn known_snapshot(&self) -> Result<Arc<Snapshot>> {
@@ -106,15 +141,20 @@ impl TableState {
         loop {
             let next = next_version(&snapshot);
             let path = store::delta_log(&self.tenant, self.table.name(), Some(next));
+            let asked = Instant::now();
             match self.store.get(&path).await? {
-                None => return Ok(self.remember(snapshot)),
-                Some(body) => snapshot = Arc::new(self.applied(&snapshot, next, &body)?),
+                None => return Ok(self.remember(snapshot, asked)),
+                Some(body) => {
+                    snapshot = Arc::new(self.applied(&snapshot, next, &body)?);
+                    self.see_foreign();
+                }
             }
         }
     }
 
     async fn load(&self) -> Result<Arc<Snapshot>> {
         let folder = store::delta_log(&self.tenant, self.table.name(), None);
+        let asked = Instant::now();
         let listed = self.store.list(&folder, None).await?;
         let mut versions: Vec<u64> = listed.iter().filter_map(|meta| store::delta_version(&meta.location)).collect();
         versions.sort_unstable();
@@ -132,7 +172,8 @@ impl TableState {
         for (version, body) in bodies {
             self.apply(&mut snapshot, version, &body)?;
         }
-        Ok(self.remember(Arc::new(snapshot)))
+        self.see_foreign();
+        Ok(self.remember(Arc::new(snapshot), asked))
     }
 
     /// What `writer`'s appends above its position `above` found in the table already, by their `to`: for a replay after
@@ -164,8 +205,8 @@ impl TableState {
     }
 
     /// Keeps `snapshot` as the newest known.
-    pub(super) fn remember(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        *self.known.write() = Some(Known { snapshot: Arc::clone(&snapshot), verified: Instant::now() });
+    pub(super) fn remember(&self, snapshot: Arc<Snapshot>, verified: Instant) -> Arc<Snapshot> {
+        *self.known.write() = Some(Known { snapshot: Arc::clone(&snapshot), verified });
         snapshot
     }
 

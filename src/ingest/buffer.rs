@@ -20,7 +20,7 @@ const REMEMBERED_TRACES_MAX: usize = 10_000;
 
 /// The tables that an event of each kind can have a part in. An event that none of them wants is not kept.
 const OBSERVATION_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::Observations, Table::Ledger]);
-const TRACE_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::TraceFacts]);
+const TRACE_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::TraceFacts, Table::Observations]);
 const SCORE_TABLES: TableSet = TableSet::of(&[Table::Scores, Table::Ledger]);
 /// A carry frame is closed at this size.
 const CARRY_BYTES: u64 = 8 << 20;
@@ -215,7 +215,7 @@ impl TenantBuffer {
         state.held_frozen.pop_front();
     }
 
-    /// Another owner committed a part of the oldest frozen segment to `table`.
+    /// The oldest frozen segment is in `table` up to `position`, and not in all others yet.
     pub(super) fn unwant_oldest(&self, table: Table, position: u64) {
         let mut state = self.state.lock();
         if let Some(view) = state.frozen.front_mut() {

@@ -220,6 +220,12 @@ impl Ingest {
         flush::flush_everything(&self.shared, all).await
     }
 
+    /// One round of log upkeep: marks, sweep, adoption.
+    #[cfg(test)]
+    pub(crate) async fn look_after_logs(&self) -> Result<()> {
+        marks::look(&self.shared).await
+    }
+
     /// Flushes and stops. Requests after this are refused.
     pub async fn stop(&self) -> Result<()> {
         self.shared.stopping.send_replace(true);

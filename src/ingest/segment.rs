@@ -150,9 +150,11 @@ impl Segment {
 
     /// `table` holds everything up to `position` already: another owner of the log committed it.
     pub(super) fn unwant(&mut self, table: Table, position: u64) {
-        unwant_all(&mut self.observations, table, position);
         unwant_all(&mut self.traces, table, position);
-        unwant_all(&mut self.scores, table, position);
+        if table != Table::TraceFacts {
+            unwant_all(&mut self.observations, table, position);
+            unwant_all(&mut self.scores, table, position);
+        }
         if table == Table::Ledger {
             self.books = self.books.split_off(&(position + 1));
         }

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["catalog"],
     &["ingest", "query", "compact"],
     &["doors"],
-    &["cli", "server"],
+    &["cli", "server", "simulation"],
     &["config"],
 ];
 const LINES_MAX: usize = 600;
