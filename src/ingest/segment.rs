@@ -160,6 +160,15 @@ impl Segment {
         }
     }
 
+    /// Lets go of what was said at or before `floor`.
+    pub(super) fn forget_up_to(&mut self, floor: u64) {
+        forget_all(&mut self.observations, floor);
+        forget_all(&mut self.traces, floor);
+        forget_all(&mut self.scores, floor);
+        self.books = self.books.split_off(&(floor + 1));
+        self.from = self.from.max(floor);
+    }
+
     /// Says where these events stand in the log now: they were carried.
     pub(super) fn moved_to(&mut self, carried: &Carried, position: u64) {
         for key in &carried.observations {
@@ -220,6 +229,15 @@ fn unwant_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<En
     for entry in entries.values_mut() {
         Arc::make_mut(entry).unwant(table, position);
     }
+}
+
+fn forget_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, floor: u64) {
+    entries.retain(|_, entry| {
+        if entry.said.iter().any(|said| said.position <= floor) {
+            Arc::make_mut(entry).said.retain(|said| said.position > floor);
+        }
+        !entry.said.is_empty()
+    });
 }
 
 fn move_to<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: &K, position: u64) {

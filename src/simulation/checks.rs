@@ -99,20 +99,25 @@ pub(super) fn all(node: &Node, history: &History) -> Result<(), String> {
             return Err(format!("{} holds {key}, of which nobody spoke", table.name()));
         }
     }
-    books(node, told.observations.len() + told.scores.len())
+    let ids = (told.observations.len() + told.scores.len()) as i64;
+    match books(node)? {
+        stored if stored == ids => Ok(()),
+        stored => Err(format!("I9: {stored} are counted as stored, and {ids} ids were said")),
+    }
 }
 
-fn books(node: &Node, ids: usize) -> Result<(), String> {
+/// They balance at any moment, over what a node sees; how many are stored.
+pub(super) fn books(node: &Node) -> Result<i64, String> {
     let sums = node.answer("SELECT outcome, sum(count) AS count FROM ledger GROUP BY outcome");
     let sum = |outcome: &str| {
         let row = sums.iter().find(|row| row["outcome"] == outcome);
         row.and_then(|row| row["count"].as_i64()).unwrap_or(0)
     };
     let [received, stored, merged, rejected] = ["received", "stored", "merged", "rejected"].map(sum);
-    if received != stored + merged + rejected || stored != ids as i64 {
-        return Err(format!("I9: received {received} = stored {stored} + merged {merged} + rejected {rejected}; {ids} ids"));
+    match received == stored + merged + rejected {
+        true => Ok(stored),
+        false => Err(format!("I9: received {received}, stored {stored} + merged {merged} + rejected {rejected}")),
     }
-    Ok(())
 }
 
 /// A trace's name is only told apart where somebody said one.

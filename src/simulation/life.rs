@@ -252,7 +252,8 @@ impl Life {
         self.hold(versions);
         for at in 0..2 {
             if let Some(node) = &self.nodes[at] {
-                self.hold(checks::own_acks(node, &self.history, at).map_err(|wrong| format!("node {at}: {wrong}")));
+                let held = checks::own_acks(node, &self.history, at).and_then(|()| checks::books(node).map(drop));
+                self.hold(held.map_err(|wrong| format!("node {at}: {wrong}")));
             }
         }
     }

@@ -13,4 +13,5 @@ mod readers;
 mod s3;
 mod schema;
 mod spans;
+mod two_nodes;
 mod wire;
