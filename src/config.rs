@@ -65,6 +65,8 @@ settings! {
     http_addr: SocketAddr, "TRACELAKE_HTTP_ADDR";
     /// This node's log. Two nodes that run at once need two names; a node keeps its name over restarts
     writer: Text<WriterId>, "TRACELAKE_WRITER";
+    /// Whether what other nodes acked is right here before it is in a file: one request a second and node
+    follow: bool, "TRACELAKE_FOLLOW";
     /// What is logged: error, warn, info, debug, trace, or directives such as info,tracelake::store=debug
     log_level: String, "TRACELAKE_LOG_LEVEL";
     /// Seconds until rows are in a file of their table; default: 60, and 900 for tenants with little data
@@ -118,6 +120,7 @@ pub struct Settings {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     pub writer: WriterId,
+    pub follow: bool,
     pub log_level: String,
     /// One time for all tenants; else busy and quiet ones have their own.
     pub flush_after: Option<Duration>,
@@ -185,6 +188,7 @@ impl ServeArgs {
                 Some(writer) => writer.0,
                 None => "main".parse().map_err(|e| ConfigError::Invalid(format!("{e}")))?,
             },
+            follow: given.follow.unwrap_or(true),
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
             flush_after: given.flush_after_s.map(Duration::from_secs),
             ingest_memory_max: given.ingest_memory_max.unwrap_or(part(8, INGEST_MEMORY_DEFAULT_MAX)),
@@ -215,7 +219,8 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
 impl Settings {
     /// What the server is told.
     pub fn server(&self) -> ServerSettings {
-        let mut ingest = IngestSettings { buffer_bytes_max: self.ingest_memory_max, ..Default::default() };
+        let mut ingest =
+            IngestSettings { buffer_bytes_max: self.ingest_memory_max, follow: self.follow, ..Default::default() };
         if let Some(after) = self.flush_after {
             ingest.flush_after_s = after.as_secs();
             ingest.flush_quiet_after_s = after.as_secs();
@@ -338,8 +343,8 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "data={} grpc_addr={} http_addr={} writer={} log_level={:?}",
-            self.data, self.grpc_addr, self.http_addr, self.writer, self.log_level
+            "data={} grpc_addr={} http_addr={} writer={} follow={} log_level={:?}",
+            self.data, self.grpc_addr, self.http_addr, self.writer, self.follow, self.log_level
         )?;
         for (name, size) in self.memory_parts() {
             write!(f, " {name}={size}")?;

@@ -53,5 +53,7 @@ pub mod model;
 pub mod price;
 pub mod query;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod wire;

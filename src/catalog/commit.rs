@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
@@ -126,6 +127,7 @@ impl TableState {
             let more = change.told();
             let body = delta::encode_commit(&self.with_head(version, operation, more, actions));
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
+            let asked = Instant::now();
             match self.store.create(&path, body.clone()).await? {
                 // Asleep for half a day, we may have created a number that was cleaned: then it is in nobody's log.
                 Created::Ours if self.may_be_cleaned() => {
@@ -136,11 +138,12 @@ impl TableState {
                 }
                 Created::Ours => {
                     let next = Arc::new(self.applied(&snapshot, version, &body)?);
-                    self.remember(next);
+                    self.remember(next, asked);
                     return Ok(Committed::Done { version });
                 }
                 Created::Theirs(body) => {
-                    snapshot = self.remember(Arc::new(self.applied(&snapshot, version, &body)?));
+                    snapshot = self.remember(Arc::new(self.applied(&snapshot, version, &body)?), asked);
+                    self.see_foreign();
                 }
             }
             if race >= RACES_BEFORE_WAITING {

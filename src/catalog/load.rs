@@ -99,6 +99,7 @@ impl TableState {
     /// Whether a commit just created is part of the log. If it is not, it stands where a commit was cleaned away, and
     /// was removed again. `added`: the files it makes live. Reads the log anew, by a LIST.
     pub(super) async fn stands(&self, version: u64, added: &[String]) -> Result<bool> {
+        let asked = tokio::time::Instant::now();
         let log = self.read_listed().await?;
         // Part of the chain to the tip, or known to the checkpoint that came after it.
         let knows =
@@ -114,7 +115,8 @@ impl TableState {
             );
             self.store.delete(&store::delta_log(&self.tenant, self.table.name(), Some(version))).await?;
         }
-        self.remember(std::sync::Arc::new(self.snapshot_of(log)?));
+        self.see_foreign();
+        self.remember(std::sync::Arc::new(self.snapshot_of(log)?), asked);
         Ok(stands)
     }
 

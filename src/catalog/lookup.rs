@@ -86,8 +86,7 @@ impl Catalog {
         let mut by_file: BTreeMap<&str, (&DataFile, Vec<&Asked>)> = BTreeMap::new();
         for file in snapshot.files.values() {
             let filters = self.filters.of(tenant, table, file).await?;
-            let here =
-                |asked: &&Asked| asked.looks_at(file.day) && filters.may_hold(&file.path, Sought::Key(asked.hash));
+            let here = |asked: &&Asked| asked.looks_at(file) && filters.may_hold(&file.path, Sought::Key(asked.hash));
             let hits: Vec<&Asked> = open.iter().copied().filter(here).collect();
             if !hits.is_empty() {
                 by_file.insert(&file.path, (file, hits));
@@ -192,9 +191,11 @@ impl StandingRow {
 
 impl Asked {
     /// A row whose day is known can lie a day off, if its start was corrected; recent days are always looked at, and
-    /// all days where nothing is known.
-    fn looks_at(&self, day: Day) -> bool {
-        let near = |asked: Day| (asked.days() - day.days()).abs() <= 1;
-        day >= self.since || self.day.is_none_or(near)
+    /// all days where nothing is known. So is a file with rows of another time than its day's: they were placed by when
+    /// they came, and the same row that comes again would be placed elsewhere.
+    fn looks_at(&self, file: &DataFile) -> bool {
+        let near = |asked: Day| (asked.days() - file.day.days()).abs() <= 1;
+        let astray = || file.time_us.is_none_or(|(min, max)| Day::of_us(min) < file.day || Day::of_us(max) > file.day);
+        file.day >= self.since || self.day.is_none_or(near) || astray()
     }
 }

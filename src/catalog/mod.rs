@@ -105,6 +105,15 @@ impl Catalog {
         self.table(tenant, table).fresh_snapshot().await
     }
 
+    /// The table as it stood at some moment after the last commit of another process to table `other` was seen here.
+    /// Whoever commits to two tables in one order, and reads them in the other, then misses nothing between the two.
+    pub async fn snapshot_after(&self, tenant: &TenantId, table: Table, other: Table) -> Result<Arc<Snapshot>> {
+        match self.table(tenant, other).foreign_seen() {
+            Some(seen) => self.table(tenant, table).snapshot_since(seen).await,
+            None => self.snapshot(tenant, table).await,
+        }
+    }
+
     /// The table as this process last saw it; loads it if it never did. For those who will commit anyway.
     pub async fn known_snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>> {
         self.table(tenant, table).known_snapshot().await

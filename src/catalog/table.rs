@@ -51,6 +51,8 @@ pub(super) struct TableState {
     pub(super) checkpointed: parking_lot::Mutex<Option<u64>>,
     /// One checkpoint at a time.
     pub(super) checkpointing: Mutex<()>,
+    /// When a commit of another process was last seen.
+    foreign: parking_lot::Mutex<Option<Instant>>,
     pub(super) late_memory: parking_lot::Mutex<LateMemory>,
     pub(super) found: parking_lot::Mutex<FoundRows>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
@@ -70,6 +72,7 @@ pub struct Appended {
 #[derive(Debug, Clone)]
 struct Known {
     snapshot: Arc<Snapshot>,
+    /// It was the newest at this moment.
     verified: Instant,
     /// The same by the wall clock, which goes on while a machine sleeps.
     verified_us: TimestampUs,
@@ -84,6 +87,7 @@ impl TableState {
             table,
             known: RwLock::new(None),
             handed: Default::default(),
+            foreign: Default::default(),
             checkpointed: Default::default(),
             checkpointing: Mutex::new(()),
             late_memory: Default::default(),
@@ -101,6 +105,29 @@ impl TableState {
             Some(snapshot) => Ok(snapshot),
             None => self.catch_up().await,
         }
+    }
+
+    /// A snapshot that was the newest at some moment after `since`.
+    pub(super) async fn snapshot_since(&self, since: Instant) -> Result<Arc<Snapshot>> {
+        let newer =
+            || self.known.read().as_ref().filter(|known| known.verified > since).map(|k| Arc::clone(&k.snapshot));
+        if let Some(snapshot) = newer() {
+            return Ok(snapshot);
+        }
+        let _moving = self.moving.lock().await;
+        match newer() {
+            Some(snapshot) => Ok(snapshot),
+            None => self.catch_up().await,
+        }
+    }
+
+    /// When a commit of another process was last seen here.
+    pub(super) fn foreign_seen(&self) -> Option<Instant> {
+        *self.foreign.lock()
+    }
+
+    pub(super) fn see_foreign(&self) {
+        *self.foreign.lock() = Some(Instant::now());
     }
 
     pub(super) async fn known_snapshot(&self) -> Result<Arc<Snapshot>> {
@@ -142,17 +169,23 @@ impl TableState {
         loop {
             let next = next_version(&snapshot);
             let path = store::delta_log(&self.tenant, self.table.name(), Some(next));
+            let asked = Instant::now();
             match self.store.get(&path).await? {
-                None => return Ok(self.remember(snapshot)),
-                Some(body) => snapshot = Arc::new(self.applied(&snapshot, next, &body)?),
+                None => return Ok(self.remember(snapshot, asked)),
+                Some(body) => {
+                    snapshot = Arc::new(self.applied(&snapshot, next, &body)?);
+                    self.see_foreign();
+                }
             }
         }
     }
 
     /// Reads the table from the store. Call with `moving` held.
     pub(super) async fn load(&self) -> Result<Arc<Snapshot>> {
+        let asked = Instant::now();
         let log = self.read_log().await?;
-        Ok(self.remember(Arc::new(self.snapshot_of(log)?)))
+        self.see_foreign();
+        Ok(self.remember(Arc::new(self.snapshot_of(log)?), asked))
     }
 
     /// What `writer`'s appends above its position `above` found in the table already, by their `to`: for a replay after
@@ -191,9 +224,9 @@ impl TableState {
     }
 
     /// Keeps `snapshot` as the newest known.
-    pub(super) fn remember(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+    pub(super) fn remember(&self, snapshot: Arc<Snapshot>, verified: Instant) -> Arc<Snapshot> {
         let verified_us = self.clock.now_us();
-        let known = Known { snapshot: Arc::clone(&snapshot), verified: Instant::now(), verified_us };
+        let known = Known { snapshot: Arc::clone(&snapshot), verified, verified_us };
         *self.known.write() = Some(known);
         let mut handed = self.handed.lock();
         if !handed.last().is_some_and(|last| std::ptr::eq(last.as_ptr(), Arc::as_ptr(&snapshot))) {

@@ -80,6 +80,9 @@ impl FrameKind {
 pub struct CarryBatch {
     #[prost(message, repeated, tag = "1")]
     pub groups: Vec<CarryGroup>,
+    /// What is carried came at or before this sequence. 0: not told.
+    #[prost(uint64, tag = "2")]
+    pub up_to: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::entry::{Heard, Origin, Said, TableSet};
 use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
 use super::rows::RowSettings;
-use super::segment::{Carried, Segment, View, Waited};
+use super::segment::{Carried, ObservationKey, Segment, View, Waited};
 use super::standing::MergedCounts;
 use crate::base::{Reservation, TimestampUs};
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
@@ -20,7 +20,7 @@ const REMEMBERED_TRACES_MAX: usize = 10_000;
 
 /// The tables that an event of each kind can have a part in. An event that none of them wants is not kept.
 const OBSERVATION_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::Observations, Table::Ledger]);
-const TRACE_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::TraceFacts]);
+const TRACE_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::TraceFacts, Table::Observations]);
 const SCORE_TABLES: TableSet = TableSet::of(&[Table::Scores, Table::Ledger]);
 /// A carry frame is closed at this size.
 const CARRY_BYTES: u64 = 8 << 20;
@@ -92,10 +92,17 @@ impl TenantBuffer {
         }
     }
 
-    /// Takes carried events, at replay.
-    pub(super) fn apply_carry(&self, position: u64, batch: CarryBatch, wanted: TableSet) {
+    /// Takes carried events, at replay. The ledger holds everything up to `counted`.
+    pub(super) fn apply_carry(&self, position: u64, batch: CarryBatch, wanted: TableSet, counted: u64) {
         let mut state = self.state.lock();
         state.grow(position, None);
+        // What came about a carried id between the freeze and the carry was counted as merged, since its first event was
+        // known. A replay that begins after the freeze hears of it first.
+        if wanted.has(Table::Ledger) && batch.up_to > 0 && counted >= batch.up_to {
+            for origin in state.heard_before_carry(&batch) {
+                state.active.count(position, &origin, "merged", None, 1);
+            }
+        }
         for group in batch.groups {
             let origin = Origin {
                 stamp_us: group.stamp_us,
@@ -156,7 +163,7 @@ impl TenantBuffer {
             observations: waiting.observations.keys().cloned().collect(),
             traces: waiting.traces.keys().cloned().collect(),
         };
-        let carry = carry_batches(&waiting);
+        let carry = carry_batches(&waiting, position);
         state.active = Segment { from: position, to: position, ..Default::default() };
         state.waiting = Weight { bytes: waiting.bytes, oldest_us: waiting.oldest_us, ..Default::default() };
         let mut held = state.held.take();
@@ -183,6 +190,22 @@ impl TenantBuffer {
         let frozen = View::new(segment, Arc::clone(&self.settings), Waited::default());
         state.frozen.push_back(Arc::new(frozen));
         Some((carry, carried))
+    }
+
+    /// Forgets what was said at or before `floor`: tables hold it. For a log that another process flushes.
+    pub(super) fn forget_up_to(&self, floor: u64) {
+        let mut state = self.state.lock();
+        if floor <= state.active.from {
+            return;
+        }
+        let rows = state.active.rows().max(1) as u64;
+        state.active.forget_up_to(floor);
+        state.active.bytes = state.active.bytes / rows * state.active.rows() as u64;
+        let bytes = state.active.bytes;
+        if let Some(held) = &mut state.held {
+            held.shrink_to(bytes);
+        }
+        state.seen = None;
     }
 
     /// Undoes the newest freeze: its carry frame could not be written.
@@ -215,7 +238,7 @@ impl TenantBuffer {
         state.held_frozen.pop_front();
     }
 
-    /// Another owner committed a part of the oldest frozen segment to `table`.
+    /// The oldest frozen segment is in `table` up to `position`, and not in all others yet.
     pub(super) fn unwant_oldest(&self, table: Table, position: u64) {
         let mut state = self.state.lock();
         if let Some(view) = state.frozen.front_mut() {
@@ -316,6 +339,20 @@ impl State {
         }
     }
 
+    /// Where the ids of a carry frame, as far as they are known and count, came in first.
+    fn heard_before_carry(&self, batch: &CarryBatch) -> Vec<Origin> {
+        let mut keys: Vec<ObservationKey> = Vec::new();
+        for event in batch.groups.iter().flat_map(|group| &group.events) {
+            if let Some(EventKind::Observation(said)) = &event.kind {
+                keys.push((said.trace_id.as_str().into(), said.id.as_str().into()));
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let known = keys.iter().filter_map(|key| self.active.observations.get(key));
+        known.filter(|entry| entry.wanted().has(Table::Ledger)).map(|entry| entry.origin().clone()).collect()
+    }
+
     fn inherit(&mut self, trace: &Arc<str>) {
         if let Some(facts) = self.remembered.get(trace)
             && !self.active.inherited.contains_key(trace)
@@ -361,13 +398,18 @@ fn says_nothing_new(known: &TraceFacts, said: &TraceFacts) -> bool {
 }
 
 /// What waits, as frames that replay reads back to the same entries.
-fn carry_batches(waiting: &Segment) -> Vec<CarryBatch> {
-    let mut carrier = Carrier::default();
-    for said in waiting.observations.values().flat_map(|entry| &entry.said) {
-        let kind = Some(EventKind::Observation(said.packed.whole()));
-        carrier.put(&said.origin, Event { order: said.order.clone(), kind }, said.packed.len());
+fn carry_batches(waiting: &Segment, up_to: u64) -> Vec<CarryBatch> {
+    let mut carrier = Carrier { up_to, ..Default::default() };
+    // All that was said about one id goes into one batch.
+    for entry in waiting.observations.values() {
+        carrier.make_room();
+        for said in &entry.said {
+            let kind = Some(EventKind::Observation(said.packed.whole()));
+            carrier.put(&said.origin, Event { order: said.order.clone(), kind }, said.packed.len());
+        }
     }
     for said in waiting.traces.values().flat_map(|entry| &entry.said) {
+        carrier.make_room();
         let kind = Some(EventKind::Trace(said.packed.whole()));
         carrier.put(&said.origin, Event { order: said.order.clone(), kind }, said.packed.len());
     }
@@ -379,6 +421,7 @@ fn carry_batches(waiting: &Segment) -> Vec<CarryBatch> {
 struct Carrier {
     open: HashMap<(TimestampUs, Arc<str>, Arc<str>), Vec<Event>>,
     bytes: u64,
+    up_to: u64,
     closed: Vec<CarryBatch>,
 }
 
@@ -387,6 +430,9 @@ impl Carrier {
         let key = (origin.stamp_us, Arc::clone(&origin.door), Arc::clone(&origin.price_book));
         self.open.entry(key).or_default().push(event);
         self.bytes += bytes;
+    }
+
+    fn make_room(&mut self) {
         if self.bytes >= CARRY_BYTES {
             self.close();
         }
@@ -397,7 +443,7 @@ impl Carrier {
             CarryGroup { stamp_us, door: door.to_string(), price_book: price_book.to_string(), events }
         };
         if !self.open.is_empty() {
-            self.closed.push(CarryBatch { groups: self.open.drain().map(group).collect() });
+            self.closed.push(CarryBatch { groups: self.open.drain().map(group).collect(), up_to: self.up_to });
         }
         self.bytes = 0;
     }

@@ -2,6 +2,10 @@
 //!
 //! Order, for one tenant: freeze up to position P; write the carry frame of what waits; then per table, text before
 //! observations: Parquet, index object, commit `(from, P]`. A crash anywhere leaves orphans, never a hole.
+//!
+//! Facts of traces must reach all rows of theirs, also those that another process commits at this moment. So a flush
+//! commits facts first, and `observations` after it, even if it has no rows for it: whoever read the facts before and
+//! commits rows after finds the table changed, and reads the facts again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +41,10 @@ const WAITING_SLACK_US: i64 = 60 * 1_000_000;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Frames older than this are flushed, however quiet the tenant.
 const FRAME_AGE_MAX_US: i64 = 30 * 60 * 1_000_000;
+
+/// The order of the tables' commits.
+const IN_ORDER: [Table; Table::ALL.len()] =
+    [Table::ObservationIo, Table::TraceFacts, Table::Observations, Table::Scores, Table::Ledger];
 
 /// Looks at the buffers until the process stops or is fenced.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -148,7 +156,7 @@ async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, stat
         }
         // The ledger counts what the others stored: it comes last.
         let mut merged = MergedCounts::new();
-        for table in Table::ALL {
+        for table in IN_ORDER {
             let prepared = match written.remove(&table) {
                 Some(prepared) => prepared,
                 None if table == Table::Ledger && open(table) => target.prepare(table, &view, &merged).await?,
@@ -156,6 +164,10 @@ async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, stat
             };
             let stood = target.commit(table, view.segment.to, prepared, &merged).await?;
             standing::add_counts(&mut merged, &stood);
+            if table == Table::TraceFacts && !view.segment.traces.is_empty() {
+                // From here on only `observations` wants them.
+                state.buffer.unwant_oldest(table, view.segment.to);
+            }
         }
         state.buffer.release_oldest();
     }
@@ -176,6 +188,8 @@ struct Prepared {
     snapshot: Arc<Snapshot>,
     /// Ids that stood there already.
     merged: MergedCounts,
+    /// Facts that concern rows of others: there must be a commit, even without rows.
+    has_news: bool,
     writing: JoinHandle<Result<Written, ::parquet::errors::ParquetError>>,
 }
 
@@ -188,6 +202,7 @@ impl Target<'_> {
         let segment = &view.segment;
         let standing = standing::find(catalog, self.tenant, table, segment, view.settings(), &snapshot).await?;
         let counts = standing.merged_counts(table, segment);
+        let has_news = standing.has_news;
         let (view, merged) = (Arc::clone(view), merged.clone());
         let write = move || {
             let settings = view.settings();
@@ -196,7 +211,7 @@ impl Target<'_> {
                 Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged },
             )
         };
-        Ok(Prepared { snapshot, merged: counts, writing: tokio::task::spawn_blocking(write) })
+        Ok(Prepared { snapshot, merged: counts, has_news, writing: tokio::task::spawn_blocking(write) })
     }
 
     /// Puts and commits one table's share up to `to`. What was committed since it was prepared makes it look again.
@@ -212,10 +227,10 @@ impl Target<'_> {
         // Ids that another owner of the log found standing, in the part it committed.
         let mut before = MergedCounts::new();
         loop {
-            let Prepared { snapshot, merged, writing } = prepared;
+            let Prepared { snapshot, merged, has_news, writing } = prepared;
             let written = writing.await.map_err(|_| IngestError::Stopped)?;
             let written = written.map_err(|source| IngestError::Parquet { table: table.name(), source })?;
-            if written.is_empty() {
+            if written.is_empty() && !has_news {
                 standing::add_counts(&mut before, &merged);
                 return Ok(before);
             }

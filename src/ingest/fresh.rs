@@ -9,7 +9,8 @@ use super::Ingest;
 use super::buffer::views_above;
 use super::rows::RowSettings;
 use super::segment::{Segment, View, Waited};
-use crate::base::{TenantId, WriterId};
+use super::tail::Followed;
+use crate::base::{Budget, TenantId, WriterId};
 use crate::catalog::{Catalog, CatalogError, Fresh, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::Table;
 
@@ -18,6 +19,9 @@ struct Pinned {
     catalog: Catalog,
     tenant: TenantId,
     by_writer: Vec<(WriterId, Vec<Arc<View>>)>,
+    /// Logs of other processes, and up to where they were settled.
+    followed: Vec<(Arc<Followed>, Vec<Arc<View>>, u64)>,
+    budget: Budget,
     settings: Arc<RowSettings>,
     /// Views joined to one, with those they were made of: most tables of a query need the same.
     joined: Mutex<Vec<Joined>>,
@@ -29,6 +33,9 @@ type Joined = (Vec<Arc<View>>, Arc<View>);
 impl FreshRows for Ingest {
     fn pin(&self, tenant: &TenantId) -> Arc<dyn PinnedRows> {
         let writers = self.shared.writers.read();
+        let followed = self.shared.followed.read();
+        let others = followed.iter().filter(|log| !writers.iter().any(|writer| writer.id() == log.id()));
+        let followed = others.map(|log| (Arc::clone(log), log.pin(tenant), log.settled(tenant))).collect();
         let pin = |writer: &Arc<super::Writer>| {
             let state = writer.buffers.get(tenant)?;
             Some((writer.id().clone(), state.buffer.pin()))
@@ -37,6 +44,8 @@ impl FreshRows for Ingest {
             catalog: self.shared.catalog.clone(),
             tenant: tenant.clone(),
             by_writer: writers.iter().filter_map(pin).collect(),
+            followed,
+            budget: self.shared.budget.clone(),
             settings: Arc::clone(&self.shared.rows),
             joined: Mutex::default(),
         })
@@ -49,6 +58,19 @@ impl PinnedRows for Pinned {
         let mut above = Vec::new();
         for (writer, views) in &self.by_writer {
             views_above(views, table, snapshot.position(writer), &self.settings, &mut above);
+        }
+        // Where their owners cut their books is theirs to know: those come with the flush.
+        let followed = self.followed.iter().filter(|_| table != Table::Ledger);
+        for (log, views, settled) in followed {
+            let position = snapshot.position(log.id());
+            let newer = match position > *settled {
+                true => {
+                    log.settle(&self.tenant, position, self.catalog.store(), &self.budget).await;
+                    Some(log.pin(&self.tenant))
+                }
+                false => None,
+            };
+            views_above(newer.as_ref().unwrap_or(views), table, position, &self.settings, &mut above);
         }
         let fresh = match self.joined(above) {
             None => Fresh::default(),

@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 4096;
 /// How often it is looked whether an object whose put failed is there after all.
 const SETTLE_EVERY: Duration = Duration::from_millis(200);
 /// On a bucket each object is a paid request: at most one per this time, unless it is full.
-const BUCKET_INTERVAL: Duration = Duration::from_millis(250);
+const BUCKET_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
 /// What one request wants in the log.
 pub(super) struct Entry {

@@ -16,6 +16,7 @@ mod replay;
 mod rows;
 mod segment;
 mod standing;
+mod tail;
 mod writer;
 
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use writer::Writer;
 pub enum IngestError {
     #[error("{name} is full ({limit}): retry later")]
     Full { name: &'static str, limit: ByteSize },
+    #[error("{name} has no room for the log of another process ({limit})")]
+    NoRoom { name: &'static str, limit: ByteSize },
     #[error("a request of {size} is larger than {name} ({limit})")]
     TooLarge { size: ByteSize, name: &'static str, limit: ByteSize },
     #[error("the log could not be written: {0}")]
@@ -61,7 +64,7 @@ pub enum IngestError {
 impl IngestError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::TooLarge { .. } => Kind::TooLarge,
+            Self::TooLarge { .. } | Self::NoRoom { .. } => Kind::TooLarge,
             Self::Full { .. } | Self::Away(_) | Self::Stopped => Kind::Unavailable,
             Self::Fenced { .. } => Kind::Fenced,
             Self::Store(e) => e.kind(),
@@ -98,6 +101,8 @@ pub struct IngestSettings {
     pub log_kept_s: u64,
     /// A log without news for this long, with rows in no table, is adopted.
     pub adopt_after_s: u64,
+    /// The logs of other processes are followed, so that queries here see what those acked before it is flushed.
+    pub follow: bool,
 }
 
 impl Default for IngestSettings {
@@ -111,6 +116,7 @@ impl Default for IngestSettings {
             wait_for_root_s: 600,
             log_kept_s: 3600,
             adopt_after_s: 180,
+            follow: true,
         }
     }
 }
@@ -134,6 +140,8 @@ struct Shared {
     own: Arc<Writer>,
     /// Our own writer first, then adopted ones until they are drained.
     writers: RwLock<Vec<Arc<Writer>>>,
+    /// Logs of other processes.
+    followed: RwLock<Vec<Arc<tail::Followed>>>,
     /// True from the moment another process owns our log.
     fenced: watch::Receiver<bool>,
     stopping: watch::Sender<bool>,
@@ -168,10 +176,15 @@ impl Ingest {
         let fenced = own.fence();
         let (stopping, _) = watch::channel(false);
         let writers = RwLock::new(vec![Arc::clone(&own)]);
-        let shared = Shared { catalog, clock, settings, rows, budget, own, writers, fenced, stopping };
+        let followed = RwLock::default();
+        let follow = settings.follow;
+        let shared = Shared { catalog, clock, settings, rows, budget, own, writers, followed, fenced, stopping };
         let ingest = Self { shared: Arc::new(shared) };
         tokio::spawn(flush::run(Arc::clone(&ingest.shared)));
         tokio::spawn(marks::run(Arc::clone(&ingest.shared)));
+        if follow {
+            tokio::spawn(tail::run(Arc::clone(&ingest.shared)));
+        }
         Ok(ingest)
     }
 
@@ -218,6 +231,12 @@ impl Ingest {
     /// Flushes what is buffered now. Rows that may wait for more are carried on in the log, unless `all`.
     pub async fn flush(&self, all: bool) -> Result<()> {
         flush::flush_everything(&self.shared, all).await
+    }
+
+    /// One round of log upkeep: marks, sweep, adoption.
+    #[cfg(test)]
+    pub(crate) async fn look_after_logs(&self) -> Result<()> {
+        marks::look(&self.shared).await
     }
 
     /// Flushes and stops. Requests after this are refused.

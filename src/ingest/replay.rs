@@ -61,10 +61,16 @@ pub(super) async fn claim_and_replay(owner: &Owner, catalog: &Catalog, buffers: 
 
 /// The low mark of a log, 0 if there is none, and the objects from it on.
 pub(super) async fn open_objects(objects: &Store, writer: &WriterId) -> Result<(u64, Vec<ObjectMeta>)> {
-    let marks = objects.list(&store::low_mark(writer, None), None).await?;
-    let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
+    let (marked, _) = marked(objects, writer).await?;
     let after = store::log_object(writer, Some(marked.saturating_sub(1)));
     Ok((marked, objects.list(&store::log_object(writer, None), Some(&after)).await?))
+}
+
+/// The low mark of a log, 0 if there is none, and all marks.
+pub(super) async fn marked(objects: &Store, writer: &WriterId) -> Result<(u64, Vec<ObjectMeta>)> {
+    let marks = objects.list(&store::low_mark(writer, None), None).await?;
+    let marked = marks.iter().filter_map(|meta| store::log_sequence(&meta.location)).max().unwrap_or(0);
+    Ok((marked, marks))
 }
 
 struct Replay<'a> {
@@ -121,7 +127,7 @@ impl Replay<'_> {
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
-                state.buffer.apply_carry(sequence, batch, wanted);
+                state.buffer.apply_carry(sequence, batch, wanted, positions[Table::Ledger as usize]);
             }
             FrameKind::Counts if wanted.has(Table::Ledger) => {
                 let counts: CountsBatch = frame.decode().map_err(format)?;

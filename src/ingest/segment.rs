@@ -150,12 +150,23 @@ impl Segment {
 
     /// `table` holds everything up to `position` already: another owner of the log committed it.
     pub(super) fn unwant(&mut self, table: Table, position: u64) {
-        unwant_all(&mut self.observations, table, position);
         unwant_all(&mut self.traces, table, position);
-        unwant_all(&mut self.scores, table, position);
+        if table != Table::TraceFacts {
+            unwant_all(&mut self.observations, table, position);
+            unwant_all(&mut self.scores, table, position);
+        }
         if table == Table::Ledger {
             self.books = self.books.split_off(&(position + 1));
         }
+    }
+
+    /// Lets go of what was said at or before `floor`.
+    pub(super) fn forget_up_to(&mut self, floor: u64) {
+        forget_all(&mut self.observations, floor);
+        forget_all(&mut self.traces, floor);
+        forget_all(&mut self.scores, floor);
+        self.books = self.books.split_off(&(floor + 1));
+        self.from = self.from.max(floor);
     }
 
     /// Says where these events stand in the log now: they were carried.
@@ -218,6 +229,15 @@ fn unwant_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<En
     for entry in entries.values_mut() {
         Arc::make_mut(entry).unwant(table, position);
     }
+}
+
+fn forget_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, floor: u64) {
+    entries.retain(|_, entry| {
+        if entry.said.iter().any(|said| said.position <= floor) {
+            Arc::make_mut(entry).said.retain(|said| said.position > floor);
+        }
+        !entry.said.is_empty()
+    });
 }
 
 fn move_to<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: &K, position: u64) {

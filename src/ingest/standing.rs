@@ -25,6 +25,8 @@ pub(super) struct Standing {
     pub(super) facts: HashMap<Arc<str>, Vec<(Order, TraceFacts)>>,
     /// Of `observations`: facts that rows in files do not carry yet.
     pub(super) overlay: HashMap<String, Arc<TraceFacts>>,
+    /// Of `observations`: there are such facts, whether or not a row in a file is known that lacks them.
+    pub(super) has_news: bool,
 }
 
 /// A row that stands, as the events it can be taken apart into.
@@ -114,7 +116,7 @@ pub(super) async fn find(
         standing.keep(table, &key, row).map_err(damaged)?;
     }
     if table == Table::Observations {
-        find_facts(catalog, tenant, segment, settings, snapshot, &mut standing).await?;
+        find_facts(catalog, tenant, segment, snapshot, &mut standing).await?;
     }
     Ok(standing)
 }
@@ -167,27 +169,29 @@ fn asked(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<Asked> 
     let observations = || {
         segment.observations.iter().filter_map(|((trace, id), entry)| {
             let glance = entry.glance(table)?;
-            Some(ask(&[trace, id], glance.start_us, entry.origin().stamp_us))
+            // What only updates an observation may say its start for the first time: its row was placed without.
+            let created = entry.wanted_by(table).any(|said| !said.order.is_update && said.glance.start_us.is_some());
+            Some(ask(&[trace, id], glance.start_us.filter(|_| created), entry.origin().stamp_us))
         })
     };
+    // Each request dates a trace anew, as far as it saw it; so do those that correct a score. Their rows lie anywhere.
     let traces = || {
-        let began = began(segment);
-        segment.traces.iter().filter_map(move |(trace, entry)| {
-            let said_us = entry.glance(table)?.start_us.or_else(|| began.get(trace).copied());
-            Some((trace, said_us, entry.origin().stamp_us))
+        segment.traces.iter().filter_map(|(trace, entry)| {
+            entry.glance(table)?;
+            Some((trace, entry.origin().stamp_us))
         })
     };
     match table {
         Table::Observations => observations().collect(),
         Table::ObservationIo => {
-            let of_traces = traces().map(|(trace, said_us, stamp_us)| ask(&[trace, ""], said_us, stamp_us));
+            let of_traces = traces().map(|(trace, stamp_us)| ask(&[trace, ""], None, stamp_us));
             observations().chain(of_traces).collect()
         }
-        Table::TraceFacts => traces().map(|(trace, said_us, stamp_us)| ask(&[trace], said_us, stamp_us)).collect(),
+        Table::TraceFacts => traces().map(|(trace, stamp_us)| ask(&[trace], None, stamp_us)).collect(),
         Table::Scores => {
             let wanted = segment.scores.iter().filter_map(|(id, entry)| {
-                let glance = entry.glance(table)?;
-                Some(ask(&[id], glance.start_us, entry.origin().stamp_us))
+                entry.glance(table)?;
+                Some(ask(&[id], None, entry.origin().stamp_us))
             });
             wanted.collect()
         }
@@ -195,28 +199,14 @@ fn asked(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<Asked> 
     }
 }
 
-/// When the traces of a segment began, as far as their observations say.
-fn began(segment: &Segment) -> HashMap<&Arc<str>, TimestampUs> {
-    let mut began: HashMap<&Arc<str>, TimestampUs> = HashMap::new();
-    for ((trace, _), entry) in &segment.observations {
-        if let Some(start_us) = entry.said.iter().filter_map(|said| said.glance.start_us).min() {
-            let known = began.entry(trace).or_insert(start_us);
-            *known = start_us.min(*known);
-        }
-    }
-    began
-}
-
 /// Facts of the segment's traces that were flushed before, and those of the segment that rows in files lack.
 async fn find_facts(
     catalog: &Catalog,
     tenant: &TenantId,
     segment: &Segment,
-    settings: &RowSettings,
     observations: &Snapshot,
     standing: &mut Standing,
 ) -> Result<(), CatalogError> {
-    let began = began(segment);
     let mut traces: HashMap<&Arc<str>, TimestampUs> = HashMap::new();
     for ((trace, _), entry) in &segment.observations {
         if entry.glance(Table::Observations).is_some() {
@@ -227,11 +217,11 @@ async fn find_facts(
     let ask = |(trace, stamp_us): (&&Arc<str>, &TimestampUs)| Asked {
         hash: key_hash(&[trace]),
         key: Box::new([Box::from(trace.as_ref())]),
-        day: began.get(*trace).map(|began_us| settings.home_day(Some(*began_us), *stamp_us)),
+        day: None,
         since: Day::from_days(Day::of_us(*stamp_us).days() - RECENT_DAYS),
     };
     let asked: Vec<Asked> = traces.iter().map(ask).collect();
-    let facts = catalog.snapshot(tenant, Table::TraceFacts).await?;
+    let facts = catalog.snapshot_after(tenant, Table::TraceFacts, Table::Observations).await?;
     for (key, row) in catalog.find(tenant, Table::TraceFacts, &facts, &asked).await? {
         let damaged = |source: ReadError| CatalogError::Corrupt {
             tenant: tenant.clone(),
@@ -241,16 +231,22 @@ async fn find_facts(
         let read = tables::read_trace_facts(&row.rows, row.row).map_err(damaged)?;
         standing.facts.insert(Arc::from(&*key[0]), read.events);
     }
-    // Facts said in this segment that say more than what was flushed: rows in files must take them.
+    // Facts said in this segment that say more than what was flushed: rows in files must take them. Those whose own row
+    // stands already were committed by half: nobody else tells the rows.
     let mut news: Vec<(u64, Arc<TraceFacts>)> = Vec::new();
     for (trace, entry) in &segment.traces {
         let base = standing.facts.get(trace).map_or(&[][..], Vec::as_slice);
         let Some(now) = rows::facts(Some(entry.as_ref()), segment.inherited.get(trace), base) else { continue };
         let before = rows::facts(None, None, base);
-        if before.is_none_or(|before| !before.stamps_like(&now)) {
+        let by_half = || {
+            let mut wanted = entry.wanted_by(Table::Observations);
+            wanted.any(|said| !said.wanted.has(Table::TraceFacts))
+        };
+        if by_half() || before.is_none_or(|before| !before.stamps_like(&now)) {
             news.push((key_hash(&[trace]), now));
         }
     }
+    standing.has_news = !news.is_empty();
     let hashes: Vec<u64> = news.iter().map(|(hash, _)| *hash).collect();
     let held = catalog.traces_with_rows(tenant, Table::Observations, observations, &hashes).await?;
     let held = news.into_iter().zip(held).filter(|(_, held)| *held);

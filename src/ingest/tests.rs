@@ -43,7 +43,8 @@ impl Process {
         let started: Result<_> = runtime.block_on(async {
             let store = Store::with_faults(world.location.clone(), Arc::clone(&world.faults) as _).await?;
             let catalog = Catalog::new(store, Arc::clone(&clock));
-            let settings = IngestSettings { adopt_after_s: 60, log_kept_s: 0, ..Default::default() };
+            // What another process acked shows when a test says so.
+            let settings = IngestSettings { adopt_after_s: 60, log_kept_s: 0, follow: false, ..Default::default() };
             let writer = writer.parse().unwrap();
             let ingest = Ingest::start(catalog.clone(), clock, writer, settings, RowSettings::default()).await?;
             Ok((ingest, catalog))

@@ -61,7 +61,7 @@ impl Writer {
         let (fence, fenced) = watch::channel(false);
         let owner =
             Owner { store: catalog.store().clone(), clock: Arc::clone(clock), writer: id.clone(), owner_id: new_id() };
-        let buffers = Arc::new(Buffers { rows: Arc::clone(rows), by_tenant: RwLock::default() });
+        let buffers = Arc::new(Buffers::new(Arc::clone(rows)));
         let Replayed { claimed, marked, objects, frames } = replay::claim_and_replay(&owner, catalog, &buffers).await?;
         tracing::info!(writer = %id, claimed, objects, frames, "log claimed and replayed");
         let log = owner.start(claimed, move || {
@@ -114,6 +114,10 @@ impl Writer {
 }
 
 impl Buffers {
+    pub(super) fn new(rows: Arc<RowSettings>) -> Self {
+        Self { rows, by_tenant: RwLock::default() }
+    }
+
     /// The tenant's buffer; a new one stands at `position`.
     pub(super) fn of(&self, tenant: &TenantId, position: u64) -> Arc<TenantState> {
         if let Some(state) = self.get(tenant) {

@@ -30,6 +30,16 @@ pub enum Fault {
     IgnoreCondition,
     /// A put checks, then writes: right one after the other, wrong in a race.
     CheckThenWrite,
+    /// It is done twice, as by a retry below us; what is reported is what the second said.
+    Twice,
+    /// A put is reported as failed now and done later, if the process still lives.
+    ComesLate(Duration),
+    /// A put leaves the first half of its bytes and is reported as failed.
+    Torn,
+    /// Nothing is done and no reply ever comes: the process ends here.
+    Never,
+    /// It is done, and no reply ever comes.
+    DoneNever,
 }
 
 pub trait Faults: Send + Sync + std::fmt::Debug {

@@ -68,6 +68,7 @@ impl Watch {
         let Some(faults) = &self.faults else { return Ok(Fault::None) };
         match faults.on(Call { operation, path }) {
             Fault::Fail => Err(broken(path)),
+            Fault::Never => std::future::pending().await,
             Fault::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 Ok(Fault::None)
@@ -91,11 +92,27 @@ impl ObjectStore for WatchedStore {
                 tokio::task::yield_now().await;
                 options.mode = PutMode::Overwrite;
             }
+            Fault::Twice => _ = self.inner.put_opts(location, payload.clone(), options.clone()).await,
+            Fault::ComesLate(delay) => {
+                let (inner, path) = (Arc::clone(&self.inner), location.clone());
+                let location = path.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    inner.put_opts(&location, payload, options).await
+                });
+                return Err(broken(&path));
+            }
+            Fault::Torn => {
+                let whole = bytes::Bytes::from(payload);
+                let _ = self.inner.put_opts(location, whole.slice(..whole.len() / 2).into(), options).await;
+                return Err(broken(location));
+            }
             _ => {}
         }
         let done = self.inner.put_opts(location, payload, options).await;
         match fault {
             Fault::LoseReply => Err(broken(location)),
+            Fault::DoneNever => std::future::pending().await,
             _ => done,
         }
     }

@@ -103,23 +103,122 @@ pub(crate) async fn kill_and_count(
     let doubled: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
     assert!(lost.is_empty(), "seed {seed}: {} of {} acked ids are lost: {lost:?}", lost.len(), acked.len());
     assert!(doubled.is_empty(), "seed {seed}: {} ids stand twice: {doubled:?}", doubled.len());
+    books_balance(&connection, times.len()).await;
     println!("{kills} kills, {} ids acked, each there once", acked.len());
     assert!(server.stop().success(), "a server asked to stop flushes and exits 0");
 }
 
-/// Sends until told to stop or the server is gone; an id is sent once, acked or not.
+/// Sends until told to stop or the server is gone; of what was acked a tenth is sent again.
 pub(crate) async fn load(address: String, acked: Arc<Mutex<Vec<String>>>, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
     let Ok(mut client) = TraceServiceClient::connect(format!("http://{address}")).await else { return };
+    let mut sent: Vec<u64> = Vec::new();
     while !stop.load(Ordering::SeqCst) {
-        let first = next.fetch_add(5, Ordering::SeqCst);
-        let mut request = tonic::Request::new(request(first, 5));
-        request.metadata_mut().insert("authorization", basic().parse().unwrap());
-        match client.export(request).await {
-            Ok(_) => acked.lock().extend((first..first + 5).map(id_text)),
+        let again = sent.get(sent.len().wrapping_sub(7)).filter(|_| sent.len() % 10 == 9).copied();
+        let first = again.unwrap_or_else(|| next.fetch_add(5, Ordering::SeqCst));
+        match client.export(authorized(request(first, 5))).await {
+            Ok(_) if again.is_none() => acked.lock().extend((first..first + 5).map(id_text)),
+            Ok(_) => {}
             Err(_) => return,
         }
+        sent.push(first);
     }
+}
+
+fn authorized(request: ExportTraceServiceRequest) -> tonic::Request<ExportTraceServiceRequest> {
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("authorization", basic().parse().unwrap());
+    request
+}
+
+/// What was received is stored, merged or rejected, and what is stored are the ids (I9).
+async fn books_balance(connection: &tracelake::cli::Connection, ids: usize) {
+    let sum = async |outcome: &str| -> i64 {
+        let statement = format!("SELECT coalesce(sum(count), 0) FROM ledger WHERE outcome = '{outcome}'");
+        texts(&sql(connection, &statement).await.unwrap())[0].parse().unwrap()
+    };
+    let (received, stored) = (sum("received").await, sum("stored").await);
+    let (merged, rejected) = (sum("merged").await, sum("rejected").await);
+    assert_eq!(received, stored + merged + rejected, "stored {stored}, merged {merged}, rejected {rejected}");
+    assert_eq!(stored as usize, ids);
+}
+
+/// Two processes with logs of their own, told the same by every sender, are killed in turns: each id once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_writers_that_both_get_every_batch_and_are_killed_keep_each_id_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path()).to_owned();
+    let start = move |writer: &'static str| {
+        let data = data.clone();
+        let environment = [("TRACELAKE_WRITER", writer), ("TRACELAKE_FLUSH_AFTER_S", "1")];
+        tokio::task::spawn_blocking(move || ServerProcess::try_start(&data, &environment).unwrap())
+    };
+    let seed: u64 = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut nodes = [start("one").await.unwrap(), start("two").await.unwrap()].map(Some);
+    let mut acked: Vec<u64> = Vec::new();
+    let mut next: u64 = 0;
+    for _ in 0..kills() {
+        let addresses = nodes.each_ref().map(|node| node.as_ref().unwrap().grpc_addr.clone());
+        let until = std::time::Instant::now() + Duration::from_millis(random.random_range(50..1200));
+        let mut clients = Vec::new();
+        for address in addresses {
+            use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+            clients.push(TraceServiceClient::connect(format!("http://{address}")).await.unwrap());
+        }
+        while std::time::Instant::now() < until {
+            let first = match acked.is_empty() || random.random_range(0..10) > 0 {
+                true => {
+                    next += 5;
+                    next - 5
+                }
+                false => acked[random.random_range(0..acked.len())],
+            };
+            let [one, two] = &mut clients[..] else { unreachable!("there are two") };
+            let both =
+                tokio::join!(one.export(authorized(request(first, 5))), two.export(authorized(request(first, 5))));
+            assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+            acked.push(first);
+        }
+        // One dies in the middle of a batch that the other gets, too.
+        let dies = random.random_range(0..2);
+        let first = next;
+        next += 5;
+        let [one, two] = &mut clients[..] else { unreachable!("there are two") };
+        let killed = nodes[dies].take().unwrap();
+        let kill = tokio::task::spawn_blocking(move || killed.kill());
+        let (one, two, _) =
+            tokio::join!(one.export(authorized(request(first, 5))), two.export(authorized(request(first, 5))), kill);
+        assert!(one.is_ok() || two.is_ok(), "the other lives");
+        acked.push(first);
+        nodes[dies] = Some(start(["one", "two"][dies]).await.unwrap());
+    }
+    acked.sort_unstable();
+    acked.dedup();
+    let expected: Vec<String> = acked.iter().flat_map(|first| *first..first + 5).map(id_text).collect();
+    let [one, two] = nodes.map(Option::unwrap);
+    // Each sees what the other acked within two seconds; then it is all in files.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for node in [&one, &two] {
+        let found = texts(&sql(&node.connect().await, "SELECT id FROM observations ORDER BY id").await.unwrap());
+        assert_same(seed, &found, &expected);
+    }
+    assert!(one.stop().success() && two.stop().success());
+    let last = start("one").await.unwrap();
+    let connection = last.connect().await;
+    let found = texts(&sql(&connection, "SELECT id FROM observations ORDER BY id").await.unwrap());
+    assert_same(seed, &found, &expected);
+    books_balance(&connection, expected.len()).await;
+    println!("{} kills, {} ids", kills(), expected.len());
+}
+
+fn assert_same(seed: u64, found: &[String], expected: &[String]) {
+    let doubled: Vec<_> = found.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(doubled.is_empty(), "seed {seed}: {} ids stand twice: {doubled:?}", doubled.len());
+    let lost: Vec<_> = expected.iter().filter(|id| found.binary_search(id).is_err()).collect();
+    assert!(lost.is_empty(), "seed {seed}: {} of {} ids are lost: {lost:?}", lost.len(), expected.len());
+    assert_eq!(found.len(), expected.len(), "seed {seed}: ids that nobody sent");
 }
 
 pub(crate) fn basic() -> String {

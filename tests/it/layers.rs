@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["catalog"],
     &["ingest", "query", "compact"],
     &["doors"],
-    &["cli", "doctor", "server"],
+    &["cli", "doctor", "server", "simulation"],
     &["config"],
 ];
 const LINES_MAX: usize = 600;

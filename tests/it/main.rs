@@ -14,5 +14,6 @@ mod readers;
 mod s3;
 mod schema;
 mod spans;
+mod two_nodes;
 mod upkeep;
 mod wire;

@@ -46,7 +46,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// In the order of their commits.
+    /// As they are listed.
     pub const ALL: [Table; 5] =
         [Table::ObservationIo, Table::Observations, Table::TraceFacts, Table::Scores, Table::Ledger];
 
