@@ -97,10 +97,10 @@ fn mistakes_are_refused_and_named() {
 #[test]
 fn limits_that_do_not_fit_the_machine_are_refused_with_their_names_and_sum() {
     let error = refused(settings(&["--query-memory-max", "15GiB"]));
-    for says in ["query_memory_max 15GiB", "ingest_memory_max 512MiB", "16.5GiB", "16GiB"] {
+    for says in ["query_memory_max 15GiB", "ingest_memory_max 512MiB", "compact_memory_max 256MiB", "16.8GiB", "16GiB"] {
         assert!(error.contains(says), "{error}");
     }
-    assert!(settings(&["--query-memory-max", "15GiB", "--cache-memory-max", "500MiB"]).is_ok());
+    assert!(settings(&["--query-memory-max", "15GiB", "--cache-memory-max", "200MiB"]).is_ok());
     let unknown_machine = args(&["--query-memory-max", "15GiB"]).settings_on(None, |_| None);
     assert!(unknown_machine.is_ok(), "what is not known is not checked");
 }
