@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use tracelake::base::{SystemClock, TenantId};
+use tracelake::base::{ByteSize, SystemClock, TenantId};
 use tracelake::catalog::keys::{CreatedKey, Keys, NewKey, Role};
 use tracelake::catalog::retention::{Retention, Retentions};
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
 use tracelake::cli::demo::{DemoTarget, DemoTenant, demo};
 use tracelake::cli::{self, Asked, Connection, LocalTables, OutputFormat, VacuumOrder, repl, run};
-use tracelake::compact::UpkeepSettings;
+use tracelake::compact::{CompactSettings, UpkeepSettings};
 use tracelake::config::{ServeArgs, Settings};
 use tracelake::doctor;
 use tracelake::model::tables::Table;
@@ -42,6 +42,8 @@ enum Command {
     Demo(DemoArgs),
     /// Runs one SQL statement, or opens a prompt when none is given
     Sql(SqlArgs),
+    /// Merges small files into large ones, once; a running server does so by itself
+    Compact(CompactArgs),
     /// Creates, lists and deletes tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -121,6 +123,30 @@ struct SqlArgs {
     tenant: Option<TenantId>,
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     format: OutputFormat,
+}
+
+#[derive(clap::Args)]
+struct CompactArgs {
+    #[command(flatten)]
+    data: DataArg,
+    /// Keep at it until ctrl-C
+    #[arg(long)]
+    follow: bool,
+    /// Merges that run at once
+    #[arg(long, env = "TRACELAKE_COMPACT_WORKERS", default_value_t = 1)]
+    compact_workers: usize,
+    /// Memory for all of them together
+    #[arg(long, env = "TRACELAKE_COMPACT_MEMORY_MAX", default_value = "256MiB")]
+    compact_memory_max: ByteSize,
+    /// Files a tenant's day may have in a table before some are merged
+    #[arg(long, env = "TRACELAKE_COMPACT_FILES_MAX", default_value_t = 18)]
+    compact_files_max: usize,
+    /// Seconds for which a merge whose process fell silent keeps others away
+    #[arg(long, env = "TRACELAKE_COMPACT_LEASE_S", default_value_t = 120)]
+    compact_lease_s: u64,
+    /// What is logged: error, warn, info, debug, trace
+    #[arg(long, env = "TRACELAKE_LOG_LEVEL", default_value = "warn")]
+    log_level: String,
 }
 
 #[derive(clap::Args)]
@@ -209,6 +235,7 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve(arguments.settings()?).await,
             Command::Demo(arguments) => show(arguments).await,
             Command::Sql(arguments) => sql(arguments).await,
+            Command::Compact(arguments) => compact(arguments).await,
             Command::Tenant(command) => tenant(command).await,
             Command::Key(command) => key(command).await,
             Command::Prices => prices(),
@@ -319,6 +346,34 @@ async fn sql(arguments: SqlArgs) -> Outcome {
         None => repl(asked.as_ref(), arguments.format).await?,
     }
     Ok(())
+}
+
+async fn compact(arguments: CompactArgs) -> Outcome {
+    log_to_stderr(&arguments.log_level);
+    let settings = CompactSettings {
+        memory_max: arguments.compact_memory_max,
+        workers: arguments.compact_workers,
+        files_max: arguments.compact_files_max,
+        lease_s: arguments.compact_lease_s,
+        ..Default::default()
+    };
+    let compactor = server::compactor(&Store::open(arguments.data.data.parse()?).await?, settings)?;
+    if arguments.follow {
+        let role = compactor.start()?;
+        println!("merging files of {} until ctrl-C", arguments.data.data);
+        asked_to_stop().await;
+        role.stop().await;
+        println!("{}", compactor.done());
+    } else {
+        println!("{}", compactor.run_once().await?);
+    }
+    match compactor.parked() {
+        parked if parked.is_empty() => Ok(()),
+        parked => {
+            parked.iter().for_each(|parked| eprintln!("{parked}"));
+            Err(format!("files of {} days stay as they are", parked.len()).into())
+        }
+    }
 }
 
 async fn keys_of(data: &DataArg) -> Outcome<Keys> {

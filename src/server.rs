@@ -19,7 +19,7 @@ use crate::catalog::keys::{FirstTenant, Identity, Keys};
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::catalog::{Catalog, FreshRows};
-use crate::compact::{Upkeep, UpkeepSettings};
+use crate::compact::{CompactError, CompactSettings, Compactor, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
 use crate::doors::{self, Answers, AskedLimits, Counters, Doors, DoorsError, Intake, Ready, Refusal, SqlAnswer};
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
@@ -39,6 +39,8 @@ pub struct ServerSettings {
     pub query: QueryLimits,
     /// `None`: another process keeps the store up.
     pub upkeep: Option<UpkeepSettings>,
+    /// `None`: files are merged elsewhere, or not at all.
+    pub compact: Option<CompactSettings>,
     /// Created at start when absent.
     pub first: Option<FirstTenant>,
 }
@@ -53,6 +55,8 @@ pub enum ServerError {
     Ingest(#[from] IngestError),
     #[error(transparent)]
     Query(#[from] QueryError),
+    #[error(transparent)]
+    Compact(#[from] CompactError),
     #[error(transparent)]
     Doors(#[from] DoorsError),
     #[error("{address} cannot be listened on: {source}")]
@@ -72,6 +76,7 @@ pub struct Running {
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
     upkeep: Option<JoinHandle<()>>,
+    compacting: Option<Role>,
     _computing: Computing,
 }
 
@@ -114,6 +119,13 @@ pub async fn open_keys(store: &Store) -> Result<Keys, SystemError> {
     Keys::open(objects, tenants).await
 }
 
+/// The upkeep of a store, for a process that does nothing else.
+pub fn compactor(store: &Store, settings: CompactSettings) -> Result<Compactor, CompactError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tenants = Tenants::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
+    Compactor::new(Catalog::new(store.clone(), Arc::clone(&clock)), tenants, clock, settings)
+}
+
 /// Probes the store, claims and replays the log, opens the doors.
 pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     // The addresses first: a taken port is known before anything is claimed.
@@ -129,7 +141,12 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
     let upkeep = settings.upkeep.map(|settings| Upkeep::new(catalog.clone(), Arc::clone(&clock), settings));
     let ingest =
-        Ingest::start(catalog.clone(), clock, settings.writer, settings.ingest, RowSettings::default()).await?;
+        Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
+            .await?;
+    let compactor = settings
+        .compact
+        .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
+    let compactor = compactor.transpose()?;
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
     let computing = Computing::start().map_err(ServerError::Threads)?;
     let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
@@ -141,8 +158,9 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),
         store,
-        budgets: vec![ingest.budget().clone()],
+        budgets: std::iter::once(ingest.budget()).chain(compactor.as_ref().map(Compactor::budget)).cloned().collect(),
     };
+    let compacting = compactor.map(|compactor| compactor.start()).transpose()?;
     let (close, closed) = oneshot::channel::<()>();
     let shutdown = async {
         // The sender is never dropped without a word while the server runs.
@@ -150,7 +168,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     };
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
     let upkeep = upkeep.map(|upkeep| tokio::spawn(upkeep.run()));
-    Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, _computing: computing })
+    Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, compacting, _computing: computing })
 }
 
 /// A listener, and the address it got: port 0 picks one.
@@ -191,6 +209,9 @@ impl Running {
         let _ = self.close.send(());
         if !self.doors.is_finished() {
             self.doors.await.unwrap_or(Ok(()))?;
+        }
+        if let Some(compacting) = self.compacting {
+            compacting.stop().await;
         }
         self.ingest.stop().await?;
         Ok(())

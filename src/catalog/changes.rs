@@ -19,11 +19,14 @@ pub struct RowKeys {
 }
 
 impl RowKeys {
-    pub fn insert(&mut self, hash: u64, key: RowKey) {
+    /// False if the key was there already.
+    pub fn insert(&mut self, hash: u64, key: RowKey) -> bool {
         let same = self.by_hash.entry(hash).or_default();
-        if !same.contains(&key) {
+        let is_new = !same.contains(&key);
+        if is_new {
             same.push(key);
         }
+        is_new
     }
 
     pub fn contains(&self, hash: u64, parts: &[&str]) -> bool {

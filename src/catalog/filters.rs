@@ -97,11 +97,8 @@ impl Filters {
         let mut known = self.known.lock();
         known.uses += 1;
         let used = known.uses;
-        let slot = known.indexes.entry(path.to_owned()).or_insert_with(|| Slot {
-            index: Arc::default(),
-            bytes: 0,
-            used,
-        });
+        let slot =
+            known.indexes.entry(path.to_owned()).or_insert_with(|| Slot { index: Arc::default(), bytes: 0, used });
         slot.used = used;
         Arc::clone(&slot.index)
     }
@@ -122,9 +119,8 @@ impl Filters {
 
 impl LoadedIndex {
     fn of(object: &IndexObject) -> Self {
-        let loaded = |filter: &Option<index::KeyFilter>| {
-            filter.as_ref().map_or(LoadedFilter::Unknown, |filter| filter.load())
-        };
+        let loaded =
+            |filter: &Option<index::KeyFilter>| filter.as_ref().map_or(LoadedFilter::Unknown, |filter| filter.load());
         let filters = |file: &index::FileIndex| {
             (file.path.clone(), FileFilters { keys: loaded(&file.keys), traces: loaded(&file.traces) })
         };

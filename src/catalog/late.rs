@@ -1,6 +1,6 @@
 //! What came late: the rows and facts of a table's live late objects, in memory, and what they change about its files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, Date32Array, RecordBatch};
@@ -42,7 +42,7 @@ impl Late {
     }
 
     /// Puts objects together, oldest first.
-    fn of(table: Table, objects: &[Arc<DecodedLate>]) -> Self {
+    fn of<'a>(table: Table, objects: impl Iterator<Item = &'a Arc<DecodedLate>>) -> Self {
         let mut standing: HashMap<RowKey, Option<(usize, usize)>> = HashMap::new();
         let mut batches: Vec<&RecordBatch> = Vec::new();
         let mut facts = HashMap::new();
@@ -90,7 +90,7 @@ struct DecodedLate {
 /// What a table keeps of its late objects between snapshots.
 #[derive(Debug, Default)]
 pub(super) struct LateMemory {
-    objects: HashMap<u64, Arc<DecodedLate>>,
+    objects: BTreeMap<u64, Arc<DecodedLate>>,
     newest: Option<(LateSlots, Arc<Late>)>,
 }
 
@@ -105,22 +105,26 @@ impl TableState {
         {
             return Ok(Arc::clone(late));
         }
-        // Numbers rise with the versions that made them live.
-        let numbers: std::collections::BTreeSet<u64> = snapshot.late.values().copied().collect();
-        let mut objects = Vec::with_capacity(numbers.len());
-        for number in &numbers {
+        let objects = self.late_objects(snapshot).await?;
+        let late = Arc::new(Late::of(self.table, objects.values()));
+        let mut memory = self.late_memory.lock();
+        memory.objects = objects;
+        memory.newest = Some((snapshot.late.clone(), Arc::clone(&late)));
+        Ok(late)
+    }
+
+    /// In order of their numbers, which rise with the versions that made them live.
+    async fn late_objects(&self, snapshot: &Snapshot) -> Result<BTreeMap<u64, Arc<DecodedLate>>> {
+        let mut objects = BTreeMap::new();
+        for number in snapshot.late.values() {
             let known = self.late_memory.lock().objects.get(number).cloned();
             let object = match known {
                 Some(object) => object,
                 None => Arc::new(self.read_late(*number).await?),
             };
-            objects.push(object);
+            objects.insert(*number, object);
         }
-        let late = Arc::new(Late::of(self.table, &objects));
-        let mut memory = self.late_memory.lock();
-        memory.objects = numbers.into_iter().zip(objects).collect();
-        memory.newest = Some((snapshot.late.clone(), Arc::clone(&late)));
-        Ok(late)
+        Ok(objects)
     }
 
     async fn read_late(&self, number: u64) -> Result<DecodedLate> {
@@ -149,6 +153,12 @@ impl Catalog {
     /// The late changes of a table at a snapshot of it.
     pub async fn late(&self, tenant: &TenantId, table: Table, snapshot: &Snapshot) -> Result<Arc<Late>> {
         self.table(tenant, table).late(snapshot).await
+    }
+
+    /// The same for a part of a table's late objects: they are not kept in place of all of them.
+    pub async fn late_apart(&self, tenant: &TenantId, table: Table, part: &Snapshot) -> Result<Late> {
+        let objects = self.table(tenant, table).late_objects(part).await?;
+        Ok(Late::of(table, objects.values()))
     }
 
     /// Puts a late object that a commit on `snapshot` will make live; its number. Numbers rise with versions.
@@ -205,25 +215,23 @@ impl Catalog {
         for (hash, key) in fresh.replaced.iter() {
             replaced.insert(hash, key.clone());
         }
-        let sought: Vec<Sought> = replaced
-            .hashes()
-            .map(Sought::Key)
-            .chain(facts.keys().map(|trace| Sought::Trace(key_hash(&[trace]))))
-            .collect();
-        let touched = self.touched(tenant, table, snapshot, &sought).await?;
+        let touched = self.touched_by(tenant, table, snapshot, &replaced, &facts).await?;
         let changes =
             Changes { replaced: Arc::new(replaced), facts, touched: Arc::new(touched), dimensions: fresh.dimensions };
         Ok(FreshTable { batches, changes })
     }
 
-    /// The live files that may hold any of `sought`.
-    pub(super) async fn touched(
+    /// The live files that may hold a row with one of these keys, or of one of these traces.
+    pub async fn touched_by(
         &self,
         tenant: &TenantId,
         table: Table,
         snapshot: &Snapshot,
-        sought: &[Sought],
+        replaced: &RowKeys,
+        facts: &HashMap<String, Arc<TraceFacts>>,
     ) -> Result<HashSet<String>> {
+        let traces = facts.keys().map(|trace| Sought::Trace(key_hash(&[trace])));
+        let sought: Vec<Sought> = replaced.hashes().map(Sought::Key).chain(traces).collect();
         let mut touched = HashSet::new();
         for file in snapshot.files.values() {
             let filters = self.filters.of(tenant, table, file).await?;
@@ -240,8 +248,7 @@ fn standing(table: Table, batch: &RecordBatch, days: &HashSet<i32>, replaced: &R
     let keys = BatchKeys::of(table, batch);
     let home: &Date32Array = batch.column_by_name("day").expect("the table's schema").as_primitive();
     let kept = |row| {
-        days.contains(&home.value(row))
-            && (replaced.is_empty() || !replaced.contains(keys.hash(row), &keys.parts(row)))
+        days.contains(&home.value(row)) && (replaced.is_empty() || !replaced.contains(keys.hash(row), &keys.parts(row)))
     };
     let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(kept(row))).collect();
     compute::filter_record_batch(batch, &kept).expect("a mask of the batch's length")

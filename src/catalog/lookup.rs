@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::{ArrowPredicateFn, RowFilter};
+use ::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use arrow::array::{AsArray, BooleanArray, Date32Array, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::TryStreamExt;
-use ::parquet::arrow::arrow_reader::{ArrowPredicateFn, RowFilter};
-use ::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use ::parquet::arrow::ProjectionMask;
 
 use super::changes::{BatchKeys, RowKey};
 use super::filters::Sought;
@@ -86,7 +86,8 @@ impl Catalog {
         let mut by_file: BTreeMap<&str, (&DataFile, Vec<&Asked>)> = BTreeMap::new();
         for file in snapshot.files.values() {
             let filters = self.filters.of(tenant, table, file).await?;
-            let here = |asked: &&Asked| asked.looks_at(file.day) && filters.may_hold(&file.path, Sought::Key(asked.hash));
+            let here =
+                |asked: &&Asked| asked.looks_at(file.day) && filters.may_hold(&file.path, Sought::Key(asked.hash));
             let hits: Vec<&Asked> = open.iter().copied().filter(here).collect();
             if !hits.is_empty() {
                 by_file.insert(&file.path, (file, hits));

@@ -144,6 +144,7 @@ impl World {
             time_us: file.time_us,
             stats: format!("{{\"numRecords\":{}}}", file.rows),
             index: None,
+            rewrites: 0,
         }
     }
 

@@ -143,8 +143,10 @@ mod tests {
         for count in [0usize, 1, 2, 1000] {
             let hashes: Vec<u64> = (0..count).map(|at| key_hash(&["trace", &at.to_string()])).collect();
             let keys = KeyFilter::of(hashes.clone()).unwrap();
-            let index =
-                IndexObject { table: "scores".into(), files: vec![FileIndex { path: "p".into(), keys: Some(keys), traces: None }] };
+            let index = IndexObject {
+                table: "scores".into(),
+                files: vec![FileIndex { path: "p".into(), keys: Some(keys), traces: None }],
+            };
             let read = decode(encode(&index)).unwrap();
             assert_eq!(read, index);
             let filter = read.files[0].keys.as_ref().unwrap().load();

@@ -191,7 +191,10 @@ impl Target<'_> {
         let (view, merged) = (Arc::clone(view), merged.clone());
         let write = move || {
             let settings = view.settings();
-            write_files(table, Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged })
+            write_files(
+                table,
+                Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged },
+            )
         };
         Ok(Prepared { snapshot, merged: counts, writing: tokio::task::spawn_blocking(write) })
     }
@@ -374,6 +377,7 @@ fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::e
             time_us: bytes.time_us,
             stats: bytes.delta_stats(table),
             index: (!keys.is_empty()).then(|| index_id.clone()),
+            rewrites: 0,
         };
         written.files.push((file, bytes.bytes));
     }

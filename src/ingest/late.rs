@@ -1,6 +1,5 @@
 //! Late changes of a segment: rows that stand already with what is said about them now, as a late object or for a query.
 
-
 use std::sync::Arc;
 
 use ::parquet::errors::ParquetError;
@@ -52,7 +51,7 @@ pub(super) fn keys(table: Table, changed: &[ChangedDay]) -> RowKeys {
     let mut all = RowKeys::default();
     for day in changed {
         let keys = BatchKeys::of(table, &day.rows);
-        (0..day.rows.num_rows()).for_each(|row| all.insert(keys.hash(row), keys.key(row)));
+        (0..day.rows.num_rows()).for_each(|row| _ = all.insert(keys.hash(row), keys.key(row)));
     }
     all
 }

@@ -32,11 +32,7 @@ pub struct RowSettings {
 
 impl Default for RowSettings {
     fn default() -> Self {
-        Self {
-            book: PriceBook::built_in(),
-            keys: Arc::default(),
-            retention_days: 3650,
-        }
+        Self { book: PriceBook::built_in(), keys: Arc::default(), retention_days: 3650 }
     }
 }
 
@@ -142,9 +138,8 @@ pub(super) fn facts(
     inherited: Option<&Arc<TraceFacts>>,
     base: &[(Order, TraceFacts)],
 ) -> Option<Arc<TraceFacts>> {
-    let said: Vec<_> = entry.map_or(Vec::new(), |entry| {
-        entry.said.iter().map(|said| (said.order.clone(), said.packed.whole())).collect()
-    });
+    let said: Vec<_> = entry
+        .map_or(Vec::new(), |entry| entry.said.iter().map(|said| (said.order.clone(), said.packed.whole())).collect());
     if said.is_empty() && base.is_empty() {
         return inherited.cloned();
     }
@@ -173,7 +168,8 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         .map(|(key, entry, glance)| {
             let stamp_us = entry.origin().stamp_us;
             let base = standing.observations.get(key);
-            let day = base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
+            let day =
+                base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
             let start_us = glance.start_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us));
             (day, start_us, (key, entry, base))
         })
@@ -185,10 +181,8 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         let stamp_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);
         let mut facts = facts_of.get(trace.as_ref()).and_then(Clone::clone);
         let stands_for = orphans.get(trace.as_ref());
-        let mut orphan = stands_for.map(|orphans| Orphan {
-            name: orphans.name.clone(),
-            is_root: orphans.ids.contains(&observation.id),
-        });
+        let mut orphan = stands_for
+            .map(|orphans| Orphan { name: orphans.name.clone(), is_root: orphans.ids.contains(&observation.id) });
         if let Some(base) = base {
             // A row that stands keeps what was stamped onto it where nothing newer is known.
             facts = over(base.stamped.facts(&settings.keys), facts);

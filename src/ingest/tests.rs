@@ -106,7 +106,9 @@ impl Process {
                 };
                 for batch in parquet::read(table, body, file.day).unwrap() {
                     let batch = match table {
-                        Table::Observations => crate::model::tables::stamp(&batch, &changes.facts, &changes.dimensions).unwrap(),
+                        Table::Observations => {
+                            crate::model::tables::stamp(&batch, &changes.facts, &changes.dimensions).unwrap()
+                        }
                         _ => batch,
                     };
                     let kept: BooleanArray = match table {

@@ -1,6 +1,7 @@
 //! One table at one moment: the live files of a snapshot and the fresh rows beside them.
 //!
-//! No row stands in both, and no id in two places (I2): a scan is a plain union, without any deduplication.
+//! No row stands in both, and no id in two places (I2): a scan is a plain union, without any deduplication. Only files
+//! that open late changes may touch are read through a patch.
 
 use std::sync::Arc;
 
@@ -27,8 +28,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
 
+use super::patch::{Patch, PatchExec};
 use super::prune::Window;
-use crate::catalog::{DataFile, Snapshot};
+use crate::catalog::{Changes, DataFile, FreshTable, Snapshot};
 use crate::model::tables::Table;
 
 /// The only place a query's files can be: below the prefix of its tenant.
@@ -40,6 +42,7 @@ pub(super) struct TableAt {
     schema: SchemaRef,
     snapshot: Arc<Snapshot>,
     fresh: Vec<RecordBatch>,
+    changes: Changes,
     reader: Arc<dyn ParquetFileReaderFactory>,
 }
 
@@ -47,10 +50,11 @@ impl TableAt {
     pub(super) fn new(
         table: Table,
         snapshot: Arc<Snapshot>,
-        fresh: Vec<RecordBatch>,
+        fresh: FreshTable,
         reader: Arc<dyn ParquetFileReaderFactory>,
     ) -> Self {
-        Self { table, schema: table.table_schema(), snapshot, fresh, reader }
+        let FreshTable { batches: fresh, changes } = fresh;
+        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader }
     }
 
     pub(super) fn version(&self) -> Option<u64> {
@@ -85,10 +89,17 @@ impl TableProvider for TableAt {
             self.snapshot.files.values().map(Arc::as_ref).filter(|file| window.may_hold(file)).collect();
         // A limit below a filter would count rows that do not pass it.
         let limit = limit.filter(|_| filters.is_empty());
+        let patch = Patch::of(self.table, &self.changes, projection)?;
+        let is_touched = |file: &&DataFile| patch.is_some() && self.changes.touched.contains(&file.path);
+        let (touched, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_touched);
         let mut parts = Vec::new();
         if !files.is_empty() {
-            let partitions = session.config().target_partitions();
-            parts.push(self.scan_files(session, files, projection, limit, partitions)?);
+            parts.push(self.scan_files(session, files, projection, limit)?);
+        }
+        if let (Some((patch, read)), false) = (patch, touched.is_empty()) {
+            // A limit below would count rows that the patch leaves out.
+            let rows = self.scan_files(session, touched, Some(&read), None)?;
+            parts.push(Arc::new(PatchExec::new(rows, patch)));
         }
         if !self.fresh.is_empty() || parts.is_empty() {
             let partition = [self.fresh.clone()];
@@ -109,8 +120,8 @@ impl TableAt {
         files: Vec<&DataFile>,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
-        partitions: usize,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitions = session.config().target_partitions();
         let day = Arc::new(Field::new("day", DataType::Date32, false));
         let schema = TableSchema::builder(self.table.file_schema()).with_table_partition_cols(vec![day]).build();
         let mut options = session.default_table_options().parquet;

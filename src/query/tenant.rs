@@ -87,7 +87,7 @@ impl TenantTables {
             return Ok(Arc::clone(at));
         }
         let snapshot = self.snapshots.snapshot(&self.tenant, table).await?;
-        let fresh = self.pinned.rows(table, &snapshot).await?.batches;
+        let fresh = self.pinned.rows(table, &snapshot).await?;
         let reader = self.footers.reader(&self.tenant, self.objects());
         let at = Arc::new(TableAt::new(table, snapshot, fresh, reader));
         self.tables.lock().insert(table, Arc::clone(&at));

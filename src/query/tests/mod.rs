@@ -1,6 +1,7 @@
 //! A small world: tenants with rows in files and rows still fresh, and an engine over them.
 
 mod catalog;
+mod changes;
 mod isolation;
 mod limits;
 mod metrics;
@@ -28,7 +29,7 @@ use super::engine::Engine;
 use super::tenant::Snapshots;
 use super::{QueryError, QueryLimits, SqlLimits};
 use crate::base::{Day, Money, TenantId, TimestampUs};
-use crate::catalog::{CatalogError, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
+use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
 use crate::store::{Location, Store, data_file, table_root};
@@ -40,7 +41,7 @@ pub(super) const HOUR_US: i64 = 3_600_000_000;
 #[derive(Debug, Default)]
 struct Tables {
     snapshots: BTreeMap<(String, Table), Snapshot>,
-    fresh: BTreeMap<(String, Table), Vec<RecordBatch>>,
+    fresh: BTreeMap<(String, Table), FreshTable>,
 }
 
 /// What the catalog and the buffer would know.
@@ -70,8 +71,7 @@ struct Pinned {
 #[async_trait]
 impl PinnedRows for Pinned {
     async fn rows(&self, table: Table, _: &Arc<Snapshot>) -> Result<FreshTable, CatalogError> {
-        let batches = self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default();
-        Ok(FreshTable { batches, ..Default::default() })
+        Ok(self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default())
     }
 }
 
@@ -102,7 +102,8 @@ impl Setting {
         }
     }
 
-    pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) {
+    /// Says where the file is.
+    pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) -> String {
         let path = data_file(day, Uuid::new_v4());
         let written =
             crate::format::parquet::write(table, [crate::format::parquet::sort(table, &rows).unwrap()]).unwrap();
@@ -115,6 +116,7 @@ impl Setting {
             footer_bytes: Some(written.footer_bytes),
             index: None,
             added_version: Some(0),
+            rewrites: 0,
             added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
@@ -122,7 +124,12 @@ impl Setting {
         let mut tables = self.world.0.lock();
         let snapshot = tables.snapshots.entry((tenant.to_owned(), table)).or_default();
         snapshot.version = Some(snapshot.version.map_or(0, |version| version + 1));
-        snapshot.files.insert(path, Arc::new(file));
+        snapshot.files.insert(path.clone(), Arc::new(file));
+        path
+    }
+
+    pub(super) fn change(&self, tenant: &str, table: Table, changes: Changes) {
+        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().changes = changes;
     }
 
     pub(super) fn add_fresh(&self, tenant: &str, rows: &[ObservationRow]) {
@@ -135,12 +142,18 @@ impl Setting {
         self.add_fresh_batch(tenant, Table::Scores, batch(Table::Scores, SCORES, rows), days);
     }
 
-    fn add_fresh_batch(&self, tenant: &str, table: Table, rows: RecordBatch, days: impl Iterator<Item = i32>) {
+    pub(super) fn add_fresh_batch(
+        &self,
+        tenant: &str,
+        table: Table,
+        rows: RecordBatch,
+        days: impl Iterator<Item = i32>,
+    ) {
         let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(Date32Array::from_iter_values(days)) as ArrayRef);
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = RecordBatch::try_new_with_options(table.table_schema(), columns, &options).unwrap();
-        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().push(rows);
+        self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().batches.push(rows);
     }
 
     pub(super) async fn sql(&self, tenant: &str, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
@@ -227,6 +240,14 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             }
         })
         .collect()
+}
+
+/// A row of which little is known.
+pub(in crate::query) fn one_observation(trace_id: &str, id: &str) -> RecordBatch {
+    let mut row = observations(1, 1, 5).remove(0);
+    let (trace_id, id) = (trace_id.to_owned(), id.to_owned());
+    row.observation = Arc::new(Observation { trace_id, id, ..Default::default() });
+    batch(Table::Observations, OBSERVATIONS, &[row])
 }
 
 pub(super) fn score(id: usize, value: f64, at_us: TimestampUs) -> ScoreRow {
