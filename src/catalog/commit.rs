@@ -129,13 +129,15 @@ impl TableState {
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
             let asked = Instant::now();
             match self.store.create(&path, body.clone()).await? {
-                // Asleep for half a day, we may have created a number that was cleaned: then it is in nobody's log.
+                // Asleep for half a day, we may have created a number that was cleaned: then it is in nobody's log …
                 Created::Ours if self.may_be_cleaned() => {
                     if self.stands(version, &added).await? {
                         return Ok(Committed::Done { version });
                     }
                     snapshot = self.loaded().await?;
                 }
+                // … and who was there before us may have slept as well.
+                Created::Theirs(_) if self.may_be_cleaned() => snapshot = self.load().await?,
                 Created::Ours => {
                     let next = Arc::new(self.applied(&snapshot, version, &body)?);
                     self.remember(next, asked);

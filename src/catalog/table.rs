@@ -161,16 +161,17 @@ impl TableState {
 
     /// Reads the commits made since. Call with `moving` held.
     pub(super) async fn catch_up(&self) -> Result<Arc<Snapshot>> {
-        // The next commit may be gone, and one that is not there would be taken for the tip.
-        if self.may_be_cleaned() {
-            return self.load().await;
-        }
-        let mut snapshot = self.loaded().await?;
+        let Some(mut snapshot) = self.verified_within(Duration::MAX) else { return self.load().await };
         loop {
             let next = next_version(&snapshot);
             let path = store::delta_log(&self.tenant, self.table.name(), Some(next));
             let asked = Instant::now();
-            match self.store.get(&path).await? {
+            let body = self.store.get(&path).await?;
+            // The next commit may be gone, and what is not there, or was left there by a sleeper, would be the tip.
+            if self.may_be_cleaned() {
+                return self.load().await;
+            }
+            match body {
                 None => return Ok(self.remember(snapshot, asked)),
                 Some(body) => {
                     snapshot = Arc::new(self.applied(&snapshot, next, &body)?);

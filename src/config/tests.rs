@@ -97,7 +97,8 @@ fn mistakes_are_refused_and_named() {
 #[test]
 fn limits_that_do_not_fit_the_machine_are_refused_with_their_names_and_sum() {
     let error = refused(settings(&["--query-memory-max", "15GiB"]));
-    for says in ["query_memory_max 15GiB", "ingest_memory_max 512MiB", "compact_memory_max 256MiB", "16.8GiB", "16GiB"] {
+    for says in ["query_memory_max 15GiB", "ingest_memory_max 512MiB", "compact_memory_max 256MiB", "16.8GiB", "16GiB"]
+    {
         assert!(error.contains(says), "{error}");
     }
     assert!(settings(&["--query-memory-max", "15GiB", "--cache-memory-max", "200MiB"]).is_ok());

@@ -91,8 +91,12 @@ impl Node {
         let started = runtime.block_on(async {
             let store = Store::with_faults(location.clone(), Arc::clone(&weather) as _).await?;
             let catalog = Catalog::new(store, Arc::clone(&clock));
-            let settings =
-                IngestSettings { adopt_after_s: 60, log_kept_s: 600, follow: seed.is_multiple_of(2), ..Default::default() };
+            let settings = IngestSettings {
+                adopt_after_s: 60,
+                log_kept_s: 600,
+                follow: seed.is_multiple_of(2),
+                ..Default::default()
+            };
             let writer = writer.parse().unwrap();
             let ingest = Ingest::start(catalog.clone(), clock, writer, settings, RowSettings::default()).await?;
             let limits = QueryLimits { partitions: 2, ..Default::default() };

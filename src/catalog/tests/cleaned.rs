@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::DateTime;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::base::{Clock, SystemClock};
-use crate::store::{Store, delta_checkpoint, delta_log, last_checkpoint};
+use crate::store::{Call, Fault, Faults, Operation, Store, delta_checkpoint, delta_log, last_checkpoint};
 
 const TABLE: Table = Table::Scores;
 const DAY_US: i64 = 86_400_000_000;
@@ -130,6 +132,17 @@ async fn a_sleeper_whose_commit_was_in_time_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_sleeper_follows_no_other_sleeper() {
+    let world = World::new();
+    let (sleeper, other) = asleep(&world).await;
+    let body = r#"{"commitInfo":{"timestamp":1,"operation":"WRITE"}}"#;
+    other.store().create(&delta_log(&tenant(), TABLE.name(), Some(5)), Bytes::from(body)).await.unwrap();
+    let done = sleeper.commit(&tenant(), TABLE, append("sleeper", 5, 6, 7)).await.unwrap();
+    assert_eq!(done, Committed::Done { version: 121 }, "5 is taken by one who slept as well, and 6 is nobody's next");
+    assert_eq!(rows(&world.process().await).await, 128);
+}
+
+#[tokio::test]
 async fn a_commit_left_at_a_cleaned_number_is_nobodys_tip() {
     let world = World::new();
     let (stale, other) = asleep(&world).await;
@@ -159,4 +172,91 @@ async fn a_commit_left_at_a_cleaned_number_is_nobodys_tip() {
     // The next clean-up takes it, once it is old.
     world.clock.advance_us(2 * DAY_US);
     assert!(clean(&other).await.contains(&5));
+}
+
+/// A store whose objects are as old as the clock of the test says.
+#[derive(Debug)]
+struct Stamped {
+    random: SeededFaults,
+    clock: ManualClock,
+    made: Arc<Mutex<HashMap<String, i64>>>,
+}
+
+impl Faults for Stamped {
+    fn on(&self, call: Call<'_>) -> Fault {
+        if call.operation == Operation::Put {
+            self.made.lock().entry(call.path.to_string()).or_insert(self.clock.now_us());
+        }
+        self.random.on(call)
+    }
+}
+
+/// Writers, rewriters, checkpoints and clean-ups on a store that fails, on a clock that jumps by hours, so that tips go
+/// stale and logs are cleaned under everybody's feet. As without them, rows are what the positions say.
+async fn random_schedule(seed: u64) {
+    let world = World::new();
+    let made: Arc<Mutex<HashMap<String, i64>>> = Arc::default();
+    let mut tasks = Vec::new();
+    for at in 0..3u64 {
+        let random = SeededFaults::new(seed.wrapping_mul(31).wrapping_add(at), 5, 10, 20);
+        let faults = Arc::new(Stamped { random, clock: world.clock.clone(), made: Arc::clone(&made) });
+        let made = Arc::clone(&made);
+        let store = Store::with_faults(world.location.clone(), faults).await.unwrap();
+        let (clock, name) = (world.clock.clone(), ["a", "a", "b"][at as usize]);
+        tasks.push(tokio::spawn(async move {
+            let catalog = Catalog::new(store, Arc::new(clock.clone()));
+            let mut random = SmallRng::seed_from_u64(seed ^ at);
+            for _ in 0..25 {
+                let Ok(snapshot) = catalog.known_snapshot(&tenant(), TABLE).await else { continue };
+                match random.random_range(0..8) {
+                    0 => {
+                        let inputs: Vec<String> = snapshot.files.keys().take(3).cloned().collect();
+                        let outputs = vec![file(1, inputs.iter().map(|path| snapshot.files[path].rows).sum())];
+                        let rewrite = Rewrite { inputs, outputs, ..Default::default() };
+                        let _ = catalog.commit(&tenant(), TABLE, Change::Rewrite(rewrite)).await;
+                    }
+                    1 => _ = catalog.checkpoint(&tenant(), TABLE).await,
+                    2 => {
+                        let folder = delta_log(&tenant(), TABLE.name(), None);
+                        let Ok(mut listed) = catalog.store().list(&folder, None).await else { continue };
+                        for meta in &mut listed {
+                            let made_us = made.lock().get(meta.location.as_ref()).copied();
+                            meta.last_modified = made_us.and_then(DateTime::from_timestamp_micros).unwrap_or_default();
+                        }
+                        let cleaned = catalog.log_to_clean(&tenant(), TABLE, &listed, Duration::ZERO).await;
+                        for meta in cleaned.into_iter().flatten() {
+                            // Ended in the middle: what is left has no hole.
+                            if catalog.delete_from_log(&meta.location).await.is_err() {
+                                break;
+                            }
+                            made.lock().remove(meta.location.as_ref());
+                        }
+                    }
+                    3 => clock.advance_us(random.random_range(1..30) * 3_600_000_000),
+                    _ => {
+                        let from = snapshot.position(&writer(name));
+                        let to = from + random.random_range(1..4);
+                        let _ = catalog.commit(&tenant(), TABLE, append(name, from, to, to - from)).await;
+                    }
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let snapshot = world.process().await.snapshot(&tenant(), TABLE).await.unwrap();
+    let positions: u64 = snapshot.positions.values().sum();
+    assert_eq!(snapshot.rows(), positions, "seed {seed}: rows and positions differ");
+    assert!(positions > 0, "seed {seed}: nothing was committed");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn under_any_schedule_of_checkpoints_and_clean_ups_rows_equal_positions(seed in any::<u64>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(random_schedule(seed));
+    }
 }
