@@ -110,7 +110,12 @@ impl TenantBuffer {
                 price_book: group.price_book.as_str().into(),
             };
             for event in pack(EventBatch { events: group.events, ..Default::default() }).events {
+                let key = event.observation_key();
                 state.hear(event, &origin, position, wanted);
+                // What was carried was in no table.
+                if let Some(entry) = key.and_then(|key| state.active.observations.get_mut(&key)) {
+                    Arc::make_mut(entry).said.iter_mut().for_each(|said| said.by_half = false);
+                }
             }
         }
     }
@@ -319,10 +324,11 @@ impl State {
         if wanted.is_empty() {
             return Heard::Unwanted;
         }
+        let by_half = wanted.has(Table::Ledger) && !wanted.has(Table::Observations) && !wanted.has(Table::Scores);
         match kind {
             PackedKind::Observation { trace_id, id, packed } => {
                 self.inherit(&trace_id);
-                let said = Said { order, glance, packed, origin, position, wanted };
+                let said = Said { order, glance, packed, origin, position, wanted, by_half };
                 self.active.add_observation((trace_id, id), said, bytes)
             }
             PackedKind::Trace { trace_id, packed } => {
@@ -331,10 +337,10 @@ impl State {
                 if known.is_some_and(|known| says_nothing_new(known, &packed.whole())) {
                     return Heard::Unwanted;
                 }
-                self.active.add_trace(trace_id, Said { order, glance, packed, origin, position, wanted }, bytes)
+                self.active.add_trace(trace_id, Said { order, glance, packed, origin, position, wanted, by_half }, bytes)
             }
             PackedKind::Score { id, packed } => {
-                self.active.add_score(id, Said { order, glance, packed, origin, position, wanted }, bytes)
+                self.active.add_score(id, Said { order, glance, packed, origin, position, wanted, by_half }, bytes)
             }
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct Said<T> {
     /// The last log object that holds it.
     pub(super) position: u64,
     pub(super) wanted: TableSet,
+    /// Its table holds it by this very log, and the ledger does not count it yet: a crash came between the two.
+    pub(super) by_half: bool,
 }
 
 /// All events about one id, sorted by order, each once.

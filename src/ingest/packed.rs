@@ -248,3 +248,13 @@ mod tests {
         assert_eq!(packed.events[0].glance, Glance { start_us: Some(5), end_us: None, is_root: true });
     }
 }
+
+impl PackedEvent {
+    /// The trace and id of an observation.
+    pub(super) fn observation_key(&self) -> Option<(Arc<str>, Arc<str>)> {
+        match &self.kind {
+            PackedKind::Observation { trace_id, id, .. } => Some((Arc::clone(trace_id), Arc::clone(id))),
+            _ => None,
+        }
+    }
+}

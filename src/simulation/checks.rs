@@ -107,8 +107,8 @@ pub(super) fn all(node: &Node, history: &History) -> Result<(), String> {
     }
 }
 
-/// They balance at any moment, over what a node sees; how many are stored.
-pub(super) fn books(node: &Node) -> Result<i64, String> {
+/// They balance once nothing waits in another's buffer. How many are stored.
+fn books(node: &Node) -> Result<i64, String> {
     let sums = node.answer("SELECT outcome, sum(count) AS count FROM ledger GROUP BY outcome");
     let sum = |outcome: &str| {
         let row = sums.iter().find(|row| row["outcome"] == outcome);

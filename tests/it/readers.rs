@@ -1,5 +1,5 @@
-//! Others read our tables while we write them, and read the same as our own SQL; also when only checkpoints are left
-//! of their early logs.
+//! Others read our tables while we write them, with re-sends and late changes, and read the same as our own SQL: each id
+//! at most once at every version; also when only checkpoints are left of their early logs.
 //!
 //! By hand: `TRACELAKE_TEST_READERS=1 cargo test --test it readers` (Python's readers are installed into a cache).
 
@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tracelake::base::{Clock, Day, ManualClock, SystemClock};
 use tracelake::catalog::Catalog;
 use tracelake::cli::Connection;
@@ -36,6 +37,7 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
     let connection = server.connect().await;
 
     let mut part = 0;
+    let mut sent: Vec<ExportTraceServiceRequest> = Vec::new();
     let mut send = async |connection: &Connection| {
         part += 1;
         let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
@@ -47,8 +49,18 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
             text: TextSize::Small,
             ..CorpusConfig::default()
         };
-        for request in requests(config, 50) {
+        for (at, request) in requests(config, 50).into_iter().enumerate() {
+            // One in twenty is kept and sent again: as it was while it is fresh, and with a late end after its flush.
+            if at == 0 {
+                sent.push(request.clone());
+            }
             connection.export(request).await.unwrap();
+        }
+        for again in sent.iter().rev().take(2) {
+            connection.export(again.clone()).await.unwrap();
+        }
+        if sent.len() > 20 {
+            connection.export(ended_later(sent.remove(0))).await.unwrap();
         }
     };
     while !tables.iter().all(|table| Path::new(table).join("_delta_log").is_dir()) {
@@ -102,6 +114,16 @@ async fn clean_logs(folder: &Path) {
         println!("{}: {} old files of the log deleted", table.name(), report.log.objects);
         assert_eq!(report.error, None);
     }
+}
+
+/// The same spans, told again with another name and an end a moment later.
+fn ended_later(mut request: ExportTraceServiceRequest) -> ExportTraceServiceRequest {
+    let scopes = request.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans);
+    for span in scopes.flat_map(|scope| &mut scope.spans) {
+        span.end_time_unix_nano += 1_000_000;
+        span.name.push_str(" told again");
+    }
+    request
 }
 
 /// `tests/readers/run.sh` as a process; ended with us.
