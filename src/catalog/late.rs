@@ -41,6 +41,17 @@ impl Late {
         self.places.get(key).map(|(batch, row)| (&self.rows[*batch], *row))
     }
 
+    /// Whether the row of `key` is gone, and nothing stands for it.
+    pub fn is_gone(&self, hash: u64, key: &RowKey) -> bool {
+        !self.places.contains_key(key)
+            && self.replaced.contains(hash, &key.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+
+    /// The keys of rows that are gone.
+    pub fn gone(&self) -> impl Iterator<Item = (u64, &RowKey)> {
+        self.replaced.iter().filter(|(_, key)| !self.places.contains_key(*key))
+    }
+
     /// Puts objects together, oldest first.
     fn of(table: Table, objects: &[Arc<DecodedLate>]) -> Self {
         let mut standing: HashMap<RowKey, Option<(usize, usize)>> = HashMap::new();

@@ -4,6 +4,7 @@
 //! deleted; what nothing names goes only when it is a day old. Everything can be done twice, by many at once.
 //! Must never know: how rows come in, and what is asked of them.
 
+mod erase;
 mod retire;
 mod sweep;
 mod vacuum;
@@ -13,6 +14,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::system::SystemError;
 use crate::store::StoreError;
 
+pub use erase::{EraseSettings, Eraser};
 pub use vacuum::{Gone, TableReport, Upkeep, UpkeepSettings, Vacuum};
 
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,12 @@ pub enum CompactError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     System(#[from] SystemError),
+    #[error("{path}: {source}")]
+    Parquet { path: String, source: parquet::errors::ParquetError },
+    #[error("others commit to {table} all the time: writing it again waits")]
+    Races { table: &'static str },
+    #[error("the upkeep stops")]
+    Stopped,
     #[error(
         "this machine's clock is {ahead_s} s ahead of the store's: nothing is deleted by it; set one of them right"
     )]
@@ -35,7 +43,8 @@ impl CompactError {
             Self::Store(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
             Self::System(e) => e.kind(),
-            Self::Clock { .. } => Kind::Unavailable,
+            Self::Parquet { .. } => Kind::Corrupt,
+            Self::Clock { .. } | Self::Races { .. } | Self::Stopped => Kind::Unavailable,
         }
     }
 }
