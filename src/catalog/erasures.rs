@@ -16,7 +16,7 @@ use super::system::{Result, SystemError, SystemObjects};
 use crate::base::{TenantId, TimestampUs};
 
 pub use denied::Denied;
-pub use record::{Erasure, ErasureKind, ErasureState, Masked, NewErasure, Receipt, Rewritten, digest};
+pub use record::{Erasure, ErasureKind, ErasureState, ErasureStatus, Masked, NewErasure, Receipt, Rewritten, digest};
 
 const ERASURES: &str = "erasures";
 const MASKED: &str = "erasures-masked";
@@ -207,6 +207,32 @@ impl Erasures {
             true => Ok((ErasureState::Asked, None)),
             false => Ok((ErasureState::Masked, None)),
         }
+    }
+
+    /// All that is known of one's course.
+    pub async fn status(&self, erasure: Arc<Erasure>) -> Result<ErasureStatus> {
+        let (state, receipt) = self.state(&erasure).await?;
+        if let Some(receipt) = receipt {
+            let Receipt { rewritten_us, done_us, rows, files_rewritten, copies_gone, .. } = Receipt::clone(&receipt);
+            let (rewritten_us, done_us) = (Some(rewritten_us), Some(done_us));
+            return Ok(ErasureStatus {
+                erasure,
+                state,
+                rewritten_us,
+                done_us,
+                rows,
+                files: files_rewritten,
+                copies: copies_gone,
+            });
+        }
+        let rewritten = self.rewritten(&erasure).await?;
+        let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+        for masked in self.masked(&erasure).await? {
+            masked.rows.into_iter().for_each(|(table, count)| *rows.entry(table).or_default() += count);
+        }
+        let (files, copies) = rewritten.as_ref().map_or((0, 0), |rewritten| (rewritten.files, rewritten.copies));
+        let rewritten_us = rewritten.map(|rewritten| rewritten.at_us);
+        Ok(ErasureStatus { erasure, state, rewritten_us, done_us: None, rows, files, copies })
     }
 
     /// One of a tenant's, by its id.

@@ -24,6 +24,8 @@ pub enum CliError {
     Query(#[from] crate::query::QueryError),
     #[error(transparent)]
     Compact(#[from] crate::compact::CompactError),
+    #[error("{path} holds an export already: choose another folder")]
+    Exists { path: String },
     #[error("what the server counts differs from what was sent: {0}")]
     Mismatch(String),
 }
@@ -43,6 +45,7 @@ impl CliError {
                 Code::Unavailable | Code::Aborted => Kind::Unavailable,
                 _ => Kind::Internal,
             },
+            Self::Exists { .. } => Kind::Exists,
             Self::Store(e) => e.kind(),
             Self::Query(e) => e.kind(),
             Self::Compact(e) => e.kind(),

@@ -2,6 +2,7 @@
 
 mod captures;
 mod doors;
+mod erasure;
 mod grpc;
 mod http;
 mod isolation;

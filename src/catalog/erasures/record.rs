@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Write;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -124,6 +125,21 @@ impl ErasureState {
             Self::Done => "done",
         }
     }
+}
+
+/// One erasure and its course.
+#[derive(Debug, Clone)]
+pub struct ErasureStatus {
+    pub erasure: Arc<Erasure>,
+    pub state: ErasureState,
+    pub rewritten_us: Option<TimestampUs>,
+    pub done_us: Option<TimestampUs>,
+    /// Taken out, by table.
+    pub rows: BTreeMap<String, u64>,
+    /// Written again.
+    pub files: u64,
+    /// Objects that may have held it when no live one did any more.
+    pub copies: u64,
 }
 
 /// What one process took out of its answers.
