@@ -63,7 +63,7 @@ pub enum CatalogError {
     #[error("a rewrite of {table} is void: {path} is no longer live")]
     InputGone { table: &'static str, path: String },
     #[error(transparent)]
-    System(#[from] SystemError),
+    System(Box<SystemError>),
     #[error("{table} of tenant {tenant}: {reason}")]
     Corrupt { tenant: TenantId, table: &'static str, reason: String },
 }
@@ -78,6 +78,12 @@ impl CatalogError {
             Self::Parquet { .. } => Kind::Unavailable,
             Self::Format { .. } | Self::Corrupt { .. } => Kind::Corrupt,
         }
+    }
+}
+
+impl From<SystemError> for CatalogError {
+    fn from(error: SystemError) -> Self {
+        Self::System(Box::new(error))
     }
 }
 
