@@ -2,6 +2,7 @@
 
 mod bare;
 mod corpus;
+mod late;
 mod report;
 mod timing;
 mod way_in;
@@ -18,13 +19,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("corpus", corpus::run),
     ("bare", bare::run),
     ("ingest", way_in::ingest),
     ("flush", way_in::flush),
     ("replay", way_in::replay),
     ("query", way_out::query),
+    ("late", late::run),
     ("soak", way_in::soak),
 ];
 

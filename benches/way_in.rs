@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// Sends all bodies by several senders; returns when the last is acked.
-    fn send(&self, bodies: &Arc<Vec<Vec<u8>>>) {
+    pub(crate) fn send(&self, bodies: &Arc<Vec<Vec<u8>>>) {
         let next = Arc::new(AtomicUsize::new(0));
         let sender = || {
             let (ingest, bodies, next) = (self.ingest.clone(), Arc::clone(bodies), Arc::clone(&next));

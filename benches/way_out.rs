@@ -81,7 +81,7 @@ pub(crate) fn query(settings: &Settings, report: &mut Report) {
     server.kill();
 }
 
-async fn rows(engine: &Engine, tenant: &TenantId, sql: &str) -> usize {
+pub(crate) async fn rows(engine: &Engine, tenant: &TenantId, sql: &str) -> usize {
     let answer = engine.sql(tenant, sql, SqlLimits::default()).await.expect("the statement is answered");
     let batches: Vec<_> = answer.try_collect().await.expect("the statement is answered");
     batches.iter().map(|batch| batch.num_rows()).sum()

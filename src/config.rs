@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::base::{ByteSize, WriterId};
 use crate::catalog::LOG_KEPT_MIN;
 use crate::catalog::keys::FirstTenant;
-use crate::compact::{EraseSettings, UpkeepSettings};
+use crate::compact::{CompactSettings, EraseSettings, UpkeepSettings};
 use crate::ingest::IngestSettings;
 use crate::query::QueryLimits;
 use crate::server::ServerSettings;
@@ -75,6 +75,16 @@ settings! {
     query_memory_max: ByteSize, "TRACELAKE_QUERY_MEMORY_MAX";
     /// Memory for cached footers of files; default: 1/16 of the machine's, at most 1GiB
     cache_memory_max: ByteSize, "TRACELAKE_CACHE_MEMORY_MAX";
+    /// Merge small files into large ones in this process; default: true
+    compact: bool, "TRACELAKE_COMPACT";
+    /// Memory for all merges of files together; default: 1/16 of the machine's, at least 64MiB and at most 256MiB
+    compact_memory_max: ByteSize, "TRACELAKE_COMPACT_MEMORY_MAX";
+    /// Merges of files that run at once
+    compact_workers: usize, "TRACELAKE_COMPACT_WORKERS";
+    /// Files a tenant's day may have in a table before some are merged; fewer cost more rewriting; default: 18
+    compact_files_max: usize, "TRACELAKE_COMPACT_FILES_MAX";
+    /// Seconds for which a merge whose process fell silent keeps others away; default: 120
+    compact_lease_s: u64, "TRACELAKE_COMPACT_LEASE_S";
     /// Seconds a query may run
     query_time_max_s: u64, "TRACELAKE_QUERY_TIME_MAX_S";
     /// Rows a query may answer
@@ -120,6 +130,8 @@ pub struct Settings {
     pub ingest_memory_max: ByteSize,
     pub query_memory_max: ByteSize,
     pub cache_memory_max: ByteSize,
+    /// `None`: this process merges no files.
+    pub compact: Option<CompactSettings>,
     pub query_time_max: Duration,
     pub query_rows_max: u64,
     pub queries_at_once_max: usize,
@@ -145,6 +157,9 @@ const MACHINE_MEMORY_ASSUMED: ByteSize = ByteSize::gib(4);
 /// The defaults of limits that follow the machine do not grow beyond these: more helps nobody.
 const INGEST_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(512);
 const CACHE_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(1);
+const COMPACT_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(256);
+/// Less would merge wide rows in many small steps.
+const COMPACT_MEMORY_DEFAULT_MIN: ByteSize = ByteSize::mib(64);
 
 /// A flush of a full buffer to a slow store takes minutes.
 const ORPHANS_KEPT_MIN: Duration = Duration::from_secs(900);
@@ -165,6 +180,15 @@ impl ServeArgs {
         let given = self.given.over(file);
         let memory = machine.unwrap_or(MACHINE_MEMORY_ASSUMED).bytes();
         let part = |share: u64, most: ByteSize| ByteSize((memory / share).min(most.bytes()));
+        let compact = CompactSettings {
+            memory_max: given
+                .compact_memory_max
+                .unwrap_or(part(16, COMPACT_MEMORY_DEFAULT_MAX).max(COMPACT_MEMORY_DEFAULT_MIN)),
+            workers: given.compact_workers.unwrap_or(CompactSettings::default().workers),
+            files_max: given.compact_files_max.unwrap_or(CompactSettings::default().files_max),
+            lease_s: given.compact_lease_s.unwrap_or(CompactSettings::default().lease_s),
+            ..Default::default()
+        };
         let settings = Settings {
             data: given.data.as_deref().unwrap_or("tracelake-data").parse()?,
             grpc_addr: given.grpc_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4317))),
@@ -178,6 +202,7 @@ impl ServeArgs {
             ingest_memory_max: given.ingest_memory_max.unwrap_or(part(8, INGEST_MEMORY_DEFAULT_MAX)),
             query_memory_max: given.query_memory_max.unwrap_or(part(4, ByteSize(u64::MAX))),
             cache_memory_max: given.cache_memory_max.unwrap_or(part(16, CACHE_MEMORY_DEFAULT_MAX)),
+            compact: given.compact.unwrap_or(true).then_some(compact),
             query_time_max: Duration::from_secs(given.query_time_max_s.unwrap_or(300)),
             query_rows_max: given.query_rows_max.unwrap_or(10_000_000),
             queries_at_once_max: given.queries_at_once_max.unwrap_or(16),
@@ -246,13 +271,15 @@ impl Settings {
             query,
             upkeep: self.upkeep.then_some(upkeep),
             erase: self.upkeep.then_some(erase),
+            compact: self.compact.clone(),
             first: self.first_tenant.clone(),
         }
     }
 
     /// The limits of memory and their names.
-    fn memory_parts(&self) -> [(&'static str, ByteSize); 3] {
+    fn memory_parts(&self) -> [(&'static str, ByteSize); 4] {
         [
+            ("compact_memory_max", self.compact.as_ref().map_or(ByteSize(0), |compact| compact.memory_max)),
             ("ingest_memory_max", self.ingest_memory_max),
             ("query_memory_max", self.query_memory_max),
             ("cache_memory_max", self.cache_memory_max),
@@ -304,6 +331,9 @@ impl Settings {
                 "retention_days is 0, which would drop every row; leave it out".to_owned(),
             ));
         }
+        if let Some(compact) = &self.compact {
+            compact.check().map_err(|e| ConfigError::Invalid(format!("{e}")))?;
+        }
         let sum = self.memory_max();
         match self.machine_memory {
             Some(machine) if sum.bytes() > machine.bytes() => {
@@ -350,6 +380,13 @@ impl fmt::Display for Settings {
         }
         if let Some(after) = self.flush_after {
             write!(f, " flush_after_s={}", after.as_secs())?;
+        }
+        match &self.compact {
+            Some(compact) => {
+                write!(f, " compact=true compact_workers={}", compact.workers)?;
+                write!(f, " compact_files_max={} compact_lease_s={}", compact.files_max, compact.lease_s)?;
+            }
+            None => write!(f, " compact=false")?,
         }
         let time_s = self.query_time_max.as_secs();
         write!(f, " query_time_max_s={time_s} query_rows_max={}", self.query_rows_max)?;

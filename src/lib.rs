@@ -18,6 +18,7 @@
 //! | 5 | [`ingest`] | the way in: log, buffer, flush, replay |
 //! | 5 | [`compact`] | the upkeep: retention, lingering deletes, orphans |
 //! | 5 | [`query`] | the way out: SQL and metrics, one tenant per session |
+//! | 5 | [`compact`] | the upkeep: many small files become few large, sorted ones |
 //! | 6 | [`doors`] | gRPC and HTTP |
 //! | 7 | [`cli`] | what a person types: the SQL prompt, the demo |
 //! | 7 | [`server`] | the rooms joined and the doors opened |

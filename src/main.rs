@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use tracelake::base::{Clock, SystemClock, TenantId};
+use tracelake::base::{ByteSize, Clock, SystemClock, TenantId};
 use tracelake::catalog::Catalog;
 use tracelake::catalog::erasures::{ErasureKind, NewErasure};
 use tracelake::catalog::keys::{CreatedKey, Keys, NewKey, Role};
@@ -19,7 +19,7 @@ use tracelake::cli::{
     self, Asked, Connection, LocalTables, OutputFormat, Subject, VacuumOrder, erase, erasures, export_subject, repl,
     run,
 };
-use tracelake::compact::UpkeepSettings;
+use tracelake::compact::{CompactSettings, UpkeepSettings};
 use tracelake::config::{ServeArgs, Settings};
 use tracelake::model::tables::Table;
 use tracelake::price::PriceBook;
@@ -46,6 +46,8 @@ enum Command {
     Demo(DemoArgs),
     /// Runs one SQL statement, or opens a prompt when none is given
     Sql(SqlArgs),
+    /// Merges small files into large ones, once; a running server does so by itself
+    Compact(CompactArgs),
     /// Creates, lists and deletes tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -161,6 +163,30 @@ enum SubjectCommand {
 }
 
 #[derive(clap::Args)]
+struct CompactArgs {
+    #[command(flatten)]
+    data: DataArg,
+    /// Keep at it until ctrl-C
+    #[arg(long)]
+    follow: bool,
+    /// Merges that run at once
+    #[arg(long, env = "TRACELAKE_COMPACT_WORKERS", default_value_t = 1)]
+    compact_workers: usize,
+    /// Memory for all of them together
+    #[arg(long, env = "TRACELAKE_COMPACT_MEMORY_MAX", default_value = "256MiB")]
+    compact_memory_max: ByteSize,
+    /// Files a tenant's day may have in a table before some are merged
+    #[arg(long, env = "TRACELAKE_COMPACT_FILES_MAX", default_value_t = 18)]
+    compact_files_max: usize,
+    /// Seconds for which a merge whose process fell silent keeps others away
+    #[arg(long, env = "TRACELAKE_COMPACT_LEASE_S", default_value_t = 120)]
+    compact_lease_s: u64,
+    /// What is logged: error, warn, info, debug, trace
+    #[arg(long, env = "TRACELAKE_LOG_LEVEL", default_value = "warn")]
+    log_level: String,
+}
+
+#[derive(clap::Args)]
 struct DataArg {
     /// A folder, or s3://bucket/prefix
     #[arg(long, env = "TRACELAKE_DATA")]
@@ -246,6 +272,7 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve(arguments.settings()?).await,
             Command::Demo(arguments) => show(arguments).await,
             Command::Sql(arguments) => sql(arguments).await,
+            Command::Compact(arguments) => compact(arguments).await,
             Command::Tenant(command) => tenant(command).await,
             Command::Key(command) => key(command).await,
             Command::Erase(arguments) => {
@@ -372,6 +399,34 @@ async fn export(connection: &Connection, user: &str, out: &std::path::Path) -> O
     }
     println!("receipt: {}", out.join("receipt.json").display());
     Ok(())
+}
+
+async fn compact(arguments: CompactArgs) -> Outcome {
+    log_to_stderr(&arguments.log_level);
+    let settings = CompactSettings {
+        memory_max: arguments.compact_memory_max,
+        workers: arguments.compact_workers,
+        files_max: arguments.compact_files_max,
+        lease_s: arguments.compact_lease_s,
+        ..Default::default()
+    };
+    let compactor = server::compactor(&Store::open(arguments.data.data.parse()?).await?, settings)?;
+    if arguments.follow {
+        let role = compactor.start()?;
+        println!("merging files of {} until ctrl-C", arguments.data.data);
+        asked_to_stop().await;
+        role.stop().await;
+        println!("{}", compactor.done());
+    } else {
+        println!("{}", compactor.run_once().await?);
+    }
+    match compactor.parked() {
+        parked if parked.is_empty() => Ok(()),
+        parked => {
+            parked.iter().for_each(|parked| eprintln!("{parked}"));
+            Err(format!("files of {} days stay as they are", parked.len()).into())
+        }
+    }
 }
 
 async fn keys_of(data: &DataArg) -> Outcome<Keys> {

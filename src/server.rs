@@ -20,7 +20,7 @@ use crate::catalog::keys::{FirstTenant, Identity, Keys};
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::catalog::{Catalog, FreshRows};
-use crate::compact::{EraseSettings, Eraser, Upkeep, UpkeepSettings};
+use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Eraser, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
 use crate::doors::{
     self, Answers, AskedLimits, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer,
@@ -44,6 +44,8 @@ pub struct ServerSettings {
     pub upkeep: Option<UpkeepSettings>,
     /// `None`: another process brings erasures to their end.
     pub erase: Option<EraseSettings>,
+    /// `None`: files are merged elsewhere, or not at all.
+    pub compact: Option<CompactSettings>,
     /// Created at start when absent.
     pub first: Option<FirstTenant>,
 }
@@ -58,6 +60,8 @@ pub enum ServerError {
     Ingest(#[from] IngestError),
     #[error(transparent)]
     Query(#[from] QueryError),
+    #[error(transparent)]
+    Compact(#[from] CompactError),
     #[error(transparent)]
     Doors(#[from] DoorsError),
     #[error("{address} cannot be listened on: {source}")]
@@ -77,6 +81,7 @@ pub struct Running {
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
     upkeep: Vec<JoinHandle<()>>,
+    compacting: Option<Role>,
     _computing: Computing,
 }
 
@@ -119,6 +124,13 @@ pub async fn open_keys(store: &Store) -> Result<Keys, SystemError> {
     Keys::open(objects, tenants).await
 }
 
+/// The upkeep of a store, for a process that does nothing else.
+pub fn compactor(store: &Store, settings: CompactSettings) -> Result<Compactor, CompactError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tenants = Tenants::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
+    Compactor::new(Catalog::new(store.clone(), Arc::clone(&clock)), tenants, clock, settings)
+}
+
 /// Probes the store, claims and replays the log, opens the doors.
 pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     // The addresses first: a taken port is known before anything is claimed.
@@ -135,7 +147,12 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let upkeep = settings.upkeep.map(|settings| Upkeep::new(catalog.clone(), Arc::clone(&clock), settings));
     let eraser = settings.erase.map(|settings| Eraser::new(catalog.clone(), Arc::clone(&clock), settings));
     let ingest =
-        Ingest::start(catalog.clone(), clock, settings.writer, settings.ingest, RowSettings::default()).await?;
+        Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
+            .await?;
+    let compactor = settings
+        .compact
+        .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
+    let compactor = compactor.transpose()?;
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
     let computing = Computing::start().map_err(ServerError::Threads)?;
     let erasing = Arc::new(Forgetting { ingest: ingest.clone(), catalog: catalog.clone(), keys: keys.clone() });
@@ -149,8 +166,9 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),
         store,
-        budgets: vec![ingest.budget().clone()],
+        budgets: std::iter::once(ingest.budget()).chain(compactor.as_ref().map(Compactor::budget)).cloned().collect(),
     };
+    let compacting = compactor.map(|compactor| compactor.start()).transpose()?;
     let (close, closed) = oneshot::channel::<()>();
     let shutdown = async {
         // The sender is never dropped without a word while the server runs.
@@ -160,7 +178,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let upkeep = upkeep.map(|upkeep| tokio::spawn(upkeep.run()));
     let eraser = eraser.map(|eraser| tokio::spawn(eraser.run()));
     let upkeep = upkeep.into_iter().chain(eraser).collect();
-    Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, _computing: computing })
+    Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, compacting, _computing: computing })
 }
 
 /// A listener, and the address it got: port 0 picks one.
@@ -201,6 +219,9 @@ impl Running {
         let _ = self.close.send(());
         if !self.doors.is_finished() {
             self.doors.await.unwrap_or(Ok(()))?;
+        }
+        if let Some(compacting) = self.compacting {
+            compacting.stop().await;
         }
         self.ingest.stop().await?;
         Ok(())

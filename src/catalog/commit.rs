@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
-use super::table::{APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version};
+use super::table::{
+    APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_REWRITES, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version,
+};
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
@@ -41,6 +43,8 @@ pub struct NewFile {
     pub stats: String,
     /// The id of the `_index` object that describes it.
     pub index: Option<String>,
+    /// How many times its rows were rewritten: 0 as flushed.
+    pub rewrites: u8,
 }
 
 /// Rows of a writer's log, from after `from` up to `to`.
@@ -311,6 +315,9 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
     if let Some((min, max)) = file.time_us {
         tags.insert(TAG_TIME_MIN.to_owned(), Some(min.to_string()));
         tags.insert(TAG_TIME_MAX.to_owned(), Some(max.to_string()));
+    }
+    if file.rewrites > 0 {
+        tags.insert(TAG_REWRITES.to_owned(), Some(file.rewrites.to_string()));
     }
     if let Some(index) = &file.index {
         tags.insert(TAG_INDEX.to_owned(), Some(index.clone()));

@@ -1,6 +1,6 @@
 //! What came late: the rows and facts of a table's live late objects, in memory, and what they change about its files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, Date32Array, RecordBatch};
@@ -53,7 +53,7 @@ impl Late {
     }
 
     /// Puts objects together, oldest first.
-    fn of(table: Table, objects: &[Arc<DecodedLate>]) -> Self {
+    fn of<'a>(table: Table, objects: impl Iterator<Item = &'a Arc<DecodedLate>>) -> Self {
         let mut standing: HashMap<RowKey, Option<(usize, usize)>> = HashMap::new();
         let mut batches: Vec<&RecordBatch> = Vec::new();
         let mut facts = HashMap::new();
@@ -101,7 +101,7 @@ struct DecodedLate {
 /// What a table keeps of its late objects between snapshots.
 #[derive(Debug, Default)]
 pub(super) struct LateMemory {
-    objects: HashMap<u64, Arc<DecodedLate>>,
+    objects: BTreeMap<u64, Arc<DecodedLate>>,
     newest: Option<(LateSlots, Arc<Late>)>,
 }
 
@@ -116,22 +116,26 @@ impl TableState {
         {
             return Ok(Arc::clone(late));
         }
-        // Numbers rise with the versions that made them live.
-        let numbers: std::collections::BTreeSet<u64> = snapshot.late.values().copied().collect();
-        let mut objects = Vec::with_capacity(numbers.len());
-        for number in &numbers {
+        let objects = self.late_objects(snapshot).await?;
+        let late = Arc::new(Late::of(self.table, objects.values()));
+        let mut memory = self.late_memory.lock();
+        memory.objects = objects;
+        memory.newest = Some((snapshot.late.clone(), Arc::clone(&late)));
+        Ok(late)
+    }
+
+    /// In order of their numbers, which rise with the versions that made them live.
+    async fn late_objects(&self, snapshot: &Snapshot) -> Result<BTreeMap<u64, Arc<DecodedLate>>> {
+        let mut objects = BTreeMap::new();
+        for number in snapshot.late.values() {
             let known = self.late_memory.lock().objects.get(number).cloned();
             let object = match known {
                 Some(object) => object,
                 None => Arc::new(self.read_late(*number).await?),
             };
-            objects.push(object);
+            objects.insert(*number, object);
         }
-        let late = Arc::new(Late::of(self.table, &objects));
-        let mut memory = self.late_memory.lock();
-        memory.objects = numbers.into_iter().zip(objects).collect();
-        memory.newest = Some((snapshot.late.clone(), Arc::clone(&late)));
-        Ok(late)
+        Ok(objects)
     }
 
     async fn read_late(&self, number: u64) -> Result<DecodedLate> {
@@ -160,6 +164,12 @@ impl Catalog {
     /// The late changes of a table at a snapshot of it.
     pub async fn late(&self, tenant: &TenantId, table: Table, snapshot: &Snapshot) -> Result<Arc<Late>> {
         self.table(tenant, table).late(snapshot).await
+    }
+
+    /// The same for a part of a table's late objects: they are not kept in place of all of them.
+    pub async fn late_apart(&self, tenant: &TenantId, table: Table, part: &Snapshot) -> Result<Late> {
+        let objects = self.table(tenant, table).late_objects(part).await?;
+        Ok(Late::of(table, objects.values()))
     }
 
     /// Puts a late object that a commit on `snapshot` will make live; its number. Numbers rise with versions.
@@ -216,15 +226,24 @@ impl Catalog {
         for (hash, key) in fresh.replaced.iter() {
             replaced.insert(hash, key.clone());
         }
-        let sought: Vec<Sought> = replaced
-            .hashes()
-            .map(Sought::Key)
-            .chain(facts.keys().map(|trace| Sought::Trace(key_hash(&[trace]))))
-            .collect();
-        let touched = self.touched(tenant, table, snapshot, &sought).await?;
+        let touched = self.touched_by(tenant, table, snapshot, &replaced, &facts).await?;
         let changes =
             Changes { replaced: Arc::new(replaced), facts, touched: Arc::new(touched), dimensions: fresh.dimensions };
         Ok(FreshTable { batches, changes })
+    }
+
+    /// The live files that may hold a row with one of these keys, or of one of these traces.
+    pub async fn touched_by(
+        &self,
+        tenant: &TenantId,
+        table: Table,
+        snapshot: &Snapshot,
+        replaced: &RowKeys,
+        facts: &HashMap<String, Arc<TraceFacts>>,
+    ) -> Result<HashSet<String>> {
+        let traces = facts.keys().map(|trace| Sought::Trace(key_hash(&[trace])));
+        let sought: Vec<Sought> = replaced.hashes().map(Sought::Key).chain(traces).collect();
+        self.touched(tenant, table, snapshot, &sought).await
     }
 
     /// The live files that may hold any of `sought`.

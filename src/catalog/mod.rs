@@ -26,6 +26,7 @@ pub mod tenants;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -128,6 +129,12 @@ impl Catalog {
     /// The table as this process last saw it; loads it if it never did. For those who will commit anyway.
     pub async fn known_snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>> {
         self.table(tenant, table).known_snapshot().await
+    }
+
+    /// The table as this process last saw it, if it ever did: no request. What it flushed itself is in it.
+    pub fn loaded_snapshot(&self, tenant: &TenantId, table: Table) -> Option<Arc<Snapshot>> {
+        let state = self.tables.lock().get(&(tenant.clone(), table)).cloned();
+        state?.verified_within(Duration::MAX)
     }
 
     /// Commits one change. On `Ok(Committed::Done)` the commit object is durable and in this process's snapshot.

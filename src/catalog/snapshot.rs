@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub positions: Positions,
     /// The late objects that are live: what came about rows of these files since.
     pub late: LateSlots,
+    /// When each of them became live.
+    pub late_since_us: BTreeMap<u64, TimestampUs>,
     /// Files that were live until lately, by path: they may be in the store still.
     pub removed: BTreeMap<String, Arc<RemovedFile>>,
     /// Late objects that were live until lately, and when they ceased to be.
@@ -45,6 +47,8 @@ pub struct DataFile {
     pub index: Option<String>,
     /// The version that made it live; `None` if only another engine's checkpoint tells of it.
     pub added_version: Option<u64>,
+    /// How many times its rows were rewritten: 0 as flushed. The upkeep plans by it.
+    pub rewrites: u8,
     /// When it was made live, by the clock of who did it.
     pub added_us: TimestampUs,
 }
@@ -63,6 +67,14 @@ pub struct RemovedFile {
 impl Snapshot {
     pub fn rows(&self) -> u64 {
         self.files.values().map(|file| file.rows).sum()
+    }
+
+    /// The same files with only these late objects.
+    pub fn with_late(&self, numbers: &[u64]) -> Self {
+        let mut only = self.clone();
+        only.late.retain(|_, number| numbers.contains(number));
+        only.late_since_us.retain(|number, _| numbers.contains(number));
+        only
     }
 
     pub fn position(&self, writer: &WriterId) -> u64 {

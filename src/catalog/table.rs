@@ -36,6 +36,7 @@ pub(super) const TAG_TIME_MAX: &str = "tracelake.time_max_us";
 pub(super) const TAG_INDEX: &str = "tracelake.index";
 /// The `txn.appId` that counts the rows retention has dropped.
 pub(super) const APP_DROPPED: &str = "tracelake-dropped-rows";
+pub(super) const TAG_REWRITES: &str = "tracelake.rewrites";
 
 #[derive(Debug)]
 pub(super) struct TableState {
@@ -266,7 +267,11 @@ impl TableState {
                             number => next.late.insert(slot, number.max(0) as u64),
                         };
                         let at_us = txn.last_updated.unwrap_or(0) * 1000;
-                        next.late_freed.extend(freed.map(|number| (number, at_us)));
+                        if let Some(number) = freed {
+                            next.late_since_us.remove(&number);
+                            next.late_freed.insert(number, at_us);
+                        }
+                        next.late_since_us.extend((txn.version > 0).then_some((txn.version as u64, at_us)));
                         continue;
                     }
                     let writer = txn.app_id.strip_prefix(APP_PREFIX).and_then(|id| id.parse::<WriterId>().ok());
@@ -313,8 +318,9 @@ fn data_file(add: &Add, version: u64) -> Option<DataFile> {
         time_us: number(TAG_TIME_MIN).zip(number(TAG_TIME_MAX)),
         footer_bytes: number(TAG_FOOTER).map(|bytes| bytes.max(0) as u64),
         index: tag(TAG_INDEX),
+        rewrites: number(TAG_REWRITES).map_or(0, |rewrites| rewrites.clamp(0, 255) as u8),
         added_version: number(TAG_VERSION).map_or(Some(version), |version| Some(version.max(0) as u64)),
-        added_us: add.modification_time * 1000,
+        added_us: add.modification_time.saturating_mul(1000),
     })
 }
 

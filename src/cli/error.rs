@@ -23,7 +23,7 @@ pub enum CliError {
     #[error(transparent)]
     Query(#[from] crate::query::QueryError),
     #[error(transparent)]
-    Compact(#[from] crate::compact::CompactError),
+    Compact(Box<crate::compact::CompactError>),
     #[error("{path} holds an export already: choose another folder")]
     Exists { path: String },
     #[error("what the server counts differs from what was sent: {0}")]
@@ -51,6 +51,12 @@ impl CliError {
             Self::Compact(e) => e.kind(),
             Self::Answer(_) | Self::Mismatch(_) | Self::Local(_) | Self::Line(_) => Kind::Internal,
         }
+    }
+}
+
+impl From<crate::compact::CompactError> for CliError {
+    fn from(error: crate::compact::CompactError) -> Self {
+        Self::Compact(Box::new(error))
     }
 }
 

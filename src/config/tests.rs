@@ -166,3 +166,15 @@ fn files_outlast_the_longest_query_and_logs_a_day() {
     assert!(refused(settings(&["--delta-log-kept-s", "3600"])).starts_with("delta_log_kept_s is below 86400"));
     assert!(refused(settings(&["--retention-days", "0"])).starts_with("retention_days is 0"));
 }
+
+#[test]
+fn files_are_merged_unless_told_otherwise() {
+    let compact = settings(&[]).unwrap().compact.unwrap();
+    assert_eq!((compact.workers, compact.memory_max), (1, ByteSize::mib(256)));
+    assert!(settings(&["--compact", "false"]).unwrap().compact.is_none());
+    assert!(settings(&["--compact=false"]).unwrap().compact.is_none());
+    let given = settings(&["--compact-workers", "2", "--compact-memory-max", "1GiB"]).unwrap().compact.unwrap();
+    assert_eq!((given.workers, given.memory_max), (2, ByteSize::gib(1)));
+    let why = refused(settings(&["--compact-workers", "16"]));
+    assert!(why.contains("16 workers leaves less than"), "{why}");
+}

@@ -28,7 +28,7 @@ const PAGE_ROWS_MAX: usize = 20_000;
 const TEXT_PAGE_BYTES: ByteSize = ByteSize::mib(8);
 /// Minimum and maximum of long texts are cut, or they bloat footers.
 const STATISTICS_BYTES_MAX: usize = 64;
-/// Of flushed files; compacted ones may afford more.
+/// Of flushed files.
 const ZSTD_LEVEL: i32 = 3;
 
 /// Columns whose values hardly repeat: a dictionary only costs.
@@ -36,17 +36,17 @@ const UNIQUE_TEXT: [&str; 5] = ["id", "parent_id", "root_id", "response_id", "ob
 /// Columns of free text: no statistics, no dictionary.
 const FREE_TEXT: [&str; 5] = ["input", "output", "exception_stacktrace", "status_message", "comment"];
 
-/// A written file, in memory, with what its add action says.
-#[derive(Debug, Clone)]
-pub struct DataFileBytes {
-    pub bytes: Bytes,
+/// What an add action says of a written file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    pub size_bytes: u64,
     pub rows: u64,
     pub footer_bytes: u64,
     /// True minimum and maximum of the time column.
     pub time_us: Option<(TimestampUs, TimestampUs)>,
 }
 
-impl DataFileBytes {
+impl FileFacts {
     /// `add.stats`: row count and the time column's range. Ids never stand here: the log outlives an erasure.
     pub fn delta_stats(&self, table: Table) -> String {
         let mut stats = json!({"numRecords": self.rows});
@@ -60,11 +60,39 @@ impl DataFileBytes {
     }
 }
 
+/// A written file, in memory, with what its add action says.
+#[derive(Debug, Clone)]
+pub struct DataFileBytes {
+    pub bytes: Bytes,
+    pub facts: FileFacts,
+}
+
+impl std::ops::Deref for DataFileBytes {
+    type Target = FileFacts;
+
+    fn deref(&self) -> &FileFacts {
+        &self.facts
+    }
+}
+
 /// Delta statistics hold milliseconds: a minimum is rounded down, a maximum up, and the range stays true.
 fn iso(us: TimestampUs, up: bool) -> String {
     let ms = if up { us.div_euclid(1000) + i64::from(us.rem_euclid(1000) != 0) } else { us.div_euclid(1000) };
     let at = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// How hard a file is pressed, and how much of it is held while it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteSettings {
+    pub zstd_level: i32,
+    pub row_group_bytes_max: ByteSize,
+}
+
+impl WriteSettings {
+    /// For rows straight from the buffer.
+    pub const FLUSHED: WriteSettings =
+        WriteSettings { zstd_level: ZSTD_LEVEL, row_group_bytes_max: ROW_GROUP_BYTES_MAX };
 }
 
 /// Writes batches, already in the table's sort order, as one file. They are encoded as they come: what is held is the
@@ -73,19 +101,76 @@ pub fn write(
     table: Table,
     batches: impl IntoIterator<Item = RecordBatch>,
 ) -> Result<DataFileBytes, parquet::errors::ParquetError> {
-    let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), table.file_schema(), options)?;
-    let mut rows = 0;
-    let mut time_us: Option<(TimestampUs, TimestampUs)> = None;
+    let mut writer = FileWriter::new(table, WriteSettings::FLUSHED)?;
     for batch in batches {
-        rows += batch.num_rows() as u64;
-        if let Some((min, max)) = time_range(table, &batch) {
-            time_us = Some(time_us.map_or((min, max), |(low, high)| (low.min(min), high.max(max))));
-        }
         writer.write(&batch)?;
     }
-    let bytes = Bytes::from(writer.into_inner()?);
-    Ok(DataFileBytes { rows, footer_bytes: footer_bytes(&bytes), time_us, bytes })
+    let (facts, bytes) = writer.finish()?;
+    Ok(DataFileBytes { bytes, facts })
+}
+
+/// A file being written whose bytes are taken away as they become ready: what is held is one row group.
+pub struct FileWriter {
+    table: Table,
+    arrow: ArrowWriter<Vec<u8>>,
+    rows: u64,
+    time_us: Option<(TimestampUs, TimestampUs)>,
+    taken_bytes: u64,
+    held_bytes_max: u64,
+}
+
+impl FileWriter {
+    pub fn new(table: Table, settings: WriteSettings) -> Result<Self, parquet::errors::ParquetError> {
+        let options =
+            ArrowWriterOptions::new().with_properties(properties(table, settings)).with_skip_arrow_metadata(true);
+        let arrow = ArrowWriter::try_new_with_options(Vec::new(), table.file_schema(), options)?;
+        let held_bytes_max = settings.row_group_bytes_max.bytes().saturating_mul(2);
+        Ok(Self { table, arrow, rows: 0, time_us: None, taken_bytes: 0, held_bytes_max })
+    }
+
+    /// Encodes rows that come, in the table's sort order, after those written before.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), parquet::errors::ParquetError> {
+        self.rows += batch.num_rows() as u64;
+        if let Some((min, max)) = time_range(self.table, batch) {
+            self.time_us = Some(self.time_us.map_or((min, max), |(low, high)| (low.min(min), high.max(max))));
+        }
+        self.arrow.write(batch)?;
+        // Open pages and dictionaries count too, which the writer's own limit leaves out.
+        if self.arrow.memory_size() as u64 > self.held_bytes_max {
+            self.arrow.flush()?;
+        }
+        Ok(())
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The size of the file if it ended here, nearly.
+    pub fn size_bytes(&self) -> u64 {
+        (self.arrow.bytes_written() + self.arrow.in_progress_size()) as u64
+    }
+
+    /// Memory held: the open row group, and bytes not taken yet.
+    pub fn held_bytes(&self) -> u64 {
+        (self.arrow.memory_size() + self.arrow.inner().capacity()) as u64
+    }
+
+    /// The bytes of the file that are ready and were not taken before.
+    pub fn take_ready(&mut self) -> Bytes {
+        let ready = std::mem::take(self.arrow.inner_mut());
+        self.taken_bytes += ready.len() as u64;
+        Bytes::from(ready)
+    }
+
+    /// Ends the file: its facts, and the bytes not taken before.
+    pub fn finish(mut self) -> Result<(FileFacts, Bytes), parquet::errors::ParquetError> {
+        self.arrow.finish()?;
+        let end = self.take_ready();
+        let footer_bytes = footer_bytes(&end);
+        let facts = FileFacts { size_bytes: self.taken_bytes, rows: self.rows, footer_bytes, time_us: self.time_us };
+        Ok((facts, end))
+    }
 }
 
 /// All rows of a small file, in the table's schema.
@@ -161,7 +246,7 @@ fn column<'a>(rows: &'a RecordBatch, name: &str) -> &'a ArrayRef {
     rows.column_by_name(name).expect("the table declares the column")
 }
 
-fn properties(table: Table) -> WriterProperties {
+fn properties(table: Table, settings: WriteSettings) -> WriterProperties {
     let columns = table.columns();
     let place = |name: &str| columns.iter().position(|(column, ..)| *column == name).expect("declared") as i32;
     let sorting = table.sort_columns().iter().map(|name| SortingColumn {
@@ -169,13 +254,13 @@ fn properties(table: Table) -> WriterProperties {
         descending: false,
         nulls_first: true,
     });
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level zstd has");
+    let level = ZstdLevel::try_new(settings.zstd_level).unwrap_or_default();
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(format!("tracelake {}", env!("CARGO_PKG_VERSION")))
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX.as_usize()))
+        .set_max_row_group_bytes(Some(settings.row_group_bytes_max.as_usize().max(1)))
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES_MAX))
         .set_column_index_truncate_length(Some(STATISTICS_BYTES_MAX))

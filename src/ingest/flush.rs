@@ -377,6 +377,7 @@ fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::e
             time_us: bytes.time_us,
             stats: bytes.delta_stats(table),
             index: (!keys.is_empty()).then(|| index_id.clone()),
+            rewrites: 0,
         };
         written.files.push((file, bytes.bytes));
     }

@@ -20,8 +20,11 @@ struct Pinned {
     by_writer: Vec<(WriterId, Vec<Arc<View>>)>,
     settings: Arc<RowSettings>,
     /// Views joined to one, with those they were made of: most tables of a query need the same.
-    joined: Mutex<Vec<(Vec<Arc<View>>, Arc<View>)>>,
+    joined: Mutex<Vec<Joined>>,
 }
+
+/// Views, and the one they were made into.
+type Joined = (Vec<Arc<View>>, Arc<View>);
 
 impl FreshRows for Ingest {
     fn pin(&self, tenant: &TenantId) -> Arc<dyn PinnedRows> {
@@ -64,7 +67,7 @@ impl Pinned {
         if views.len() < 2 {
             return views.into_iter().next();
         }
-        let same = |(of, _): &&(Vec<Arc<View>>, Arc<View>)| {
+        let same = |(of, _): &&Joined| {
             of.len() == views.len() && of.iter().zip(&views).all(|(one, other)| Arc::ptr_eq(one, other))
         };
         let mut joined = self.joined.lock();

@@ -329,11 +329,14 @@ pub(super) struct View {
     /// The rows of each table as long as none of them stands in a file.
     batches: [OnceLock<Vec<RecordBatch>>; Table::ALL.len()],
     /// The rows of each table as last set against files, at which versions.
-    seen: [Mutex<Option<(Versions, Arc<Fresh>)>>; Table::ALL.len()],
+    seen: [Mutex<Option<Seen>>; Table::ALL.len()],
 }
 
 /// The versions of a table, and of `trace_facts`, that rows were set against.
 type Versions = (Option<u64>, Option<u64>);
+
+/// Rows as they were set against files of these versions.
+type Seen = (Versions, Arc<Fresh>);
 
 impl View {
     pub(super) fn new(segment: Segment, settings: Arc<RowSettings>, waited: Waited) -> Self {

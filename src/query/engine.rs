@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -18,10 +19,9 @@ use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
 use super::session::Template;
-use super::stamp::Stamp;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
-use super::{guard, metrics};
+use super::{guard, inlining, metrics};
 use crate::base::{ByteSize, TenantId};
 use crate::catalog::{Catalog, FreshRows};
 use crate::store::Store;
@@ -39,14 +39,13 @@ struct Inner {
     template: Template,
     footers: Footers,
     gate: Gate,
-    stamp: Option<Stamp>,
     runtime: Option<Handle>,
 }
 
 impl Engine {
     pub fn new(catalog: Catalog, fresh: Arc<dyn FreshRows>, limits: QueryLimits) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), None)
+        Self::over(Arc::new(catalog), store, fresh, limits, None)
     }
 
     /// Computes on `runtime` rather than on the one that serves: a heavy query then delays no ingest.
@@ -57,7 +56,7 @@ impl Engine {
         runtime: Handle,
     ) -> Result<Self, QueryError> {
         let store = catalog.store().clone();
-        Self::over(Arc::new(catalog), store, fresh, limits, Some(Stamp::of_facts()), Some(runtime))
+        Self::over(Arc::new(catalog), store, fresh, limits, Some(runtime))
     }
 
     pub(super) fn over(
@@ -65,14 +64,13 @@ impl Engine {
         store: Store,
         fresh: Arc<dyn FreshRows>,
         limits: QueryLimits,
-        stamp: Option<Stamp>,
         runtime: Option<Handle>,
     ) -> Result<Self, QueryError> {
         let internal = |e: DataFusionError| QueryError::Internal(e.to_string());
         let template = Template::new(&limits).map_err(internal)?;
         let footers = Footers::new(limits.footers_max).map_err(internal)?;
         let gate = Gate::new(&limits);
-        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, stamp, runtime })))
+        Ok(Self(Arc::new(Inner { snapshots, store, fresh, limits, template, footers, gate, runtime })))
     }
 
     /// Runs one statement that reads. It sees all that was acked before the call on this node (I4), each row once (I2).
@@ -146,10 +144,10 @@ impl Engine {
             inner.fresh.pin(tenant),
             inner.store.clone(),
             inner.footers.clone(),
-            inner.stamp.clone(),
         );
         let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(Query { state, tables, memory, result_bytes_max: inner.limits.result_bytes_max })
+        let QueryLimits { memory_max, result_bytes_max, .. } = inner.limits;
+        Ok(Query { state, tables, memory, memory_max, result_bytes_max })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -165,6 +163,7 @@ pub(super) struct Query {
     pub(super) state: SessionState,
     pub(super) tables: Arc<TenantTables>,
     memory: Arc<QueryPool>,
+    memory_max: ByteSize,
     result_bytes_max: ByteSize,
 }
 
@@ -182,6 +181,7 @@ impl Query {
         guard::is_shallow(sql)?;
         let plan = self.state.create_logical_plan(sql).await.map_err(|e| self.translate(e))?;
         guard::reads_only(&plan)?;
+        inlining::is_small(&plan)?;
         Ok(plan)
     }
 
@@ -210,6 +210,28 @@ impl Query {
             batches.push(batch);
         }
         Ok(batches)
+    }
+
+    /// All rows of a plan, within a share of the query's memory, and the memory they are in. `None`: they do not fit.
+    pub(super) async fn collect_within(
+        &self,
+        plan: &LogicalPlan,
+        share: f64,
+    ) -> Result<Option<(Vec<RecordBatch>, MemoryReservation)>, QueryError> {
+        let bytes_max = (self.memory_max.bytes() as f64 * share) as usize;
+        let physical = self.physical(plan).await?;
+        let context = self.state.task_ctx();
+        let held = MemoryConsumer::new("kept groups").register(context.memory_pool());
+        let mut stream = execute_stream(physical, context).map_err(|e| self.translate(e))?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
+            let bytes = bytes_of(&batch) as usize;
+            if held.size() + bytes > bytes_max || held.try_grow(bytes).is_err() {
+                return Ok(None);
+            }
+            batches.push(batch);
+        }
+        Ok(Some((batches, held)))
     }
 
     pub(super) fn translate(&self, error: DataFusionError) -> QueryError {

@@ -8,15 +8,22 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::QueryError;
+use super::functions;
+use super::memory::Outputs;
+use super::patch::PatchExec;
 use super::provider::OBJECTS_URL;
 use crate::model::tables::Table;
 
@@ -97,8 +104,12 @@ pub(super) fn reads_only(plan: &LogicalPlan) -> Result<(), QueryError> {
 }
 
 /// I5: every leaf of the plan is of a kind we know, and every file lies below a table of ours in the tenant's own store.
+/// Late changes come from the tenant's own pinned tables, and are put to files of it only.
 pub(super) fn stays_inside(plan: &Arc<dyn ExecutionPlan>) -> Result<(), QueryError> {
     let refuse = |what: &str| Err(QueryError::Internal(format!("I5: a plan may not contain {what}")));
+    if plan.is::<PatchExec>() && !plan.children().iter().all(|input| is_scan(input)) {
+        return refuse("late changes of anything but files");
+    }
     if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
         let source = source.data_source();
         if let Some(files) = source.downcast_ref::<FileScanConfig>() {
@@ -116,6 +127,15 @@ pub(super) fn stays_inside(plan: &Arc<dyn ExecutionPlan>) -> Result<(), QueryErr
         return refuse(plan.name());
     }
     plan.children().into_iter().try_for_each(stays_inside)
+}
+
+/// A scan of files, with nothing around it that makes rows.
+fn is_scan(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let around = plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>();
+    match plan.downcast_ref::<DataSourceExec>() {
+        Some(source) => source.data_source().is::<FileScanConfig>(),
+        None => around && plan.children().into_iter().all(is_scan),
+    }
 }
 
 /// Leaves without rows of any table; `StreamingTableExec` is the information schema.
@@ -157,5 +177,65 @@ impl PhysicalOptimizerRule for Yielding {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// Puts functions whose results can outgrow any limit behind one that weighs them first; `||` is such a function.
+#[derive(Debug)]
+pub(super) struct Weighing(pub(super) Arc<Outputs>);
+
+impl AnalyzerRule for Weighing {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let weighed = plan.transform_up_with_subqueries(|node| {
+            let names = NamePreserver::new(&node);
+            let weighed = node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                Ok(expr.transform_up(|expr| self.weighed(expr))?.update_data(|expr| name.restore(expr)))
+            })?;
+            weighed.map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(weighed.data)
+    }
+
+    fn name(&self) -> &str {
+        "weighing"
+    }
+}
+
+impl Weighing {
+    fn weighed(&self, expr: Expr) -> Result<Transformed<Expr>> {
+        let (function, args) = match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+                (functions::text_concat(), vec![*left, *right])
+            }
+            Expr::ScalarFunction(ScalarFunction { func, args }) => (func, args),
+            other => return Ok(Transformed::no(other)),
+        };
+        Ok(match functions::bounded(&function, &self.0) {
+            Some(bounded) => Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(bounded, args))),
+            None => Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::physical_plan::empty::EmptyExec;
+
+    use super::*;
+    use crate::catalog::{Changes, RowKeys};
+    use crate::query::patch::Patch;
+
+    #[test]
+    fn late_changes_stand_on_files_only() {
+        let mut replaced = RowKeys::default();
+        replaced.insert(1, ["score".into()].into());
+        let changes = Changes { replaced: Arc::new(replaced), ..Default::default() };
+        let (patch, read) = Patch::of(Table::Scores, &changes, None).unwrap().expect("a row is replaced");
+        let schema = Table::Scores.table_schema().project(&read).unwrap();
+        let empty: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(schema)));
+        assert!(stays_inside(&empty).is_ok());
+        let patched: Arc<dyn ExecutionPlan> = Arc::new(PatchExec::new(empty, patch));
+        assert!(stays_inside(&patched).unwrap_err().to_string().contains("anything but files"));
     }
 }

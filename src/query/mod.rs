@@ -10,6 +10,7 @@ mod error;
 mod footers;
 mod functions;
 mod guard;
+mod inlining;
 mod limits;
 mod memory;
 mod metrics;

@@ -32,7 +32,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, future};
 use parking_lot::Mutex;
 
-use super::stamp::Stamp;
+use super::stamp::{NEEDED, TRACE, is_stamped, stamped};
 use crate::catalog::Changes;
 use crate::format::index::key_hash;
 use crate::model::tables::Table;
@@ -53,8 +53,8 @@ pub(super) struct Patch {
     changes: Changes,
     /// The key columns in the input. Empty: no row is replaced.
     keys: Vec<usize>,
-    /// With the trace's column in the input. `None`: no asked column is ever stamped.
-    stamp: Option<(Stamp, usize)>,
+    /// The trace's column in the input. `None`: no asked column is ever stamped.
+    trace: Option<usize>,
     /// The asked columns.
     schema: SchemaRef,
     lookup: Mutex<Option<Arc<Lookup>>>,
@@ -67,20 +67,12 @@ impl Patch {
         table: Table,
         changes: &Changes,
         asked: Option<&Vec<usize>>,
-        stamp: Option<&Stamp>,
     ) -> Result<Option<(Self, Vec<usize>)>> {
         let all = table.table_schema();
         let asked: Vec<usize> = asked.cloned().unwrap_or_else(|| (0..all.fields().len()).collect());
         let schema = Arc::new(all.project(&asked)?);
-        let stamp = match changes.facts.is_empty() {
-            true => None,
-            false => {
-                let missing =
-                    || DataFusionError::Internal("facts of traces, and nothing to stamp them with".to_owned());
-                Some(stamp.ok_or_else(missing)?).filter(|stamp| schema.fields().iter().any(|f| stamp.writes(f.name())))
-            }
-        };
-        if changes.replaced.is_empty() && stamp.is_none() {
+        let stamps = !changes.facts.is_empty() && schema.fields().iter().any(|field| is_stamped(field.name()));
+        if changes.replaced.is_empty() && !stamps {
             return Ok(None);
         }
         let keys = if changes.replaced.is_empty() { &[][..] } else { table.key_columns() };
@@ -93,22 +85,20 @@ impl Patch {
             }))
         };
         let keys = keys.iter().map(|name| place(name)).collect::<Result<_>>()?;
-        let stamp = match stamp {
-            Some(stamp) => {
-                for name in stamp.reads() {
-                    place(name)?;
-                }
-                Some((stamp.clone(), place("trace_id")?))
+        let mut trace = None;
+        if stamps {
+            for name in NEEDED {
+                place(name)?;
             }
-            None => None,
-        };
-        Ok(Some((Self { changes: changes.clone(), keys, stamp, schema, lookup: Mutex::default() }, read)))
+            trace = Some(place(TRACE)?);
+        }
+        Ok(Some((Self { changes: changes.clone(), keys, trace, schema, lookup: Mutex::default() }, read)))
     }
 
     /// A column whose values come out as they went in.
     fn keeps(&self, column: usize) -> bool {
         let name = self.schema.fields().get(column).map(|field| field.name());
-        name.is_some_and(|name| self.stamp.as_ref().is_none_or(|(stamp, _)| !stamp.writes(name)))
+        name.is_some_and(|name| self.trace.is_none() || !is_stamped(name))
     }
 
     fn apply(&self, lookup: &Lookup, batch: RecordBatch, counts: &Counts) -> Result<RecordBatch> {
@@ -117,12 +107,11 @@ impl Patch {
             counts.replaced.add(batch.num_rows() - kept.true_count());
             batch = filter_record_batch(&batch, &kept)?;
         }
-        if let Some((stamp, trace)) = &self.stamp {
-            let traces = [batch.column(*trace)];
-            let stamped = lookup.facts.hits(&traces)?.len();
-            if stamped > 0 {
-                counts.stamped.add(stamped);
-                batch = stamp.apply(&batch, &self.changes)?;
+        if let Some(trace) = self.trace {
+            let hits = lookup.facts.hits(&[batch.column(trace)])?.len();
+            if hits > 0 {
+                counts.stamped.add(hits);
+                batch = stamped(&batch, &self.changes)?;
             }
         }
         let columns = batch.columns()[..self.schema.fields().len()].to_vec();
@@ -159,7 +148,7 @@ impl Patch {
             return Ok(Arc::clone(lookup));
         }
         let replaced = if self.keys.is_empty() { 0 } else { self.changes.replaced.len() };
-        let facts = if self.stamp.is_none() { 0 } else { self.changes.facts.len() };
+        let facts = if self.trace.is_none() { 0 } else { self.changes.facts.len() };
         let reservation = MemoryConsumer::new("late changes").register(pool);
         reservation.try_grow((replaced + facts) * Hashes::BYTES_A_KEY)?;
         let keys = |part: usize| {
@@ -357,7 +346,7 @@ impl ExecutionPlan for PatchExec {
 impl DisplayAs for PatchExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let replaced = if self.patch.keys.is_empty() { 0 } else { self.patch.changes.replaced.len() };
-        let facts = if self.patch.stamp.is_none() { 0 } else { self.patch.changes.facts.len() };
+        let facts = if self.patch.trace.is_none() { 0 } else { self.patch.changes.facts.len() };
         write!(f, "PatchExec: replaced_keys={replaced}, traces_stamped={facts}")
     }
 }

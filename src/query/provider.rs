@@ -30,7 +30,6 @@ use datafusion::scalar::ScalarValue;
 
 use super::patch::{Patch, PatchExec};
 use super::prune::Window;
-use super::stamp::Stamp;
 use crate::catalog::{Changes, DataFile, FreshTable, Snapshot};
 use crate::model::tables::Table;
 
@@ -44,7 +43,6 @@ pub(super) struct TableAt {
     snapshot: Arc<Snapshot>,
     fresh: Vec<RecordBatch>,
     changes: Changes,
-    stamp: Option<Stamp>,
     reader: Arc<dyn ParquetFileReaderFactory>,
 }
 
@@ -53,11 +51,10 @@ impl TableAt {
         table: Table,
         snapshot: Arc<Snapshot>,
         fresh: FreshTable,
-        stamp: Option<Stamp>,
         reader: Arc<dyn ParquetFileReaderFactory>,
     ) -> Self {
         let FreshTable { batches: fresh, changes } = fresh;
-        Self { table, schema: table.table_schema(), snapshot, fresh, changes, stamp, reader }
+        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader }
     }
 
     pub(super) fn version(&self) -> Option<u64> {
@@ -92,7 +89,7 @@ impl TableProvider for TableAt {
             self.snapshot.files.values().map(Arc::as_ref).filter(|file| window.may_hold(file)).collect();
         // A limit below a filter would count rows that do not pass it.
         let limit = limit.filter(|_| filters.is_empty());
-        let patch = Patch::of(self.table, &self.changes, projection, self.stamp.as_ref())?;
+        let patch = Patch::of(self.table, &self.changes, projection)?;
         let is_touched = |file: &&DataFile| patch.is_some() && self.changes.touched.contains(&file.path);
         let (touched, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_touched);
         let mut parts = Vec::new();

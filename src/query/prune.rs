@@ -138,6 +138,7 @@ mod tests {
             footer_bytes: None,
             index: None,
             added_version: None,
+            rewrites: 0,
             added_us: 0,
         };
         Window::of(&[filter], "start_time").may_hold(&file)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::error::Result;
@@ -15,34 +16,24 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
 use super::functions;
-use super::guard::Yielding;
+use super::guard::{Weighing, Yielding};
 use super::limits::QueryLimits;
-use super::memory::QueryPool;
+use super::memory::{Outputs, QueryPool};
 use super::provider::OBJECTS_URL;
 use super::tenant::{CATALOG, OwnCatalog, SCHEMA, TenantTables};
 
 pub(super) struct Template {
     state: SessionState,
     memory_all: Arc<dyn MemoryPool>,
+    outputs_all: Arc<AtomicU64>,
     limits: QueryLimits,
     disk: Arc<DiskManager>,
     caches: Arc<CacheManager>,
 }
 
-/// Functions whose result may be larger than any limit before the memory pool hears of it.
-const BOMBS: [&str; 11] = [
-    "repeat",
-    "lpad",
-    "rpad",
-    "range",
-    "gen_series",
-    "generate_series",
-    "array_repeat",
-    "list_repeat",
-    "array_resize",
-    "list_resize",
-    "version",
-];
+/// Functions that make many rows or elements of a number: what is asked of them is rather asked of the data.
+const BOMBS: [&str; 8] =
+    ["range", "gen_series", "generate_series", "array_repeat", "list_repeat", "array_resize", "list_resize", "version"];
 
 impl Template {
     pub(super) fn new(limits: &QueryLimits) -> Result<Self> {
@@ -66,6 +57,7 @@ impl Template {
         Ok(Self {
             state,
             memory_all: Arc::new(GreedyMemoryPool::new(limits.memory_all.as_usize())),
+            outputs_all: Arc::default(),
             limits: limits.clone(),
             disk: Arc::new(disk(limits)?),
             caches: CacheManager::try_new(&CacheManagerConfig::default().with_metadata_cache_limit(0))?,
@@ -85,7 +77,9 @@ impl Template {
             cache_manager: Arc::clone(&self.caches),
             object_store_registry: Arc::new(objects),
         };
+        let outputs = Outputs::new(Arc::clone(&self.outputs_all), &self.limits);
         let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_analyzer_rule(Arc::new(Weighing(Arc::new(outputs))))
             .with_runtime_env(Arc::new(runtime))
             .with_catalog_list(Arc::new(OwnCatalog(Arc::clone(tables))))
             .build();

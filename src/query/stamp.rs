@@ -1,7 +1,4 @@
-//! How facts of traces get onto rows: which columns that changes, and what must be read for it.
-
-use std::fmt;
-use std::sync::Arc;
+//! Facts of traces on rows of `observations`: which columns they change, and what must be read for it.
 
 use arrow::array::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
@@ -9,10 +6,8 @@ use datafusion::error::{DataFusionError, Result};
 use crate::catalog::Changes;
 use crate::model::tables::stamp;
 
-type Apply = dyn Fn(&RecordBatch, &Changes) -> Result<RecordBatch> + Send + Sync;
-
 /// The columns that a trace's facts can change.
-const STAMPED: &[&str] = &[
+const STAMPED: [&str; 12] = [
     "is_root",
     "trace_name",
     "account",
@@ -27,48 +22,67 @@ const STAMPED: &[&str] = &[
     "_own",
 ];
 
-/// Writes facts onto rows of `observations`. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Stamp {
-    writes: &'static [&'static str],
-    reads: &'static [&'static str],
-    apply: Arc<Apply>,
+pub(super) const TRACE: &str = "trace_id";
+
+/// The columns that stamping needs besides those it stamps.
+pub(super) const NEEDED: [&str; 3] = [TRACE, "id", "_own"];
+
+pub(super) fn is_stamped(column: &str) -> bool {
+    STAMPED.contains(&column)
 }
 
-impl Stamp {
-    /// What facts do to rows of `observations`.
-    pub(super) fn of_facts() -> Self {
-        Self::new(STAMPED, &["trace_id", "id", "_own"], |rows, changes| {
-            let stamped = stamp(rows, &changes.facts, &changes.dimensions);
-            stamped.map_err(|e| DataFusionError::External(Box::new(e)))
-        })
-    }
-
-    /// `apply` gets a batch of some of the table's columns, `reads` among them, and gives it back with other values in
-    /// some of those that are in `writes`.
-    pub(super) fn new(
-        writes: &'static [&'static str],
-        reads: &'static [&'static str],
-        apply: impl Fn(&RecordBatch, &Changes) -> Result<RecordBatch> + Send + Sync + 'static,
-    ) -> Self {
-        Self { writes, reads, apply: Arc::new(apply) }
-    }
-
-    pub(super) fn writes(&self, column: &str) -> bool {
-        self.writes.contains(&column)
-    }
-
-    pub(super) fn reads(&self) -> &'static [&'static str] {
-        self.reads
-    }
-
-    pub(super) fn apply(&self, rows: &RecordBatch, changes: &Changes) -> Result<RecordBatch> {
-        (self.apply)(rows, changes)
-    }
+/// Rows with the columns of [`NEEDED`], as if they had been written with all facts.
+pub(super) fn stamped(rows: &RecordBatch, changes: &Changes) -> Result<RecordBatch> {
+    stamp(rows, &changes.facts, &changes.dimensions).map_err(|e| DataFusionError::External(Box::new(e)))
 }
 
-impl fmt::Debug for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stamp of {:?}", self.writes)
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+
+    use super::*;
+    use crate::model::tables::Table;
+    use crate::model::{DimensionKeys, TraceFacts};
+
+    #[test]
+    fn no_other_column_is_ever_changed() {
+        let own = Table::Observations.file_schema().index_of("_own").unwrap();
+        let word = |word: &str| Some(word.to_owned());
+        let keys = DimensionKeys::default();
+        let facts = TraceFacts {
+            trace_id: "t".into(),
+            name: word("name"),
+            user_id: word("user"),
+            session_id: word("session"),
+            tags: vec!["tag".into()],
+            release: word("release"),
+            version: word("version"),
+            environment: word("environment"),
+            metadata: [keys.account, "project_id".into(), "flow_id".into()].map(|key| (key, "x".into())).into(),
+            root_id: word("another"),
+            root_name: word("root"),
+            timestamp_us: Some(1),
+            public: Some(true),
+            input: word("input"),
+            output: word("output"),
+        };
+        let changes =
+            Changes { facts: Arc::new(HashMap::from([("t".to_owned(), Arc::new(facts))])), ..Default::default() };
+        let mut seen = std::collections::BTreeSet::new();
+        for bits in [None, Some(1 << 11), Some(1 << 12 | 1 << 11), Some(1 << 13)] {
+            let rows = crate::query::tests::one_observation("t", "i");
+            let mut columns = rows.columns().to_vec();
+            columns[own] = Arc::new(Int64Array::from(vec![bits]));
+            let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+            let after = stamped(&rows, &changes).unwrap();
+            let fields = rows.schema();
+            let changed = (0..rows.num_columns()).filter(|at| rows.column(*at) != after.column(*at));
+            seen.extend(changed.map(|at| fields.field(at).name().clone()));
+        }
+        let expected: std::collections::BTreeSet<String> = STAMPED.map(str::to_owned).into();
+        assert_eq!(seen, expected);
     }
 }

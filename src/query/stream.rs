@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::array::{Array, BinaryViewArray, RecordBatch, StringViewArray};
+use arrow::array::{Array, ArrayRef, BinaryViewArray, RecordBatch, StringViewArray};
 use arrow::datatypes::SchemaRef;
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -119,15 +119,17 @@ impl Stream for SqlAnswer {
 
 /// What the rows of a batch weigh, not the buffers they share with rows that are not in it.
 pub(super) fn bytes_of(batch: &RecordBatch) -> u64 {
-    let weigh = |column: &Arc<dyn Array>| {
-        let any = column.as_any();
-        if let Some(texts) = any.downcast_ref::<StringViewArray>() {
-            16 * texts.len() + texts.iter().flatten().map(str::len).sum::<usize>()
-        } else if let Some(blobs) = any.downcast_ref::<BinaryViewArray>() {
-            16 * blobs.len() + blobs.iter().flatten().map(<[u8]>::len).sum::<usize>()
-        } else {
-            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-        }
+    batch.columns().iter().map(bytes_of_column).sum()
+}
+
+pub(super) fn bytes_of_column(column: &ArrayRef) -> u64 {
+    let any = column.as_any();
+    let bytes = if let Some(texts) = any.downcast_ref::<StringViewArray>() {
+        16 * texts.len() + texts.iter().flatten().map(str::len).sum::<usize>()
+    } else if let Some(blobs) = any.downcast_ref::<BinaryViewArray>() {
+        16 * blobs.len() + blobs.iter().flatten().map(<[u8]>::len).sum::<usize>()
+    } else {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
     };
-    batch.columns().iter().map(|column| weigh(column) as u64).sum()
+    bytes as u64
 }

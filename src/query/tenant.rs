@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use super::error::QueryError;
 use super::footers::Footers;
 use super::provider::TableAt;
-use super::stamp::Stamp;
 use super::system_tables::SystemTables;
 use crate::base::TenantId;
 use crate::catalog::erasures::ErasureStatus;
@@ -63,7 +62,6 @@ pub(super) struct TenantTables {
     pinned: Arc<dyn PinnedRows>,
     store: Store,
     footers: Footers,
-    stamp: Option<Stamp>,
     used: tokio::sync::Mutex<()>,
     tables: Mutex<BTreeMap<Table, Arc<TableAt>>>,
     system: SystemTables,
@@ -76,7 +74,6 @@ impl TenantTables {
         pinned: Arc<dyn PinnedRows>,
         store: Store,
         footers: Footers,
-        stamp: Option<Stamp>,
     ) -> Arc<Self> {
         let system = SystemTables::new(tenant.clone(), Arc::clone(&snapshots));
         Arc::new(Self {
@@ -85,7 +82,6 @@ impl TenantTables {
             pinned,
             store,
             footers,
-            stamp,
             used: Default::default(),
             tables: Default::default(),
             system,
@@ -111,7 +107,7 @@ impl TenantTables {
         let snapshot = self.snapshots.snapshot(&self.tenant, table).await?;
         let fresh = self.pinned.rows(table, &snapshot).await?;
         let reader = self.footers.reader(&self.tenant, self.objects());
-        let at = Arc::new(TableAt::new(table, snapshot, fresh, self.stamp.clone(), reader));
+        let at = Arc::new(TableAt::new(table, snapshot, fresh, reader));
         self.tables.lock().insert(table, Arc::clone(&at));
         Ok(at)
     }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -111,13 +112,21 @@ impl ObjectStore for FolderStore {
             Ok(Err(e)) if e.kind() == ErrorKind::AlreadyExists => {
                 Err(Error::AlreadyExists { path: location.to_string(), source: Box::new(e) })
             }
-            Ok(Err(e)) => Err(Error::Generic { store: "folder", source: Box::new(e) }),
-            Err(e) => Err(Error::Generic { store: "folder", source: Box::new(e) }),
+            Ok(Err(e)) => Err(broken(&e)),
+            Err(e) => Err(broken(&e)),
         }
     }
 
-    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Err(not_offered("multipart upload"))
+    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let staged = self.root.join(STAGING).join(Uuid::new_v4().to_string());
+        let file = File::create_new(&staged).map_err(|e| broken(&e))?;
+        Ok(Box::new(StagedUpload {
+            root: Arc::clone(&self.root),
+            named: Arc::clone(&self.named),
+            relative: location.clone(),
+            staged: Arc::new(Staged { path: staged, file }),
+            written: 0,
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -139,6 +148,87 @@ impl ObjectStore for FolderStore {
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
         Err(not_offered("copy"))
     }
+}
+
+/// A file put part by part: staged, then named. Dropped before, it is gone.
+#[derive(Debug)]
+struct StagedUpload {
+    root: Arc<PathBuf>,
+    named: Arc<Mutex<HashSet<PathBuf>>>,
+    relative: Path,
+    staged: Arc<Staged>,
+    written: u64,
+}
+
+#[derive(Debug)]
+struct Staged {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Not there any more when it was put in its place; left behind it costs space, never truth.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl StagedUpload {
+    /// On `Ok` the bytes and the name are on the disk.
+    fn put_in_place(
+        root: &FilePath,
+        named: &Mutex<HashSet<PathBuf>>,
+        relative: &Path,
+        staged: &Staged,
+    ) -> io::Result<()> {
+        let target = root.join(relative.as_ref());
+        let folder = target.parent().unwrap_or(root);
+        make_folders(root, named, folder)?;
+        staged.file.sync_all()?;
+        fs::rename(&staged.path, &target)?;
+        sync_folder(folder)
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for StagedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (staged, mut at) = (Arc::clone(&self.staged), self.written);
+        self.written += data.content_length() as u64;
+        let write = move || {
+            data.iter().try_for_each(|part| {
+                staged.file.write_all_at(part, at)?;
+                at += part.len() as u64;
+                Ok(())
+            })
+        };
+        Box::pin(async move {
+            match tokio::task::spawn_blocking(write).await {
+                Ok(written) => written.map_err(|e: io::Error| broken(&e)),
+                Err(e) => Err(broken(&e)),
+            }
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let (root, named, relative) = (Arc::clone(&self.root), Arc::clone(&self.named), self.relative.clone());
+        let staged = Arc::clone(&self.staged);
+        let put = tokio::task::spawn_blocking(move || Self::put_in_place(&root, &named, &relative, &staged));
+        match put.await {
+            Ok(Ok(())) => Ok(PutResult { e_tag: None, version: None }),
+            Ok(Err(e)) => Err(broken(&e)),
+            Err(e) => Err(broken(&e)),
+        }
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        let _ = fs::remove_file(&self.staged.path);
+        Ok(())
+    }
+}
+
+fn broken(error: &dyn fmt::Display) -> Error {
+    Error::Generic { store: "folder", source: error.to_string().into() }
 }
 
 fn not_offered(what: &str) -> Error {

@@ -9,6 +9,7 @@ mod folder;
 mod location;
 mod paths;
 mod probe;
+mod upload;
 mod watched;
 
 use std::ops::Range;
@@ -28,9 +29,10 @@ pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
     TenantObject, data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log,
-    delta_version, index_file, last_checkpoint, late_object, log_object, log_sequence, logs, low_mark, system,
-    table_root, tenant_object, tenant_root,
+    delta_version, index_file, last_checkpoint, late_object, lease, log_object, log_sequence, logs, low_mark, system,
+    table_root, tenant_object, tenant_root, tenants,
 };
+pub use upload::{PART_BYTES, PARTS_AT_ONCE, Upload};
 pub use watched::{Counts, Operation};
 
 /// One bucket or folder. Cheap to clone.

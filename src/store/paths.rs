@@ -10,6 +10,11 @@ pub fn tenant_root(tenant: &TenantId) -> Path {
     Path::from(format!("tenants/{tenant}"))
 }
 
+/// `tenants`: a folder per tenant that has data.
+pub fn tenants() -> Path {
+    Path::from("tenants")
+}
+
 /// `tenants/{id}/{table}`
 pub fn table_root(tenant: &TenantId, table: &str) -> Path {
     Path::from(format!("tenants/{tenant}/{table}"))
@@ -51,7 +56,7 @@ pub fn data_file(day: Day, id: Uuid) -> String {
     format!("day={day}/{id}.parquet")
 }
 
-/// A data file, by the relative path of its add action.
+/// An object of a table by its path relative to the table's root, as the table's log names it.
 pub fn data_object(tenant: &TenantId, table: &str, relative: &str) -> Path {
     relative.split('/').fold(table_root(tenant, table), |path, part| path.join(part))
 }
@@ -121,7 +126,7 @@ pub fn log_object(writer: &WriterId, sequence: Option<u64>) -> Path {
     }
 }
 
-/// The sequence of a log object or low mark.
+/// The sequence of a log object, low mark or lease.
 pub fn log_sequence(path: &Path) -> Option<u64> {
     path.filename().filter(|name| name.len() == 20)?.parse().ok()
 }
@@ -131,6 +136,14 @@ pub fn low_mark(writer: &WriterId, sequence: Option<u64>) -> Path {
     match sequence {
         Some(sequence) => Path::from(format!("marks/{writer}/{sequence:020}")),
         None => Path::from(format!("marks/{writer}")),
+    }
+}
+
+/// `leases/{tenant}/{table}/{slot}/{number}`: whose turn it is to rewrite these files; without a number the folder.
+pub fn lease(tenant: &TenantId, table: &str, slot: u32, number: Option<u64>) -> Path {
+    match number {
+        Some(number) => Path::from(format!("leases/{tenant}/{table}/{slot}/{number:020}")),
+        None => Path::from(format!("leases/{tenant}/{table}/{slot}")),
     }
 }
 
@@ -156,6 +169,8 @@ mod tests {
         assert_eq!(delta_checkpoint_version(&last_checkpoint(&tenant, "scores")), None);
         assert_eq!(log_sequence(&log_object(&writer, Some(3))), Some(3));
         assert_eq!(log_sequence(&low_mark(&writer, Some(3))), Some(3));
+        assert_eq!(log_sequence(&lease(&tenant, "scores", 1, Some(3))), Some(3));
+        assert_eq!(data_object(&tenant, "scores", "day=1/a.parquet").as_ref(), "tenants/acme/scores/day=1/a.parquet");
         assert_eq!(day_of_data_file(&data_file(day, Uuid::nil())), Some(day));
         assert_eq!(log_object(&writer, Some(3)).as_ref(), "wal/main/00000000000000000003");
         let data = data_file(day, Uuid::nil());

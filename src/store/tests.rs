@@ -80,3 +80,73 @@ fn locations_parse_and_unknown_schemes_are_refused() {
     assert!("gs://b".parse::<Location>().unwrap_err().to_string().contains("gs"));
     assert!("s3://".parse::<Location>().is_err());
 }
+
+fn pieces(bytes: usize) -> Vec<Bytes> {
+    const PIECE: usize = 3 << 20;
+    let piece = |at: usize| Bytes::from(vec![at as u8; PIECE.min(bytes - at * PIECE)]);
+    (0..bytes.div_ceil(PIECE)).map(piece).collect()
+}
+
+async fn upload(store: &Store, path: &Path, pieces: &[Bytes]) -> Result<u64> {
+    let mut upload = store.upload(path.clone());
+    for piece in pieces {
+        upload.push(piece.clone()).await?;
+    }
+    upload.finish().await
+}
+
+#[tokio::test]
+async fn an_upload_is_there_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    for location in [memory(), Location::Folder(folder.path().into())] {
+        let store = Store::open(location).await.unwrap();
+        for bytes in [0, 1, PART_BYTES - 1, PART_BYTES, 2 * PART_BYTES + 5, 5 * PART_BYTES] {
+            let (path, pieces) = (Path::from(format!("up/{bytes}")), pieces(bytes));
+            let before = store.counts().put;
+            assert_eq!(upload(&store, &path, &pieces).await.unwrap(), bytes as u64);
+            assert_eq!(store.get(&path).await.unwrap().unwrap(), pieces.concat(), "{bytes} bytes");
+            assert!(bytes >= PART_BYTES || store.counts().put - before == 1, "what is small costs one request");
+        }
+        let mut dropped = store.upload(Path::from("up/dropped"));
+        for piece in pieces(3 * PART_BYTES) {
+            dropped.push(piece).await.unwrap();
+        }
+        drop(dropped);
+        assert_eq!(store.get(&Path::from("up/dropped")).await.unwrap(), None);
+    }
+    // What is under way when an upload is dropped ends by itself.
+    for _ in 0..100 {
+        if std::fs::read_dir(folder.path().join(".staging")).unwrap().next().is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("staged files are left behind");
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_says_so() {
+    for fails_at in 0..5 {
+        let store = memory();
+        let faults = Arc::new(FailsAt(fails_at, AtomicUsize::new(0)));
+        let store = Store::with_faults(store, faults).await.unwrap();
+        let path = Path::from("up/a");
+        let uploaded = upload(&store, &path, &pieces(3 * PART_BYTES)).await;
+        assert_eq!(uploaded.unwrap_err().kind(), Kind::Unavailable, "call {fails_at}");
+        assert_eq!(store.get(&path).await.unwrap(), None);
+    }
+}
+
+/// Fails the n-th put below `up`.
+#[derive(Debug)]
+struct FailsAt(usize, AtomicUsize);
+
+impl Faults for FailsAt {
+    fn on(&self, call: Call<'_>) -> Fault {
+        let is_upload = call.operation == Operation::Put && call.path.as_ref().starts_with("up/");
+        match is_upload && self.1.fetch_add(1, Ordering::SeqCst) == self.0 {
+            true => Fault::Fail,
+            false => Fault::None,
+        }
+    }
+}

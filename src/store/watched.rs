@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 use super::fault::{Call, Fault, Faults, broken};
@@ -36,20 +36,32 @@ pub struct Counts {
 #[derive(Debug)]
 pub(super) struct WatchedStore {
     inner: Arc<dyn ObjectStore>,
+    watch: Watch,
+}
+
+/// Counts calls and suffers their faults.
+#[derive(Debug, Clone)]
+struct Watch {
     faults: Option<Arc<dyn Faults>>,
-    calls: [AtomicU64; 4],
+    calls: Arc<[AtomicU64; 4]>,
 }
 
 impl WatchedStore {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, faults: Option<Arc<dyn Faults>>) -> Self {
-        Self { inner, faults, calls: Default::default() }
+        Self { inner, watch: Watch { faults, calls: Arc::default() } }
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let [put, get, list, delete] = [0, 1, 2, 3].map(|at: usize| self.calls[at].load(Ordering::Relaxed));
+        let [put, get, list, delete] = [0, 1, 2, 3].map(|at: usize| self.watch.calls[at].load(Ordering::Relaxed));
         Counts { put, get, list, delete }
     }
 
+    async fn enter(&self, operation: Operation, path: &Path) -> Result<Fault> {
+        self.watch.enter(operation, path).await
+    }
+}
+
+impl Watch {
     /// Counts a call, suffers what its fault does before the store sees it, and says what comes after.
     async fn enter(&self, operation: Operation, path: &Path) -> Result<Fault> {
         self.calls[operation as usize].fetch_add(1, Ordering::Relaxed);
@@ -93,8 +105,12 @@ impl ObjectStore for WatchedStore {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.enter(Operation::Put, location).await?;
-        self.inner.put_multipart_opts(location, options).await
+        // A lost reply to the beginning leaves parts nobody knows of, which is a failure like any other.
+        if self.enter(Operation::Put, location).await? == Fault::LoseReply {
+            return Err(broken(location));
+        }
+        let upload = self.inner.put_multipart_opts(location, options).await?;
+        Ok(Box::new(WatchedUpload { inner: upload, path: location.clone(), watch: self.watch.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -108,17 +124,17 @@ impl ObjectStore for WatchedStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.calls[Operation::Delete as usize].fetch_add(1, Ordering::Relaxed);
+        self.watch.calls[Operation::Delete as usize].fetch_add(1, Ordering::Relaxed);
         self.inner.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
+        self.watch.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
         self.inner.list(prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
+        self.watch.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
         self.inner.list_with_offset(prefix, offset)
     }
 
@@ -130,6 +146,44 @@ impl ObjectStore for WatchedStore {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.enter(Operation::Put, to).await?;
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload whose parts and end are calls like any other.
+#[derive(Debug)]
+struct WatchedUpload {
+    inner: Box<dyn MultipartUpload>,
+    path: Path,
+    watch: Watch,
+}
+
+#[async_trait]
+impl MultipartUpload for WatchedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (watch, path) = (self.watch.clone(), self.path.clone());
+        let put = self.inner.put_part(data);
+        Box::pin(async move {
+            let fault = watch.enter(Operation::Put, &path).await?;
+            put.await?;
+            match fault {
+                Fault::LoseReply => Err(broken(&path)),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let fault = self.watch.enter(Operation::Put, &self.path).await?;
+        let done = self.inner.complete().await;
+        match fault {
+            Fault::LoseReply => Err(broken(&self.path)),
+            _ => done,
+        }
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.watch.enter(Operation::Delete, &self.path).await?;
+        self.inner.abort().await
     }
 }
 

@@ -799,6 +799,10 @@ pub struct MetricsRow {
     /// All groups beyond top_k together; its dimensions are empty.
     #[prost(bool, tag = "4")]
     pub is_other: bool,
+    /// Where a measure is about money: how many rows have no amount (total_cost, where that is asked for), because their
+    /// model has no price or they used nothing. Sums leave them out; a sum over nothing but such rows is null.
+    #[prost(int64, optional, tag = "5")]
+    pub unpriced_rows: ::core::option::Option<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MetricValue {

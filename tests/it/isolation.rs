@@ -140,7 +140,7 @@ const REFUSED: [&str; 50] = [
     "SELECT * FROM generate_series(1, 1000000000000)",
     "SELECT * FROM range(1, 1000000000000)",
     "SELECT range(1, 1000000000000)",
-    "SELECT repeat('x', 2000000000)",
+    "SELECT array_repeat('x', 2000000000)",
     "SELECT * FROM read_parquet('/')",
     "SELECT * FROM read_csv('/etc/passwd')",
     "SELECT * FROM parquet_metadata('/')",

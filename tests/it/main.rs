@@ -1,6 +1,7 @@
 //! The proof, in one binary.
 
 mod captures;
+mod compaction;
 mod doors;
 mod erasure;
 mod grpc;

@@ -109,6 +109,7 @@ impl Fold<'_> {
                     time_us: bytes.time_us,
                     stats: bytes.delta_stats(table),
                     index: Some(index_id.clone()),
+                    rewrites: file.rewrites,
                 });
             }
         }

@@ -239,8 +239,9 @@ fn random_repeats(seed: u64) {
         }
         let flushed: Vec<bool> = processes.iter().map(|process| process.flush().is_ok()).collect();
         if flushed == [true, true] {
-            let (rows, _) = live_rows(&processes[1], Table::Observations);
+            // Ids first: they are asked of the newest snapshot, which is the known one then.
             let ids = processes[1].ids("acme", Table::Observations);
+            let (rows, _) = live_rows(&processes[1], Table::Observations);
             assert_eq!(rows as usize, ids.len(), "seed {seed}: a public table holds each id once");
         }
     }

@@ -17,18 +17,28 @@ use datafusion::scalar::ScalarValue;
 /// `exact_sum(x)`: whole numbers and decimals in 128 bits; floats in units of 2⁻⁴⁰, so that their order does not matter.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ExactSum {
+    in_units: bool,
     signature: Signature,
 }
 
 impl ExactSum {
     pub(super) fn new() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { in_units: false, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    /// `exact_units(x)`: floats are left in their units: sums of such sums are exact too.
+    pub(super) fn in_units() -> Self {
+        Self { in_units: true, ..Self::new() }
+    }
+
+    fn sums(&self, args: &AccumulatorArgs<'_>) -> Result<Sums> {
+        Ok(Sums { input: args.exprs[0].data_type(args.schema)?, in_units: self.in_units, sums: Vec::new() })
     }
 }
 
 impl AggregateUDFImpl for ExactSum {
     fn name(&self) -> &str {
-        "exact_sum"
+        if self.in_units { "exact_units" } else { "exact_sum" }
     }
     fn signature(&self) -> &Signature {
         &self.signature
@@ -43,7 +53,7 @@ impl AggregateUDFImpl for ExactSum {
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(match types[0] {
-            DataType::Float64 => DataType::Float64,
+            DataType::Float64 if !self.in_units => DataType::Float64,
             ref other => DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale_of(other)),
         })
     }
@@ -53,13 +63,13 @@ impl AggregateUDFImpl for ExactSum {
         Ok(vec![Arc::new(Field::new(format!("{}[sum]", args.name), state, true))])
     }
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(One(Sums::of(&args)?)))
+        Ok(Box::new(One(self.sums(&args)?)))
     }
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
         !args.is_distinct
     }
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Sums::of(&args)?))
+        Ok(Box::new(self.sums(&args)?))
     }
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::Insensitive
@@ -74,21 +84,18 @@ fn scale_of(input: &DataType) -> i8 {
 }
 
 /// 2⁴⁰: about 10⁻¹² is the smallest difference a sum of floats sees.
-const FLOAT_UNIT: f64 = 1_099_511_627_776.0;
+pub(in crate::query) const FLOAT_UNIT: f64 = 1_099_511_627_776.0;
 /// Larger floats count as this much, which leaves room for a million of them.
 const FLOAT_MOST: f64 = 1e20;
 
 #[derive(Debug)]
 struct Sums {
     input: DataType,
+    in_units: bool,
     sums: Vec<Option<i128>>,
 }
 
 impl Sums {
-    fn of(args: &AccumulatorArgs<'_>) -> Result<Self> {
-        Ok(Self { input: args.exprs[0].data_type(args.schema)?, sums: Vec::new() })
-    }
-
     fn add(&mut self, group: usize, amount: i128) {
         let sum = &mut self.sums[group];
         *sum = Some(sum.unwrap_or(0).saturating_add(amount));
@@ -105,7 +112,7 @@ impl Sums {
 
     fn result(&self, sums: Vec<Option<i128>>) -> ArrayRef {
         match self.input {
-            DataType::Float64 => {
+            DataType::Float64 if !self.in_units => {
                 Arc::new(sums.iter().map(|sum| sum.map(|sum| sum as f64 / FLOAT_UNIT)).collect::<Float64Array>())
             }
             _ => self.decimals(sums),
@@ -166,7 +173,7 @@ impl GroupsAccumulator for Sums {
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let rows = values[0].len();
-        let mut alone = Sums { input: self.input.clone(), sums: Vec::new() };
+        let mut alone = Sums { input: self.input.clone(), in_units: true, sums: Vec::new() };
         alone.update_batch(values, &(0..rows).collect::<Vec<_>>(), filter, rows)?;
         alone.state(EmitTo::All)
     }

@@ -1,5 +1,6 @@
 //! The functions we add to the engine's own. Names and meanings are part of what SQL users rely on.
 
+mod bounded;
 mod exact;
 mod groups;
 mod qsketch;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+pub(super) use bounded::{bounded, text_concat};
+pub(super) use exact::FLOAT_UNIT;
 pub(super) use groups::{OrNone, ShownGroup};
 
 use qsketch::Form;
@@ -19,9 +22,8 @@ pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
 }
 
 pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
-    let merge = AggregateUDF::from(qsketch::QuantileSketch::new(Form::Merge));
     let quantile = AggregateUDF::from(qsketch::QuantileSketch::new(Form::Quantile));
-    vec![Arc::new(sketch()), Arc::new(merge), Arc::new(quantile), Arc::new(exact_sum())]
+    vec![Arc::new(sketch()), Arc::new(sketch_merge()), Arc::new(quantile), Arc::new(exact_sum())]
 }
 
 pub(super) fn time_bucket() -> ScalarUDF {
@@ -30,11 +32,18 @@ pub(super) fn time_bucket() -> ScalarUDF {
 pub(super) fn sketch() -> AggregateUDF {
     AggregateUDF::from(qsketch::QuantileSketch::new(Form::Sketch))
 }
+pub(super) fn sketch_merge() -> AggregateUDF {
+    AggregateUDF::from(qsketch::QuantileSketch::new(Form::Merge))
+}
 pub(super) fn sketch_quantile() -> ScalarUDF {
     ScalarUDF::from(qsketch::QuantileOf::new())
 }
 pub(super) fn exact_sum() -> AggregateUDF {
     AggregateUDF::from(exact::ExactSum::new())
+}
+/// Sums of floats as whole numbers of units, of which [`FLOAT_UNIT`] make one.
+pub(super) fn exact_units() -> AggregateUDF {
+    AggregateUDF::from(exact::ExactSum::in_units())
 }
 pub(super) fn exact_ratio() -> ScalarUDF {
     ScalarUDF::from(exact::ExactRatio::new())

@@ -4,15 +4,17 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use datafusion::datasource::TableProvider;
+use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::fields;
-use super::plan;
+use super::parts::{UNPRICED, measure_name};
+use super::plan::{self, Source};
 use super::request::{By, Question};
 use super::value::{self, Value};
 use crate::base::TimestampUs;
@@ -23,8 +25,8 @@ use crate::wire::{MeasureColumn, MetricsResponse, MetricsRow};
 
 pub(in crate::query) async fn answer(query: &Query, question: Question) -> Result<MetricsResponse, QueryError> {
     let table = query.tables.at(fields::table_of(question.view)).await?;
-    let asking = Asking { query, question: &question, table };
-    let mut rows = match question.buckets {
+    let asking = Asking { query, question: &question, table: Source::Table(table) };
+    let (mut rows, total) = match question.buckets {
         None => asking.groups().await?,
         Some(_) => asking.buckets().await?,
     };
@@ -32,10 +34,6 @@ pub(in crate::query) async fn answer(query: &Query, question: Question) -> Resul
         return Err(QueryError::rows(question.rows_max));
     }
     rows.sort_by(|a, b| a.order(b, &question));
-    let total = match question.with_total {
-        true => Some(asking.total().await?),
-        false => None,
-    };
     let measures = question.measures.iter();
     Ok(MetricsResponse {
         dimensions: question.dimensions.iter().map(|field| field.name.clone()).collect(),
@@ -51,6 +49,7 @@ struct Row {
     bucket: Option<TimestampUs>,
     dimensions: Vec<Value>,
     measures: Vec<Value>,
+    unpriced: Option<i64>,
     is_other: bool,
 }
 
@@ -84,6 +83,7 @@ impl From<Row> for MetricsRow {
             dimensions: row.dimensions.into_iter().map(Into::into).collect(),
             measures: row.measures.into_iter().map(Into::into).collect(),
             is_other: row.is_other,
+            unpriced_rows: row.unpriced,
         }
     }
 }
@@ -91,44 +91,51 @@ impl From<Row> for MetricsRow {
 struct Asking<'a> {
     query: &'a Query,
     question: &'a Question,
-    table: Arc<dyn TableProvider>,
+    table: Source,
 }
 
+/// The rows of an answer and, where asked for, the total.
+type Answered = (Vec<Row>, Option<Row>);
+
 impl Asking<'_> {
-    /// Without buckets: the ranking is the answer, and one more plan sums up what it leaves out.
-    async fn groups(&self) -> Result<Vec<Row>, QueryError> {
+    /// Without buckets: the ranking is the answer, and what it leaves out is summed up. The files are read once where
+    /// the groups are few enough to be kept; else once for each of ranking, others and total.
+    async fn groups(&self) -> Result<Answered, QueryError> {
         let question = self.question;
         if question.dimensions.is_empty() {
-            return Ok(vec![self.total().await?]);
+            let total = self.total(&self.table).await?;
+            return Ok((vec![total.clone()], question.with_total.then_some(total)));
         }
-        let (shown, has_others) = self.ranking().await?;
-        let mut rows = Vec::with_capacity(shown.num_rows() + 1);
-        let dimensions = question.dimensions.len();
-        for row in 0..shown.num_rows() {
-            rows.push(Row {
-                bucket: None,
-                dimensions: self.dimensions_of(&shown, row),
-                measures: self.measures_of(&shown.columns()[dimensions..], row),
-                is_other: false,
-            });
-        }
+        let kept = match question.adds_up() && (question.with_total || question.is_cut) {
+            true => self.kept(plan::groups(question, &self.table)).await?,
+            false => None,
+        };
+        let from = kept.as_ref().map_or_else(|| self.table.clone(), Kept::source);
+        let (shown, has_others) = self.ranking(&from).await?;
+        let mut rows: Vec<Row> =
+            (0..shown.num_rows()).map(|row| self.row(None, self.dimensions_of(&shown, row), &shown, row)).collect();
         if has_others {
             let group = self.shown_group(&shown)?;
-            let plan = self.planned(plan::others(question, self.table(), group, shown.num_rows()))?;
+            let plan = self.planned(plan::others(question, &from, group, shown.num_rows()))?;
             let others = self.one(&plan).await?;
-            rows.push(self.other(None, self.measures_of(others.columns(), 0)));
+            rows.push(Row { is_other: true, ..self.row(None, self.no_dimensions(), &others, 0) });
         }
-        Ok(rows)
+        let total = match (question.with_total, question.is_disjoint()) {
+            (false, _) => None,
+            (true, true) => Some(self.total(&from).await?),
+            (true, false) => Some(self.total(&self.table).await?),
+        };
+        Ok((rows, total))
     }
 
     /// With buckets: groups are ranked over the whole range, then all are cut into buckets, the others together.
-    async fn buckets(&self) -> Result<Vec<Row>, QueryError> {
+    async fn buckets(&self) -> Result<Answered, QueryError> {
         let question = self.question;
-        let Some(buckets) = &question.buckets else { return Ok(Vec::new()) };
+        let Some(buckets) = &question.buckets else { return Ok((Vec::new(), None)) };
         let (groups, shown, has_others) = match question.dimensions.is_empty() {
             true => (vec![Vec::new()], None, false),
             false => {
-                let (shown, has_others) = self.ranking().await?;
+                let (shown, has_others) = self.ranking(&self.table).await?;
                 let groups = (0..shown.num_rows()).map(|row| self.dimensions_of(&shown, row)).collect();
                 (groups, Some(self.shown_group(&shown)?), has_others)
             }
@@ -138,17 +145,22 @@ impl Asking<'_> {
             return Err(QueryError::rows(question.rows_max));
         }
 
-        let keys = 1 + usize::from(shown.is_some());
-        let plan = self.planned(plan::bucketed(question, self.table(), shown))?;
-        let mut found: BTreeMap<(usize, TimestampUs), Vec<Value>> = BTreeMap::new();
+        let has_ranks = shown.is_some();
+        let plan = self.planned(plan::by_bucket(question, &self.table, shown))?;
+        let parts = self.query.collect(&plan, question.rows_max).await?;
+        let cut = Kept::of(&plan, parts, None).map_err(|e| self.translate(e))?;
+        let plan = self.planned(plan::bucketed(question, &cut.groups, has_ranks))?;
+        let mut found: BTreeMap<(usize, TimestampUs), Row> = BTreeMap::new();
         for batch in self.query.collect(&plan, question.rows_max).await? {
             for row in 0..batch.num_rows() {
-                let rank = match keys {
-                    2 => batch.column(1).as_primitive::<Int64Type>().value(row) as usize,
-                    _ => 0,
+                let rank = match has_ranks {
+                    true => batch.column(1).as_primitive::<Int64Type>().value(row) as usize,
+                    false => 0,
                 };
                 let start = batch.column(0).as_primitive::<TimestampMicrosecondType>().value(row);
-                found.insert((rank, start), self.measures_of(&batch.columns()[keys..], row));
+                let dimensions = groups.get(rank).cloned().unwrap_or_else(|| self.no_dimensions());
+                let is_other = rank >= groups.len();
+                found.insert((rank, start), Row { is_other, ..self.row(Some(start), dimensions, &batch, row) });
             }
         }
         let starts = |rank: usize| -> BTreeSet<TimestampUs> {
@@ -161,28 +173,42 @@ impl Asking<'_> {
         let mut rows = Vec::new();
         for rank in 0..series as usize {
             for start in starts(rank) {
-                let measures = found.get(&(rank, start)).cloned().unwrap_or_else(|| self.nothing());
-                rows.push(match groups.get(rank) {
-                    Some(dimensions) => {
-                        Row { bucket: Some(start), dimensions: dimensions.clone(), measures, is_other: false }
-                    }
-                    None => self.other(Some(start), measures),
-                });
+                let gap = || Row {
+                    bucket: Some(start),
+                    dimensions: groups.get(rank).cloned().unwrap_or_else(|| self.no_dimensions()),
+                    measures: self.nothing(),
+                    unpriced: question.priced().map(|_| 0),
+                    is_other: rank >= groups.len(),
+                };
+                rows.push(found.get(&(rank, start)).cloned().unwrap_or_else(gap));
             }
         }
-        Ok(rows)
+        let total = match (question.with_total, question.adds_up() && question.is_disjoint()) {
+            (false, _) => None,
+            (true, true) => Some(self.total(&cut.source()).await?),
+            (true, false) => Some(self.total(&self.table).await?),
+        };
+        Ok((rows, total))
     }
 
-    async fn total(&self) -> Result<Row, QueryError> {
-        let plan = self.planned(plan::total(self.question, self.table()))?;
+    async fn total(&self, from: &Source) -> Result<Row, QueryError> {
+        let plan = self.planned(plan::total(self.question, from))?;
         let total = self.one(&plan).await?;
-        let dimensions = vec![Value::Null; self.question.dimensions.len()];
-        Ok(Row { bucket: None, dimensions, measures: self.measures_of(total.columns(), 0), is_other: false })
+        Ok(self.row(None, self.no_dimensions(), &total, 0))
+    }
+
+    /// The groups of a plan, unless they are too many.
+    async fn kept(&self, plan: Result<LogicalPlan, DataFusionError>) -> Result<Option<Kept>, QueryError> {
+        let plan = self.planned(plan)?;
+        match self.query.collect_within(&plan, KEPT_SHARE).await? {
+            Some((groups, held)) => Kept::of(&plan, groups, Some(held)).map(Some).map_err(|e| self.translate(e)),
+            None => Ok(None),
+        }
     }
 
     /// The groups that are shown, best first, and whether there are others.
-    async fn ranking(&self) -> Result<(RecordBatch, bool), QueryError> {
-        let plan = self.planned(plan::ranked(self.question, self.table()))?;
+    async fn ranking(&self, from: &Source) -> Result<(RecordBatch, bool), QueryError> {
+        let plan = self.planned(plan::ranked(self.question, from))?;
         let shown_max = self.question.groups_max;
         let batches = self.query.collect(&plan, shown_max as u64 + 1).await?;
         let schema = Arc::new(plan.schema().as_arrow().clone());
@@ -204,16 +230,23 @@ impl Asking<'_> {
         (0..self.question.dimensions.len()).map(|at| value::dimension(batch.column(at), row)).collect()
     }
 
-    fn measures_of(&self, columns: &[ArrayRef], row: usize) -> Vec<Value> {
-        columns.iter().enumerate().map(|(at, column)| value::measure(self.question, at, column, row)).collect()
+    fn no_dimensions(&self) -> Vec<Value> {
+        vec![Value::Null; self.question.dimensions.len()]
+    }
+
+    /// Of row `at`: what its columns say by their names.
+    fn row(&self, bucket: Option<TimestampUs>, dimensions: Vec<Value>, batch: &RecordBatch, at: usize) -> Row {
+        let measure = |measure: usize| match batch.column_by_name(&measure_name(measure)) {
+            Some(column) => value::measure(self.question, measure, column, at),
+            None => Value::Null,
+        };
+        let unpriced = batch.column_by_name(UNPRICED).map(|column| column.as_primitive::<Int64Type>().value(at));
+        let measures = (0..self.question.measures.len()).map(measure).collect();
+        Row { bucket, dimensions, measures, unpriced, is_other: false }
     }
 
     fn nothing(&self) -> Vec<Value> {
         (0..self.question.measures.len()).map(|at| value::of_nothing(self.question, at)).collect()
-    }
-
-    fn other(&self, bucket: Option<TimestampUs>, measures: Vec<Value>) -> Row {
-        Row { bucket, dimensions: vec![Value::Null; self.question.dimensions.len()], measures, is_other: true }
     }
 
     /// A grouping without keys answers with exactly one row.
@@ -223,15 +256,38 @@ impl Asking<'_> {
         one.ok_or_else(|| QueryError::Internal("a total without a row".to_owned()))
     }
 
-    fn table(&self) -> Arc<dyn TableProvider> {
-        Arc::clone(&self.table)
-    }
-
     fn planned(&self, plan: Result<LogicalPlan, DataFusionError>) -> Result<LogicalPlan, QueryError> {
         plan.map_err(|e| self.translate(e))
     }
 
     fn translate(&self, error: DataFusionError) -> QueryError {
         self.query.translate(error)
+    }
+}
+
+/// Of a query's memory, what kept groups may take: ranking them takes some more.
+const KEPT_SHARE: f64 = 0.125;
+
+/// Groups and their parts, in memory.
+struct Kept {
+    groups: Arc<dyn TableProvider>,
+    _held: Option<MemoryReservation>,
+}
+
+impl Kept {
+    fn of(
+        plan: &LogicalPlan,
+        groups: Vec<RecordBatch>,
+        held: Option<MemoryReservation>,
+    ) -> Result<Self, DataFusionError> {
+        let schema = match groups.first() {
+            Some(first) => first.schema(),
+            None => Arc::new(plan.schema().as_arrow().clone()),
+        };
+        Ok(Self { groups: Arc::new(MemTable::try_new(schema, vec![groups])?), _held: held })
+    }
+
+    fn source(&self) -> Source {
+        Source::Groups(Arc::clone(&self.groups))
     }
 }

@@ -1,22 +1,18 @@
-//! From a checked question to plans. All of them read the same rows: `base`, with a column per dimension, `at`, a
-//! column per input and `failed`; they differ in how they group.
+//! From a checked question to plans. Those over the table read the same rows: `base`, with a column per dimension,
+//! `at`, a column per input and `failed`. Those over kept groups read no file: what was grouped once is put together
+//! again for the ranking, the others and the total.
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::error::Result;
-use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max, min};
-use datafusion::functions_aggregate::percentile_cont::percentile_cont;
-use datafusion::logical_expr::{
-    AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, cast, lit, when,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, lit};
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
 
 use super::fields::{self, FieldKind};
+use super::parts::{self, FAILED, UNPRICED, input_name, measure_name};
 use super::request::{Aggregate, By, Question};
 use crate::base::{Day, TimestampUs};
 use crate::query::functions::{self, OrNone, ShownGroup};
@@ -25,15 +21,29 @@ use crate::wire::View;
 /// A trace is looked for this far on both sides of the range: its rows lie no further apart.
 const TRACE_SPAN_MAX_US: i64 = Day::US;
 
+/// What a plan reads.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Table(Arc<dyn TableProvider>),
+    /// What a plan of [`groups`] or [`by_bucket`] gave: a row per group with the parts of all measures.
+    Groups(Arc<dyn TableProvider>),
+}
+
+/// Every group by its dimensions, with the parts of all measures.
+pub(super) fn groups(question: &Question, table: &Source) -> Result<LogicalPlan> {
+    grouped(question, table, true, None, dimensions(question), &all(question))?.build()
+}
+
 /// Rows grouped by their dimensions, best first, one more than are shown: the ranking, and without buckets the answer.
-pub(super) fn ranked(question: &Question, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+pub(super) fn ranked(question: &Question, from: &Source) -> Result<LogicalPlan> {
     let measures: Vec<usize> = match question.buckets {
-        None => (0..question.measures.len()).collect(),
+        None => all(question),
         Some(_) => question.order.iter().filter_map(|order| measure_of(order.by)).collect(),
     };
-    let dimensions: Vec<Expr> = (0..question.dimensions.len()).map(|at| ident(dimension_name(at))).collect();
-    let base = base(question, table, true)?;
-    let grouped = grouped(question, base, dimensions, &measures)?;
+    let groups = match from {
+        Source::Table(_) => grouped(question, from, true, None, dimensions(question), &measures)?,
+        Source::Groups(kept) => kept_groups(kept)?,
+    };
     let order = question.order.iter().filter_map(|order| {
         let name = match order.by {
             By::Bucket => return None,
@@ -42,58 +52,59 @@ pub(super) fn ranked(question: &Question, table: Arc<dyn TableProvider>) -> Resu
         };
         Some(ident(name).sort(order.ascending, false))
     });
-    let ties = (0..question.dimensions.len()).map(|at| ident(dimension_name(at)).sort(true, false));
+    let ties = dimensions(question).into_iter().map(|dimension| dimension.sort(true, false));
     let order: Vec<SortExpr> = order.chain(ties).collect();
-    grouped.sort_with_limit(order, Some(question.groups_max + 1))?.build()
+    measured(question, groups, dimensions(question), &measures)?
+        .sort_with_limit(order, Some(question.groups_max + 1))?
+        .build()
 }
 
 /// All groups that are not shown, together.
-pub(super) fn others(
-    question: &Question,
-    table: Arc<dyn TableProvider>,
-    shown: ShownGroup,
-    count: usize,
-) -> Result<LogicalPlan> {
-    let all: Vec<usize> = (0..question.measures.len()).collect();
-    let base = base(question, table, true)?.filter(group_of(question, shown).eq(lit(count as i64)))?;
-    grouped(question, base, Vec::new(), &all)?.build()
+pub(super) fn others(question: &Question, from: &Source, shown: ShownGroup, count: usize) -> Result<LogicalPlan> {
+    let hidden = group_of(question, shown).eq(lit(count as i64));
+    let groups = grouped(question, from, true, Some(hidden), Vec::new(), &all(question))?;
+    measured(question, groups, Vec::new(), &all(question))?.build()
 }
 
-/// Shown groups and the others by bucket: `bucket`, `rank`, measures. Without dimensions `rank` is missing.
-pub(super) fn bucketed(
-    question: &Question,
-    table: Arc<dyn TableProvider>,
-    shown: Option<ShownGroup>,
-) -> Result<LogicalPlan> {
-    let all: Vec<usize> = (0..question.measures.len()).collect();
+/// Shown groups and the others by bucket: `bucket`, `rank`, parts of all measures. Without dimensions `rank` is missing.
+pub(super) fn by_bucket(question: &Question, table: &Source, shown: Option<ShownGroup>) -> Result<LogicalPlan> {
     let mut groups = Vec::new();
     if let Some(buckets) = &question.buckets {
         let args = vec![lit(buckets.bucket.width()), ident(AT), lit(buckets.bucket.zone())];
-        groups.push(functions::time_bucket().call(args).alias("bucket"));
+        groups.push(functions::time_bucket().call(args).alias(BUCKET));
     }
     if let Some(shown) = shown {
-        groups.push(group_of(question, shown).alias("rank"));
+        groups.push(group_of(question, shown).alias(RANK));
     }
-    grouped(question, base(question, table, true)?, groups, &all)?.build()
+    grouped(question, table, true, None, groups, &all(question))?.build()
+}
+
+/// The measures of what [`by_bucket`] gave.
+pub(super) fn bucketed(question: &Question, kept: &Arc<dyn TableProvider>, has_ranks: bool) -> Result<LogicalPlan> {
+    let groups = [BUCKET, RANK].into_iter().take(1 + usize::from(has_ranks)).map(ident).collect();
+    measured(question, kept_groups(kept)?, groups, &all(question))?.build()
 }
 
 /// Everything that matched, each row once.
-pub(super) fn total(question: &Question, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
-    let all: Vec<usize> = (0..question.measures.len()).collect();
-    grouped(question, base(question, table, false)?, Vec::new(), &all)?.build()
+pub(super) fn total(question: &Question, from: &Source) -> Result<LogicalPlan> {
+    let groups = grouped(question, from, false, None, Vec::new(), &all(question))?;
+    measured(question, groups, Vec::new(), &all(question))?.build()
 }
 
 const AT: &str = "at";
-const FAILED: &str = "failed";
+const BUCKET: &str = "bucket";
+const RANK: &str = "rank";
 
 fn dimension_name(at: usize) -> String {
     format!("d{at}")
 }
-fn input_name(at: usize) -> String {
-    format!("v{at}")
+
+fn dimensions(question: &Question) -> Vec<Expr> {
+    (0..question.dimensions.len()).map(|at| ident(dimension_name(at))).collect()
 }
-fn measure_name(at: usize) -> String {
-    format!("m{at}")
+
+fn all(question: &Question) -> Vec<usize> {
+    (0..question.measures.len()).collect()
 }
 
 fn measure_of(by: By) -> Option<usize> {
@@ -104,15 +115,14 @@ fn measure_of(by: By) -> Option<usize> {
 }
 
 fn group_of(question: &Question, shown: ShownGroup) -> Expr {
-    let dimensions = (0..question.dimensions.len()).map(|at| ident(dimension_name(at))).collect();
-    ScalarUDF::from(shown).call(dimensions)
+    ScalarUDF::from(shown).call(dimensions(question))
 }
 
 /// With `apart`, a row with several tags becomes one row per tag when tags are a dimension.
-fn base(question: &Question, table: Arc<dyn TableProvider>, apart: bool) -> Result<LogicalPlanBuilder> {
+fn base(question: &Question, table: &Arc<dyn TableProvider>, apart: bool) -> Result<LogicalPlanBuilder> {
     let view = question.view;
     let name = fields::table_of(view).name();
-    let mut rows = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?;
+    let mut rows = LogicalPlanBuilder::scan(name, provider_as_source(Arc::clone(table)), None)?;
     let time = fields::time_of(view);
     rows = match view {
         View::Traces => {
@@ -163,86 +173,63 @@ fn within(time: &Expr, from_us: TimestampUs, to_us: TimestampUs) -> Expr {
     time.clone().gt_eq(at(from_us)).and(time.clone().lt(at(to_us)))
 }
 
-/// Groups, then one column per group expression and one per measure of `measures`, named `m0`, `m1`, ….
+/// Group columns, then the parts of `measures`, brought together from rows or from kept groups.
 fn grouped(
     question: &Question,
-    rows: LogicalPlanBuilder,
+    from: &Source,
+    apart: bool,
+    condition: Option<Expr>,
     groups: Vec<Expr>,
     measures: &[usize],
 ) -> Result<LogicalPlanBuilder> {
-    let mut parts = Parts::default();
-    let mut columns: Vec<Expr> = groups.iter().map(|group| ident(group.qualified_name().1)).collect();
+    let parts = parts::of(question, measures);
+    let mut rows = match from {
+        Source::Table(table) => base(question, table, apart)?,
+        Source::Groups(kept) => kept_groups(kept)?,
+    };
+    if let Some(condition) = condition {
+        rows = rows.filter(condition)?;
+    }
+    match from {
+        Source::Table(_) => {
+            let aggregates = parts.into_iter().map(|part| Ok(part.of_rows(question)?.alias(part.name())));
+            rows.aggregate(groups, aggregates.collect::<Result<Vec<_>>>()?)
+        }
+        Source::Groups(_) => {
+            let mut columns: Vec<Expr> = names(&groups);
+            columns.extend(parts.iter().map(|part| part.settled()));
+            let aggregates = parts.into_iter().map(|part| part.of_parts().alias(part.name()));
+            rows.aggregate(groups, aggregates.collect::<Vec<_>>())?.project(columns)
+        }
+    }
+}
+
+fn kept_groups(kept: &Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
+    LogicalPlanBuilder::scan("kept", provider_as_source(Arc::clone(kept)), None)
+}
+
+/// From parts to one column per group expression and one per measure of `measures`, named `m0`, `m1`, …; with all
+/// measures also how many rows have no price.
+fn measured(
+    question: &Question,
+    groups: LogicalPlanBuilder,
+    by: Vec<Expr>,
+    measures: &[usize],
+) -> Result<LogicalPlanBuilder> {
+    let mut columns = names(&by);
     let mut done = Vec::new();
     for &at in measures {
         if !done.contains(&at) {
-            columns.push(parts.measure(question, question.measures[at].aggregate)?.alias(measure_name(at)));
+            columns.push(parts::measure(question, question.measures[at].aggregate)?.alias(measure_name(at)));
             done.push(at);
         }
     }
-    // A grouping needs a column, even where only the groups themselves are asked for.
-    parts.add("rows".to_owned(), count(lit(1)));
-    let parts = parts.0.into_iter().map(|(name, part)| part.alias(name));
-    rows.aggregate(groups, parts.collect::<Vec<_>>())?.project(columns)
+    if measures.len() == question.measures.len() {
+        columns.extend(parts::unpriced(question).map(|unpriced| unpriced.alias(UNPRICED)));
+    }
+    groups.project(columns)
 }
 
-/// The aggregates of a grouping, each once: five percentiles of one column share a sketch.
-#[derive(Default)]
-struct Parts(Vec<(String, Expr)>);
-
-impl Parts {
-    fn add(&mut self, name: String, part: Expr) -> Expr {
-        if !self.0.iter().any(|(known, _)| *known == name) {
-            self.0.push((name.clone(), part));
-        }
-        ident(name)
-    }
-
-    /// A measure, made of aggregates.
-    fn measure(&mut self, question: &Question, aggregate: Aggregate) -> Result<Expr> {
-        let value = |at: usize| ident(input_name(at));
-        let float = |expr: Expr| cast(expr, DataType::Float64);
-        Ok(match aggregate {
-            Aggregate::CountRows => self.add("rows".to_owned(), count(lit(1))),
-            Aggregate::Count(input) => self.add(format!("count_{input}"), count(value(input))),
-            Aggregate::Sum(input) => {
-                let sum = self.sum(input);
-                let zero = match question.inputs[input].kind {
-                    FieldKind::Money => lit(ScalarValue::Decimal128(Some(0), 38, 12)),
-                    FieldKind::Number => lit(0.0),
-                    _ => lit(ScalarValue::Decimal128(Some(0), 38, 0)),
-                };
-                coalesce(vec![sum, zero])
-            }
-            Aggregate::Avg(input) => {
-                let (sum, count) = (self.sum(input), self.add(format!("count_{input}"), count(value(input))));
-                match question.inputs[input].kind {
-                    FieldKind::Money => functions::exact_ratio().call(vec![sum, count]),
-                    _ => float(sum) / float(count),
-                }
-            }
-            Aggregate::Min(input) => self.add(format!("min_{input}"), min(value(input))),
-            Aggregate::Max(input) => self.add(format!("max_{input}"), max(value(input))),
-            Aggregate::CountDistinct(input) => self.add(format!("distinct_{input}"), count_distinct(value(input))),
-            Aggregate::Percentile(input, q) if question.exact_percentiles => {
-                let name = format!("exact_{input}_{}", q.to_bits());
-                self.add(name, percentile_cont(float(value(input)).sort(true, false), lit(q)))
-            }
-            Aggregate::Percentile(input, q) => {
-                let sketch = AggregateUDF::call(&functions::sketch(), vec![float(value(input))]);
-                let sketch = self.add(format!("sketch_{input}"), sketch);
-                functions::sketch_quantile().call(vec![sketch, lit(q)])
-            }
-            Aggregate::ErrorRate => {
-                let failed = self.add("failures".to_owned(), count(when(ident(FAILED), lit(1)).end()?));
-                let rows = self.add("rows".to_owned(), count(lit(1)));
-                // Nothing has no rate.
-                when(rows.clone().gt(lit(0)), float(failed) / float(rows)).end()?
-            }
-        })
-    }
-
-    fn sum(&mut self, input: usize) -> Expr {
-        let sum = AggregateUDF::call(&functions::exact_sum(), vec![ident(input_name(input))]);
-        self.add(format!("sum_{input}"), sum)
-    }
+fn names(groups: &[Expr]) -> Vec<Expr> {
+    groups.iter().map(|group| ident(group.qualified_name().1)).collect()
 }

@@ -4,6 +4,7 @@ use datafusion::logical_expr::Expr;
 
 use super::fields::{self, Field, FieldKind};
 use super::filter;
+use super::parts;
 use crate::base::TimestampUs;
 use crate::query::bucket::{Bucket, Unit};
 use crate::query::error::QueryError;
@@ -28,6 +29,8 @@ pub(in crate::query) struct Question {
     pub(super) inputs: Vec<Field>,
     pub(super) order: Vec<Order>,
     pub(super) groups_max: usize,
+    /// Fewer groups are asked for than there may be.
+    pub(super) is_cut: bool,
     pub(super) with_total: bool,
     pub(super) exact_percentiles: bool,
     /// Traces only: what is computed of each trace's rows.
@@ -143,11 +146,29 @@ impl Question {
             inputs,
             order,
             groups_max,
+            is_cut: request.top_k != 0,
             with_total: request.with_total,
             exact_percentiles: request.exact_percentiles,
             needs,
             rows_max,
         })
+    }
+
+    /// The measures of all groups together follow from what each group is made of.
+    pub(super) fn adds_up(&self) -> bool {
+        let all: Vec<usize> = (0..self.measures.len()).collect();
+        parts::of(self, &all).into_iter().all(parts::Part::adds_up)
+    }
+
+    /// A row is in one group only: lists put it into several.
+    pub(super) fn is_disjoint(&self) -> bool {
+        self.dimensions.iter().all(|field| field.kind != FieldKind::Texts)
+    }
+
+    /// The input that says whether a row has a price, where money is asked for.
+    pub(super) fn priced(&self) -> Option<usize> {
+        let total = self.inputs.iter().position(|field| field.name == "total_cost");
+        total.or_else(|| self.inputs.iter().position(|field| field.kind == FieldKind::Money))
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use arrow::array::{Array, AsArray, StringViewArray};
 use datafusion::physical_plan::displayable;
 
 use super::*;
@@ -12,41 +11,6 @@ use crate::format::index::key_hash;
 use crate::model::TraceFacts;
 use crate::model::tables::{IoRow, OBSERVATION_IO};
 use crate::wire::{self, View};
-
-/// Says the user where the row says none, and the name of the trace always.
-fn stamp() -> Stamp {
-    Stamp::new(&["user_id", "trace_name"], &["trace_id"], |rows, changes| {
-        let traces = rows.column_by_name("trace_id").unwrap().as_string_view();
-        let fact = |row: usize| changes.facts.get(traces.value(row));
-        let mut columns = rows.columns().to_vec();
-        if let Ok(at) = rows.schema().index_of("user_id") {
-            let own = columns[at].as_string_view().clone();
-            let said = |row: usize| {
-                own.is_valid(row).then(|| own.value(row)).or_else(|| fact(row).and_then(|f| f.user_id.as_deref()))
-            };
-            columns[at] = Arc::new((0..rows.num_rows()).map(said).collect::<StringViewArray>());
-        }
-        if let Ok(at) = rows.schema().index_of("trace_name") {
-            let own = columns[at].as_string_view().clone();
-            let said = |row: usize| {
-                fact(row).and_then(|f| f.name.as_deref()).or_else(|| own.is_valid(row).then(|| own.value(row)))
-            };
-            columns[at] = Arc::new((0..rows.num_rows()).map(said).collect::<StringViewArray>());
-        }
-        Ok(RecordBatch::try_new(rows.schema(), columns)?)
-    })
-}
-
-fn said(row: &mut ObservationRow, facts: &TraceFacts) {
-    let mut observation = Observation::clone(&row.observation);
-    if observation.user_id.is_none() {
-        observation.user_id = facts.user_id.clone();
-    }
-    if facts.name.is_some() {
-        observation.trace_name = facts.name.clone();
-    }
-    row.observation = Arc::new(observation);
-}
 
 /// What an update may do to a row.
 fn revised(row: &ObservationRow, random: &mut SmallRng) -> ObservationRow {
@@ -85,7 +49,7 @@ const CLEAN: &str = "clean";
 impl Twins {
     async fn new(seed: u64, share: Share, limits: QueryLimits) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let setting = Setting::with(limits, Some(stamp())).await;
+        let setting = Setting::new(limits).await;
         let base = observations(seed, 1500, 72);
         let mut facts: HashMap<String, Arc<TraceFacts>> = HashMap::new();
         for at in 0..share.traces {
@@ -93,7 +57,10 @@ impl Twins {
             // Beyond what any row group says of its users, on either side.
             let user_id = [Some(format!("zz late {at}")), Some("aa early".to_owned()), None][at % 3].clone();
             let name = (at % 2 == 0).then(|| format!("named late {at}"));
-            facts.insert(trace_id.clone(), Arc::new(TraceFacts { trace_id, user_id, name, ..Default::default() }));
+            let tags = if at % 4 == 0 { vec!["beta".to_owned(), "late".to_owned()] } else { Vec::new() };
+            let metadata = BTreeMap::from([("my_flow_id".to_owned(), format!("flow of {}", at % 5))]);
+            let said = TraceFacts { trace_id, user_id, name, tags, metadata, ..Default::default() };
+            facts.insert(said.trace_id.clone(), Arc::new(said));
         }
         let mut replaced = RowKeys::default();
         let (mut last, mut replacements) = (Vec::new(), Vec::new());
@@ -101,7 +68,7 @@ impl Twins {
             let is_replaced = random.random_bool(share.replaced);
             let mut row = if is_replaced { revised(row, &mut random) } else { row.clone() };
             if let Some(facts) = facts.get(&row.observation.trace_id) {
-                said(&mut row, facts);
+                row.facts = Some(Arc::clone(facts));
             }
             if is_replaced {
                 insert(&mut replaced, &[&row.observation.trace_id, &row.observation.id]);
@@ -262,6 +229,9 @@ const QUESTIONS: &[&str] = &[
     "SELECT count(*) FROM observations WHERE day = '2026-03-29'",
     "SELECT id FROM observations WHERE total_cost > 0.01 ORDER BY id",
     "SELECT DISTINCT user_id FROM observations ORDER BY 1",
+    "SELECT flow, count(*) AS n FROM observations WHERE array_has(tags, 'late') GROUP BY flow ORDER BY flow",
+    "SELECT id, array_to_string(tags, ','), flow, is_root, environment FROM observations ORDER BY id",
+    "SELECT * FROM observations ORDER BY id",
     "SELECT user_id, max(start_time) AS last FROM observations GROUP BY user_id ORDER BY last DESC, user_id LIMIT 5",
     "SELECT approx_distinct(id) = approx_distinct(trace_id || id) FROM observations",
     "SELECT o.user_id, count(*) AS n, sum(s.value) AS v FROM observations o JOIN scores s ON s.observation_id = o.id
@@ -306,7 +276,7 @@ async fn metrics_are_those_of_a_table_written_clean() {
     ] {
         let request = wire::MetricsRequest {
             view: view as i32,
-            measures: metrics::measures(),
+            measures: metrics::measures(true),
             dimensions: dimensions.iter().map(|name| name.to_string()).collect(),
             range: Some(wire::TimeRange { from_unix_micros: START_US, to_unix_micros: START_US + 72 * HOUR_US }),
             top_k: 5,
@@ -323,7 +293,7 @@ async fn metrics_are_those_of_a_table_written_clean() {
 
 #[tokio::test]
 async fn only_touched_files_are_read_through_a_patch() {
-    let setting = Setting::with(QueryLimits { partitions: 1, ..Default::default() }, Some(stamp())).await;
+    let setting = Setting::new(QueryLimits { partitions: 1, ..Default::default() }).await;
     let rows = observations(1, 300, 72);
     let mut paths = Vec::new();
     for (day, rows) in by_day(&rows) {
@@ -421,13 +391,4 @@ fn find(
         return Some(Arc::clone(plan));
     }
     plan.children().into_iter().find_map(|child| find(child, name))
-}
-
-#[tokio::test]
-async fn facts_with_nothing_to_stamp_them_are_our_mistake() {
-    let setting = acme(&observations(1, 30, 5)).await;
-    let facts = Arc::new(HashMap::from([("t".to_owned(), Arc::new(TraceFacts::default()))]));
-    setting.change("acme", Table::Observations, Changes { facts, ..Default::default() });
-    let error = setting.error("acme", "SELECT user_id FROM observations").await;
-    assert_eq!(error.kind(), crate::base::Kind::Internal, "{error}");
 }

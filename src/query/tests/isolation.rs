@@ -56,7 +56,7 @@ async fn hostile_sql_is_refused_and_names_no_other_tenant() {
         "SELECT * FROM generate_series(1, 10)".to_owned(),
         "SELECT * FROM range(1, 10)".to_owned(),
         "SELECT range(1, 1000000000000)".to_owned(),
-        "SELECT repeat('x', 2000000000)".to_owned(),
+        "SELECT array_repeat('x', 2000000000)".to_owned(),
         format!("SELECT * FROM '{globex_file}'"),
         format!("SELECT * FROM \"tenant://own/{globex_file}\""),
         "SELECT * FROM 'file:///etc/passwd'".to_owned(),

@@ -108,3 +108,104 @@ async fn queries_beyond_the_limit_wait_and_are_then_refused() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(setting.engine.sql(&acme, sql, ask).await.is_ok());
 }
+
+/// `levels` times the same step, each over the result of the one before.
+fn chained(step: &str, begin: &str, levels: usize) -> String {
+    let begin = format!("WITH t0 AS (SELECT {begin} AS x FROM observations)");
+    let all = (1..=levels).fold(begin, |all, at| format!("{all}, t{at} AS (SELECT {step} AS x FROM t{})", at - 1));
+    format!("{all} SELECT count(*) FROM t{levels} WHERE CAST(x AS VARCHAR) <> 'no'")
+}
+
+#[tokio::test]
+async fn functions_cannot_make_more_than_a_query_may_hold() {
+    let limits = QueryLimits { memory_max: ByteSize::mib(32), time_ms_max: 20_000, ..Default::default() };
+    let setting = limited(limits).await;
+    let begun = Instant::now();
+    for sql in [
+        chained("x || x", "id", 12),
+        chained("concat(x, x)", "id", 12),
+        chained("concat_ws(x, x, x)", "id", 8),
+        chained("replace(x, '-', x)", "id", 6),
+        chained("replace(x, 'o', 'oooooooooo')", "id", 12),
+        chained("regexp_replace(x, 'o', 'oooooooooo', 'g')", "id", 12),
+        chained("regexp_replace(x, '(.*)', '\\1\\1\\1')", "id", 20),
+        chained("overlay(x placing x from 1 for 0)", "id", 12),
+        chained("repeat(x, 1000)", "id", 4),
+        chained("lpad(x, 100000000, 'y')", "id", 1),
+        chained("array_concat(x, x)", "make_array(id)", 12),
+        chained("make_array(x, x)", "make_array(id)", 12),
+        chained("array_to_string(string_to_array(x, NULL), x)", "id", 6),
+        "SELECT count(*) FROM observations WHERE repeat(id, 1000000) LIKE '%no%'".to_owned(),
+        "SELECT length(repeat('x', 2000000000))".to_owned(),
+        "SELECT length(rpad('x', 2000000000))".to_owned(),
+    ] {
+        let error = setting.error("acme", &sql).await;
+        assert_eq!(error.kind(), Kind::LimitReached, "{sql}: {error}");
+        check(error, "memory", "32MiB");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn expressions_that_double_at_every_level_are_refused_before_they_are_planned() {
+    let setting = limited(QueryLimits::default()).await;
+    let begun = Instant::now();
+    for (step, begin) in
+        [("x || x", "id"), ("x + x", "input_tokens"), ("CASE WHEN x > 1 THEN x ELSE x END", "input_tokens")]
+    {
+        let sql = chained(step, begin, 40);
+        let hidden = [
+            sql.clone(),
+            format!("SELECT * FROM ({sql}) UNION ALL SELECT 1"),
+            format!("SELECT count(*) FROM observations WHERE input_tokens IN ({sql})"),
+            format!("SELECT ({sql}) AS found"),
+            format!("EXPLAIN {sql}"),
+        ];
+        for sql in hidden {
+            let error = setting.error("acme", &sql).await;
+            assert_eq!(error.kind(), Kind::Invalid, "{error}");
+            assert!(error.to_string().contains("50000 operators and columns"), "{error}");
+        }
+    }
+    let text = chained("x || x", "id", 6);
+    assert!(setting.text("acme", &text).await.contains("| 3000 "));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn functions_that_are_weighed_say_what_they_always_said() {
+    let setting = limited(QueryLimits::default()).await;
+    let cases = [
+        ("'a' || 'b' || 'c'", "abc"),
+        ("coalesce('a' || NULL, 'null')", "null"),
+        ("concat('a', NULL, 'b')", "ab"),
+        ("concat_ws('-', 'a', 'b')", "a-b"),
+        ("replace('aXbX', 'X', '--')", "a--b--"),
+        ("regexp_replace('foobar', 'o(.)', '<\\1>', 'g')", "f<o>bar"),
+        ("overlay('abcdef' placing 'XX' from 2 for 3)", "aXXef"),
+        ("repeat('ab', 3)", "ababab"),
+        ("lpad('7', 3, '0') || rpad('7', 3, '.')", "0077.."),
+        ("array_to_string(make_array(1, 2) || make_array(3), '+')", "1+2+3"),
+        ("array_to_string(array_append(string_to_array('a,b', ','), 'c'), ';')", "a;b;c"),
+        ("named_struct('k', 'v')['k']", "v"),
+        ("translate('abc', 'b', 'x')", "axc"),
+        ("to_char(timestamp '2026-03-28T01:02:03', '%Y!')", "2026!"),
+    ];
+    for (expression, expected) in cases {
+        for sql in [
+            format!("SELECT {expression} AS found"),
+            format!("SELECT {expression} AS found FROM observations LIMIT 1"),
+            format!("SELECT max({expression}) AS found FROM observations"),
+            format!("SELECT (SELECT {expression}) AS found"),
+        ] {
+            let answer = setting.text("acme", &sql).await;
+            assert!(answer.contains(&format!("| {expected} ")), "{sql}\n{answer}");
+        }
+    }
+    let answer = setting.text("acme", "SELECT id || '/' || trace_id FROM observations ORDER BY 1 LIMIT 1").await;
+    assert!(answer.contains("observations.id || Utf8(\"/\") || observations.trace_id"), "the column's name: {answer}");
+    assert!(answer.contains("| obs-1-0/trace-1-0 "), "{answer}");
+    let grouped =
+        "SELECT model || '!' AS m, count(*) FROM observations GROUP BY model || '!' HAVING model || '!' = 'llama!'";
+    assert!(setting.text("acme", grouped).await.contains("| llama! "));
+}

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::oracle::{facts, oracle, trace_facts};
 use super::requests::{bucket, filter, measure, percentile, request};
 use super::*;
+use crate::base::ByteSize;
 use crate::query::bucket::Unit;
+use crate::query::latency_percentiles;
 use crate::wire::metric_value::Value as Wire;
 use crate::wire::{
     Aggregation as A, CostBreakdownRequest, FilterOperator, LatencyPercentilesRequest, Measure, MetricValue,
@@ -38,21 +40,23 @@ fn lines(rows: &[MetricsRow]) -> Vec<String> {
     rows.iter().map(|row| line(row).join(" | ")).collect()
 }
 
-pub(super) fn measures() -> Vec<Measure> {
-    vec![
+pub(super) fn measures(users: bool) -> Vec<Measure> {
+    let plain = [
         measure(A::Sum, "total_cost"),
         measure(A::Count, ""),
+        measure(A::Count, "total_cost"),
         measure(A::Count, "latency_ms"),
         measure(A::Sum, "output_tokens"),
         measure(A::Avg, "total_cost"),
         measure(A::Avg, "output_tokens"),
         measure(A::Min, "latency_ms"),
         measure(A::Max, "latency_ms"),
-        measure(A::CountDistinct, "user_id"),
+        measure(A::Sum, "latency_ms"),
+        measure(A::Avg, "latency_ms"),
         measure(A::ErrorRate, ""),
-        percentile("latency_ms", 50.0),
-        percentile("latency_ms", 99.0),
-    ]
+    ];
+    let users = users.then(|| measure(A::CountDistinct, "user_id"));
+    plain.into_iter().chain(users).chain([percentile("latency_ms", 50.0), percentile("latency_ms", 99.0)]).collect()
 }
 
 /// Equal text, but for numbers that may differ by the sketches' error.
@@ -96,9 +100,10 @@ async fn answers_are_those_of_the_oracle() {
             if view == View::Traces && dimensions.contains(&"model") {
                 continue;
             }
-            for unit in units {
+            // How many users there are does not follow from the users of each group: such questions go another way.
+            for (unit, users) in units.into_iter().flat_map(|unit| [(unit, true), (unit, false)]) {
                 at += 1;
-                let exact = at % 2 == 0;
+                let exact = users && at % 4 == 1;
                 let asked = MetricsRequest {
                     view: view.into(),
                     bucket: unit.and_then(|(unit, _, count)| bucket(unit, count, zones[at % zones.len()])),
@@ -109,14 +114,19 @@ async fn answers_are_those_of_the_oracle() {
                         from_unix_micros: START_US + 7 * HOUR_US + 1,
                         to_unix_micros: START_US + 55 * HOUR_US,
                     }),
-                    ..request(measures(), dimensions)
+                    ..request(measures(users), dimensions)
                 };
                 let (expected, total) = oracle(&all, &asked, unit.map(|(_, unit, count)| (unit, count)));
                 let answer = ask(&setting, asked).await;
                 // The engine interpolates in steps of a millionth.
                 let tolerance = if exact { 1e-6 } else { 0.0051 };
                 check(&lines(&answer.rows), &expected, tolerance);
-                check(&lines(&[answer.total.unwrap()]), &[total], tolerance);
+                let total_row = answer.total.unwrap();
+                for row in answer.rows.iter().chain([&total_row]) {
+                    let [count, priced] = [1, 2].map(|at| show(&row.measures[at]).parse::<i64>().unwrap());
+                    assert_eq!(row.unpriced_rows, Some(count - priced));
+                }
+                check(&lines(&[total_row]), &[total], tolerance);
                 assert_eq!(answer.snapshot, ["observations=2"]);
             }
         }
@@ -254,4 +264,96 @@ async fn a_tenant_without_rows_gets_zeros_and_gaps() {
     assert_eq!(answer.snapshot, ["observations=none"]);
     let grouped = MetricsRequest { bucket: None, ..request(asked.measures, &["model"]) };
     assert!(ask(&setting, grouped).await.rows.is_empty());
+}
+
+#[tokio::test]
+async fn calls_without_a_price_are_not_calls_for_nothing() {
+    let mut rows = observations(11, 90, 5);
+    for (at, row) in rows.iter_mut().enumerate() {
+        let mut observation = Observation::clone(&row.observation);
+        observation.model = Some(["priced", "free", "unpriced"][at % 3].to_owned());
+        row.observation = observation.into();
+        // Half of the priced ones used nothing.
+        row.cost.total = [(at % 2 == 0).then_some(Money::from_pico(5)), Some(Money::ZERO), None][at % 3];
+    }
+    let setting = acme(&rows).await;
+    for top_k in [0, 1] {
+        let asked = MetricsRequest {
+            with_total: true,
+            top_k,
+            ..request(vec![measure(A::Sum, "total_cost"), measure(A::Count, "")], &["model"])
+        };
+        let answer = ask(&setting, asked).await;
+        let found: Vec<_> = lines(&answer.rows).into_iter().zip(answer.rows.iter().map(|r| r.unpriced_rows)).collect();
+        let row = |line: &str, unpriced| (line.to_owned(), Some(unpriced));
+        match top_k {
+            0 => assert_eq!(
+                found,
+                [row("priced | $0.000000000075 | 30", 15), row("free | $0 | 30", 0), row("unpriced | - | 30", 30)]
+            ),
+            _ => assert_eq!(found, [row("priced | $0.000000000075 | 30", 15), row("* | - | $0 | 60", 30)]),
+        }
+        assert_eq!(answer.total.unwrap().unpriced_rows, Some(45));
+    }
+    let without_money = ask(&setting, request(vec![measure(A::Count, "")], &["model"])).await;
+    assert!(without_money.rows.iter().all(|row| row.unpriced_rows.is_none()));
+}
+
+#[tokio::test]
+async fn a_breakdown_with_others_and_total_reads_the_files_once() {
+    let rows = observations(12, 600, 72);
+    let range = request(vec![], &[]).range;
+    let breakdown = |dimensions: &[&str]| {
+        crate::query::cost_breakdown(CostBreakdownRequest {
+            range,
+            top_k: 2,
+            dimensions: dimensions.iter().map(|name| name.to_string()).collect(),
+            ..Default::default()
+        })
+    };
+    let gets = async |setting: &Setting, asked: &MetricsRequest| -> (u64, MetricsResponse) {
+        ask(setting, asked.clone()).await;
+        let before = setting.store.counts().get;
+        let answer = ask(setting, asked.clone()).await;
+        (setting.store.counts().get - before, answer)
+    };
+    let setting = acme(&rows).await;
+    let plain = MetricsRequest { top_k: 0, with_total: false, ..breakdown(&["model"]) };
+    let (once, _) = gets(&setting, &plain).await;
+    assert!(once > 0);
+    assert_eq!(gets(&setting, &breakdown(&["model"])).await.0, once);
+    assert_eq!(
+        gets(&setting, &latency_percentiles(LatencyPercentilesRequest { range, top_k: 2, ..Default::default() }))
+            .await
+            .0,
+        once
+    );
+    // A tag stands in several groups, and what was said once would be counted twice: the total is read for itself.
+    assert_eq!(gets(&setting, &breakdown(&["tags"])).await.0, 2 * once);
+    let hourly = MetricsRequest { bucket: bucket(TimeUnit::Hour, 1, ""), ..breakdown(&["model"]) };
+    assert_eq!(gets(&setting, &hourly).await.0, 2 * once, "ranked first, then cut");
+    let users = MetricsRequest { measures: measures(true), ..breakdown(&["model"]) };
+    assert_eq!(gets(&setting, &users).await.0, 3 * once);
+}
+
+#[tokio::test]
+async fn groups_that_do_not_fit_into_memory_are_read_again_instead() {
+    let rows = observations(13, 3000, 72);
+    let asked = crate::query::cost_breakdown(CostBreakdownRequest {
+        range: request(vec![], &[]).range,
+        top_k: 2,
+        dimensions: vec!["id".to_owned()],
+        ..Default::default()
+    });
+    let mut answers = Vec::new();
+    for memory_max in [ByteSize::mib(512), ByteSize::mib(2)] {
+        let setting = Setting::new(QueryLimits { memory_max, ..Default::default() }).await;
+        setting.add_files("acme", &rows).await;
+        ask(&setting, asked.clone()).await;
+        let before = setting.store.counts().get;
+        let answer = ask(&setting, asked.clone()).await;
+        answers.push((setting.store.counts().get - before, answer));
+    }
+    assert_eq!(answers[1].0, 4 * answers[0].0, "the attempt, then ranking, others and total");
+    assert_eq!(answers[1].1, answers[0].1);
 }

@@ -26,7 +26,6 @@ use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
 use super::engine::Engine;
-use super::stamp::Stamp;
 use super::tenant::Snapshots;
 use super::{QueryError, QueryLimits, SqlLimits};
 use crate::base::{Day, Money, TenantId, TimestampUs};
@@ -84,14 +83,10 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) async fn new(limits: QueryLimits) -> Self {
-        Self::with(limits, None).await
-    }
-
-    pub(super) async fn with(limits: QueryLimits, stamp: Option<Stamp>) -> Self {
         let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
         let world = World::default();
         let engine =
-            Engine::over(Arc::new(world.clone()), store.clone(), Arc::new(world.clone()), limits, stamp, None).unwrap();
+            Engine::over(Arc::new(world.clone()), store.clone(), Arc::new(world.clone()), limits, None).unwrap();
         Self { world, store, engine }
     }
 
@@ -121,6 +116,7 @@ impl Setting {
             footer_bytes: Some(written.footer_bytes),
             index: None,
             added_version: Some(0),
+            rewrites: 0,
             added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
@@ -244,6 +240,14 @@ pub(super) fn observations(seed: u64, count: usize, hours: i64) -> Vec<Observati
             }
         })
         .collect()
+}
+
+/// A row of which little is known.
+pub(in crate::query) fn one_observation(trace_id: &str, id: &str) -> RecordBatch {
+    let mut row = observations(1, 1, 5).remove(0);
+    let (trace_id, id) = (trace_id.to_owned(), id.to_owned());
+    row.observation = Arc::new(Observation { trace_id, id, ..Default::default() });
+    batch(Table::Observations, OBSERVATIONS, &[row])
 }
 
 pub(super) fn score(id: usize, value: f64, at_us: TimestampUs) -> ScoreRow {

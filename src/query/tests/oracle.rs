@@ -69,7 +69,7 @@ pub(super) fn trace_facts(rows: &[ObservationRow]) -> Vec<Fact> {
         .collect()
 }
 
-fn oracle_measures(facts: &[&Fact]) -> Vec<String> {
+fn oracle_measures(facts: &[&Fact], request: &MetricsRequest) -> Vec<String> {
     let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number}"));
     let costs: Vec<i128> = facts.iter().filter_map(|fact| fact.cost.map(i128::from)).collect();
     let cost: i128 = costs.iter().sum();
@@ -88,20 +88,28 @@ fn oracle_measures(facts: &[&Fact]) -> Vec<String> {
         Some(low + (high - low) * position.fract())
     };
     let failed = facts.iter().filter(|fact| fact.failed).count();
-    vec![
-        money(cost),
+    // Rows without a price cost no one knows what; no rows cost nothing.
+    let known = !costs.is_empty() || facts.is_empty();
+    let units = latencies.iter().map(|ms| (ms * 1_099_511_627_776.0).round_ties_even() as i128).sum::<i128>();
+    let milliseconds = units as f64 / 1_099_511_627_776.0;
+    let users = facts.iter().filter_map(|fact| fact.user.as_ref()).collect::<BTreeSet<_>>().len().to_string();
+    let counts_users = request.measures.iter().any(|measure| measure.field == "user_id");
+    let plain = vec![
+        if known { money(cost) } else { "-".to_owned() },
         facts.len().to_string(),
+        costs.len().to_string(),
         latencies.len().to_string(),
         tokens.iter().sum::<i64>().to_string(),
         average.unwrap_or("-".to_owned()),
         number((!tokens.is_empty()).then(|| tokens.iter().sum::<i64>() as f64 / tokens.len() as f64)),
         number(latencies.first().copied()),
         number(latencies.last().copied()),
-        facts.iter().filter_map(|fact| fact.user.as_ref()).collect::<BTreeSet<_>>().len().to_string(),
+        number(Some(milliseconds)),
+        number((!latencies.is_empty()).then(|| milliseconds / latencies.len() as f64)),
         number((!facts.is_empty()).then(|| failed as f64 / facts.len() as f64)),
-        number(percentile(0.5)),
-        number(percentile(0.99)),
-    ]
+    ];
+    let percentiles = [number(percentile(0.5)), number(percentile(0.99))];
+    plain.into_iter().chain(counts_users.then_some(users)).chain(percentiles).collect()
 }
 
 type Key = Vec<Option<String>>;
@@ -127,7 +135,10 @@ pub(super) fn oracle(all: &[Fact], request: &MetricsRequest, unit: Option<(Unit,
     for (key, fact) in &exploded {
         groups.entry(key.clone()).or_default().push(fact);
     }
-    let cost = |facts: &[&Fact]| facts.iter().filter_map(|fact| fact.cost).map(i128::from).sum::<i128>();
+    let cost = |facts: &[&Fact]| {
+        let known = facts.iter().filter_map(|fact| fact.cost).map(i128::from).reduce(|a, b| a + b);
+        known.or(facts.is_empty().then_some(0))
+    };
     let last = |key: &Key| key.iter().map(|v| (v.is_none(), v.clone())).collect::<Vec<_>>();
     let by_cost = |a: &(Key, Vec<&Fact>), b: &(Key, Vec<&Fact>)| {
         cost(&b.1).cmp(&cost(&a.1)).then_with(|| last(&a.0).cmp(&last(&b.0)))
@@ -150,7 +161,13 @@ pub(super) fn oracle(all: &[Fact], request: &MetricsRequest, unit: Option<(Unit,
             Some(key) => key.iter().map(|value| value.clone().unwrap_or_else(empty)).collect(),
             None => request.dimensions.iter().map(|_| empty()).collect(),
         };
-        start.into_iter().chain(other).chain(names).chain(oracle_measures(facts)).collect::<Vec<_>>().join(" | ")
+        start
+            .into_iter()
+            .chain(other)
+            .chain(names)
+            .chain(oracle_measures(facts, request))
+            .collect::<Vec<_>>()
+            .join(" | ")
     };
     let total = line(None, Some(&vec![None; request.dimensions.len()]), &within);
     let Some((unit, count)) = unit else {

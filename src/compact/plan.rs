@@ -1,0 +1,181 @@
+//! What to rewrite next, from a snapshot, the time and the settings. Pure.
+//!
+//! A day collects files until there are [`PlanSettings::files_max`]; then those of the lowest level that has several
+//! become one of the next. With F files allowed and no row rewritten more than r times, C(F + r - 1, r) flushes fit
+//! into a day: 1,140 for 18 and 3, so a day of one flush a minute is written 3.3 times in all, seal included, and no
+//! scheme needs less than 3.1 for it. A day that is over and quiet is sealed: what is not of the right size becomes as
+//! few files as fit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::{ByteSize, Day, TimestampUs};
+use crate::catalog::{DataFile, Snapshot};
+
+/// Rewrites of a sealed file's rows, as its tag says them: more than any other file has.
+pub const SEALED: u8 = u8::MAX;
+/// Files one job opens at once. More wait for the next: each costs memory.
+pub const INPUTS_MAX: usize = 32;
+/// Files of a level that are worth a rewrite; fewer go up together with the next level.
+const LEVEL_FILES_MIN: usize = 3;
+/// From this level on a file of the right size is left alone until the day is sealed, and then too.
+const LEVELS: u8 = 3;
+/// Room for files being merged, however many of the right size a day has: days of more than some 4 GB have more files.
+const SLOTS_MIN: usize = 8;
+/// Late files of a sealed day wait until they are this many, or a share of what they would have rewritten.
+const LATE_FILES_MIN: usize = 8;
+const LATE_SHARE: u64 = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanSettings {
+    /// Sealed files have between half of this and twice this, or are all there is of a day.
+    pub target_bytes: ByteSize,
+    /// Live files a day may have before some are merged.
+    pub files_max: usize,
+    /// A day that is over is sealed when no file came for this long.
+    pub quiet_us: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobKind {
+    /// Files of one level become one of the next.
+    Tier,
+    /// The last rewrite of a day's rows.
+    Seal,
+    /// The same rows, with what came late about them.
+    Fold,
+}
+
+/// Files of one day to be replaced by few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub day: Day,
+    pub kind: JobKind,
+    pub inputs: Vec<Arc<DataFile>>,
+}
+
+impl Job {
+    pub fn bytes(&self) -> u64 {
+        self.inputs.iter().map(|file| file.size_bytes).sum()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.inputs.iter().map(|file| file.rows).sum()
+    }
+
+    /// How often the rows of what comes out were rewritten.
+    pub fn rewrites(&self) -> u8 {
+        match self.kind {
+            JobKind::Seal => SEALED,
+            // It is no step towards fewer files: what comes out counts as what went in.
+            JobKind::Fold => self.inputs.iter().map(|file| file.rewrites).max().unwrap_or(0),
+            JobKind::Tier => {
+                let most = self.inputs.iter().map(|file| file.rewrites).filter(|rewrites| *rewrites < SEALED).max();
+                most.unwrap_or(0).saturating_add(1).min(SEALED - 1)
+            }
+        }
+    }
+
+    /// Half of the files, for when all of them take too much memory. `None`: it is as small as a job can be.
+    pub fn half(&self) -> Option<Job> {
+        let half = self.inputs.len() / 2;
+        (half >= 2).then(|| Job { day: self.day, kind: JobKind::Tier, inputs: self.inputs[..half].to_vec() })
+    }
+}
+
+/// At most one job for each day; once it is done there may be another. Today's come last: they are the smallest.
+pub fn plan(snapshot: &Snapshot, now_us: TimestampUs, settings: &PlanSettings) -> Vec<Job> {
+    let mut days: BTreeMap<Day, Vec<&Arc<DataFile>>> = BTreeMap::new();
+    for file in snapshot.files.values() {
+        days.entry(file.day).or_default().push(file);
+    }
+    days.into_iter().filter_map(|(day, files)| plan_day(day, &files, now_us, settings)).collect()
+}
+
+fn plan_day(day: Day, files: &[&Arc<DataFile>], now_us: TimestampUs, settings: &PlanSettings) -> Option<Job> {
+    let (kind, mut inputs) = match is_quiet(day, files, now_us, settings) {
+        true => (JobKind::Seal, to_seal(files, settings)),
+        false => (JobKind::Tier, to_merge(files, settings)),
+    };
+    if inputs.len() < 2 {
+        return None;
+    }
+    let mut kind = kind;
+    if inputs.len() > INPUTS_MAX {
+        // Neighbours in time first, the smallest level before: what is merged now must be merged again.
+        inputs.sort_by_key(|file| (file.rewrites, file.added_us));
+        inputs.truncate(INPUTS_MAX);
+        kind = JobKind::Tier;
+    }
+    inputs.sort_by(|a, b| (a.added_us, &a.path).cmp(&(b.added_us, &b.path)));
+    Some(Job { day, kind, inputs: inputs.into_iter().cloned().collect() })
+}
+
+/// Whether the day is over and nothing was flushed into it for a while. A file from the future says nothing.
+fn is_quiet(day: Day, files: &[&Arc<DataFile>], now_us: TimestampUs, settings: &PlanSettings) -> bool {
+    let flushed = files.iter().filter(|file| file.rewrites == 0).map(|file| file.added_us);
+    let last_us = flushed.filter(|added_us| *added_us <= now_us.saturating_add(settings.quiet_us)).max();
+    let last_us = last_us.unwrap_or(i64::MIN).max(day.start_us().saturating_add(Day::US));
+    now_us.saturating_sub(last_us) >= settings.quiet_us
+}
+
+fn bytes(files: &[&Arc<DataFile>]) -> u64 {
+    files.iter().map(|file| file.size_bytes).sum()
+}
+
+/// Of a day that is over: all files that are too small, which become one or few.
+fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a Arc<DataFile>> {
+    let (low, high) = (settings.target_bytes.bytes() / 2, settings.target_bytes.bytes() * 2);
+    let (right, small): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| file.size_bytes >= low);
+    let (sealed, late): (Vec<_>, Vec<_>) = small.iter().copied().partition(|file| file.rewrites == SEALED);
+    if files.iter().any(|file| file.rewrites == SEALED) && !late.is_empty() {
+        // A sealed day got late rows: what was sealed is rewritten only when it is worth it.
+        return if bytes(&late) * LATE_SHARE >= bytes(&sealed) && !sealed.is_empty() {
+            small
+        } else if late.len() >= LATE_FILES_MIN {
+            late
+        } else {
+            Vec::new()
+        };
+    }
+    let mut inputs = small;
+    if !inputs.is_empty() && bytes(&inputs) < low {
+        // The rest would be too small by itself: it joins the smallest file that was not sealed.
+        let fits = |file: &&&Arc<DataFile>| file.rewrites != SEALED && file.size_bytes + bytes(&inputs) <= high;
+        let joined = right.iter().filter(fits).min_by_key(|file| file.size_bytes).copied();
+        inputs.extend(joined);
+    }
+    inputs
+}
+
+/// Of a day that still grows: nothing, until it has too many files.
+fn to_merge<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a Arc<DataFile>> {
+    let target = settings.target_bytes.bytes();
+    let is_settled = |file: &&&Arc<DataFile>| {
+        file.size_bytes >= target || (file.size_bytes >= target / 2 && file.rewrites >= LEVELS)
+    };
+    let (settled, mut working): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| is_settled(&file));
+    let small = working.iter().filter(|file| file.size_bytes < target / 2).count();
+    if small >= 2 && bytes(&working) >= 2 * target - target / 4 {
+        // Enough for a file of nearly the largest size: it is written once and for all.
+        return working;
+    }
+    let slots = settings.files_max.saturating_sub(settled.len()).max(SLOTS_MIN.min(settings.files_max)).max(2);
+    if working.len() < slots {
+        return Vec::new();
+    }
+    for level in 0..LEVELS - 1 {
+        let group: Vec<_> = working.iter().copied().filter(|file| file.rewrites <= level).collect();
+        if group.len() >= LEVEL_FILES_MIN {
+            return group;
+        }
+    }
+    // The levels are full: the cheapest half goes up.
+    working.sort_by_key(|file| file.size_bytes);
+    let half = (working.len() / 2).max(2);
+    working.truncate(half);
+    working
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+const MINUTE: i64 = 60_000_000;
+const SETTINGS: PlanSettings = PlanSettings { target_bytes: ByteSize::mib(256), files_max: 18, quiet_us: 30 * MINUTE };
+
+fn day() -> Day {
+    "2026-02-16".parse().unwrap()
+}
+
+/// A day's files without a store: what is flushed, and what jobs make of it.
+#[derive(Default)]
+struct Days {
+    snapshot: Snapshot,
+    next: u64,
+    flushed: u64,
+    rewritten: u64,
+    files_most: usize,
+}
+
+impl Days {
+    fn add(&mut self, size_bytes: u64, rewrites: u8, added_us: TimestampUs) {
+        self.next += 1;
+        let path = format!("day={}/{:08}.parquet", day(), self.next);
+        let file = DataFile {
+            path: path.clone(),
+            size_bytes,
+            day: day(),
+            rows: size_bytes / 100,
+            time_us: None,
+            footer_bytes: None,
+            index: None,
+            rewrites,
+            added_version: None,
+            added_us,
+        };
+        self.snapshot.files.insert(path, Arc::new(file));
+        self.files_most = self.files_most.max(self.snapshot.files.len());
+    }
+
+    fn flush(&mut self, size_bytes: u64, at_us: TimestampUs) {
+        self.flushed += size_bytes;
+        self.add(size_bytes, 0, at_us);
+    }
+
+    fn done(&mut self, job: &Job, at_us: TimestampUs) {
+        for file in &job.inputs {
+            assert!(self.snapshot.files.remove(&file.path).is_some(), "a job's inputs are live");
+        }
+        self.rewritten += job.bytes();
+        let pieces = job.bytes().div_ceil(2 * SETTINGS.target_bytes.bytes()).max(1);
+        for _ in 0..pieces {
+            self.add(job.bytes() / pieces, job.rewrites(), at_us);
+        }
+    }
+
+    fn plan(&self, at_us: TimestampUs) -> Option<Job> {
+        let mut jobs = plan(&self.snapshot, at_us, &SETTINGS);
+        assert!(jobs.len() <= 1, "one job a day");
+        jobs.pop()
+    }
+
+    /// One flush every `every` minutes for a day; each job takes until after the next flush. Then the day is sealed.
+    fn run(every: i64, size: impl Fn(i64) -> u64) -> Self {
+        let mut days = Self::default();
+        let mut under_way: Option<Job> = None;
+        for minute in (0..1440).step_by(every as usize) {
+            let at_us = day().start_us() + minute * MINUTE;
+            days.flush(size(minute), at_us);
+            if let Some(job) = under_way.take() {
+                days.done(&job, at_us);
+            }
+            under_way = days.plan(at_us);
+        }
+        let mut at_us = day().start_us() + Day::US;
+        if let Some(job) = under_way.take() {
+            days.done(&job, at_us);
+        }
+        at_us += SETTINGS.quiet_us;
+        while let Some(job) = days.plan(at_us) {
+            days.done(&job, at_us);
+        }
+        days
+    }
+
+    fn amplification(&self) -> f64 {
+        self.rewritten as f64 / self.flushed as f64
+    }
+
+    fn sizes(&self) -> Vec<u64> {
+        self.snapshot.files.values().map(|file| file.size_bytes / MIB).collect()
+    }
+}
+
+/// Files at most and bytes rewritten for each byte flushed, seal included; sealed files are of the right size.
+#[track_caller]
+fn check(name: &str, days: &Days, files_most: usize, amplification: f64) {
+    println!(
+        "{name}: {} files at most, written {:.2} times, sealed {:?}",
+        days.files_most,
+        days.amplification(),
+        days.sizes()
+    );
+    assert!(days.files_most <= files_most, "{name}: {} files", days.files_most);
+    assert!(days.amplification() <= amplification, "{name}: {:.2}", days.amplification());
+    if days.snapshot.files.len() > 1 {
+        assert!(days.sizes().iter().all(|size| (127..=512).contains(size)), "{name}: {:?}", days.sizes());
+    }
+}
+
+#[test]
+fn a_day_of_one_flush_a_minute_stays_below_20_files_and_is_written_few_times() {
+    // 10,000, 100,000 and 500,000 bytes a flush: days of 14, 140 and 700 MB.
+    for size in [10_000, 100_000, 500_000] {
+        check(&format!("{size} bytes"), &Days::run(1, |_| size), 19, 3.3);
+    }
+    // 200 observations a second: some 1.2 MB of observations and 2 MB of text a minute.
+    check("observations", &Days::run(1, |_| 12 * MIB / 10), 19, 3.0);
+    check("text", &Days::run(1, |_| 2 * MIB), 19, 3.0);
+    // Above some 4 GB a day the files of the right size alone are many.
+    check("much text", &Days::run(1, |_| 4 * MIB), 26, 3.0);
+}
+
+#[test]
+fn bursts_change_neither_the_number_of_files_nor_the_bytes_written() {
+    for seed in 0..8 {
+        let size = |minute: i64| {
+            let mut random = SmallRng::seed_from_u64(seed * 10_000 + minute as u64);
+            match minute % 97 {
+                0 => 20 * MIB,
+                _ => random.random_range(MIB / 8..MIB),
+            }
+        };
+        check(&format!("bursts {seed}"), &Days::run(1, size), 19, 3.3);
+    }
+}
+
+#[test]
+fn a_quiet_tenant_is_written_twice() {
+    check("every 15 minutes", &Days::run(15, |_| 3_000), 19, 2.0);
+}
+
+#[test]
+fn three_million_observations_a_day_seal_into_files_of_the_right_size() {
+    // 2,083 rows a flush.
+    let observations = Days::run(1, |_| 2_083 * 100);
+    check("observations", &observations, 19, 3.3);
+    assert_eq!(observations.snapshot.files.len(), 1);
+    let text = Days::run(1, |_| 2_083 * 250);
+    check("text", &text, 19, 3.3);
+    assert!(text.snapshot.files.len() <= 3);
+}
+
+#[test]
+fn a_sealed_day_is_left_alone_until_late_rows_are_worth_it() {
+    let mut days = Days::run(1, |_| 50_000);
+    let mut at_us = day().start_us() + 3 * Day::US;
+    assert_eq!(days.plan(at_us), None);
+    let sealed = days.sizes();
+    for _ in 0..LATE_FILES_MIN {
+        assert_eq!(days.plan(at_us + SETTINGS.quiet_us), None);
+        days.flush(10_000, at_us);
+        at_us += MINUTE;
+    }
+    at_us += SETTINGS.quiet_us;
+    let job = days.plan(at_us).unwrap();
+    assert_eq!(job.inputs.len(), LATE_FILES_MIN, "the late ones only");
+    days.done(&job, at_us);
+    assert_eq!(days.sizes()[0], sealed[0]);
+    // Many late rows are worth another seal.
+    days.flush(20 * MIB, at_us);
+    let job = days.plan(at_us + SETTINGS.quiet_us).unwrap();
+    days.done(&job, at_us + SETTINGS.quiet_us);
+    assert_eq!(days.snapshot.files.len(), 1);
+}
+
+#[test]
+fn a_day_is_sealed_when_it_is_over_and_quiet() {
+    let mut days = Days::default();
+    let end_us = day().start_us() + Day::US;
+    days.flush(MIB, end_us - MINUTE);
+    days.flush(MIB, end_us + 10 * MINUTE);
+    assert_eq!(days.plan(end_us + 39 * MINUTE), None);
+    let job = days.plan(end_us + 40 * MINUTE).unwrap();
+    assert_eq!((job.kind, job.inputs.len()), (JobKind::Seal, 2));
+    // A file that says it is from next year holds nothing up.
+    days.flush(MIB, end_us + 400 * Day::US);
+    assert!(days.plan(end_us + 40 * MINUTE).is_some());
+}
+
+#[test]
+fn what_was_left_for_long_is_merged_in_steps_of_few_files() {
+    let mut days = Days::default();
+    for minute in 0..1440 {
+        days.flush(100_000, day().start_us() + minute * MINUTE);
+    }
+    let at_us = day().start_us() + 2 * Day::US;
+    while let Some(job) = days.plan(at_us) {
+        assert!(job.inputs.len() <= INPUTS_MAX);
+        days.done(&job, at_us);
+    }
+    assert_eq!(days.snapshot.files.len(), 1);
+    assert!(days.amplification() <= 3.0, "{}", days.amplification());
+}
+
+#[test]
+fn a_job_that_is_too_large_is_halved_down_to_two_files() {
+    let mut days = Days::default();
+    for minute in 0..5 {
+        days.flush(MIB, day().start_us() + minute);
+    }
+    let job = days.plan(day().start_us() + 2 * Day::US).unwrap();
+    let half = job.half().unwrap();
+    assert_eq!((half.inputs.len(), half.kind), (2, JobKind::Tier));
+    assert_eq!(half.half(), None);
+}

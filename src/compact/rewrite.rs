@@ -1,0 +1,202 @@
+//! One job: open the files, merge, write, and say what came of it. Nothing is live before the caller commits it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::fold::Fold;
+use super::input::FileInput;
+use super::ledger::Sums;
+use super::memory::Shares;
+use super::merge::{Merge, Source};
+use super::output::{Output, Wanted};
+use super::plan::{Job, SEALED};
+use super::{CompactError, Result};
+use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
+use crate::catalog::{Change, NewFile, Rewrite};
+use crate::format::parquet::WriteSettings;
+use crate::model::tables::Table;
+use crate::store::Store;
+
+/// Files written once more later are pressed as flushed ones are, sealed ones harder: they are read for years.
+const ZSTD_TIER: i32 = 3;
+const ZSTD_SEAL: i32 = 6;
+/// How long a merge waits for memory that others of this process hold, before it gives way.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(60);
+/// A merge of little takes no more than this many times its files: text shrinks up to 25-fold.
+const MEMORY_FOR_BYTES: u64 = 32;
+const MEMORY_FOR_ANY: u64 = 40 << 20;
+
+/// Where and with what a job is done.
+#[derive(Clone, Copy)]
+pub struct Workplace<'a> {
+    pub store: &'a Store,
+    pub clock: &'a dyn Clock,
+    /// Memory of all jobs of this process.
+    pub budget: &'a Budget,
+    /// Memory this one may have.
+    pub memory_max: ByteSize,
+    pub target_bytes: ByteSize,
+}
+
+/// New files that say the same as the old ones; orphans until they are committed.
+#[derive(Debug, Clone)]
+pub struct Rewritten {
+    pub inputs: Vec<String>,
+    pub outputs: Vec<NewFile>,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    /// Rows that became one with another: rows in = rows out + merged (I8).
+    pub merged: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// The most memory the job held, as it counts.
+    pub memory_most: u64,
+}
+
+impl Rewritten {
+    pub fn change(&self) -> Change {
+        Change::Rewrite(Rewrite {
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            dropped: self.merged,
+            ..Default::default()
+        })
+    }
+}
+
+/// Does a job. On an error nothing was done but objects were left that nobody names.
+pub async fn rewrite(
+    place: Workplace<'_>,
+    tenant: &TenantId,
+    table: Table,
+    job: &Job,
+    fold: &dyn Fold,
+) -> Result<Rewritten> {
+    let files = job.inputs.len();
+    let over = || CompactError::OverBudget { files, limit: place.memory_max };
+    let shares = Shares::of(place.memory_max, files).ok_or_else(over)?;
+    let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES)).min(shares.whole);
+    let held = place.budget.reserve(need, MEMORY_PATIENCE).await.ok_or(CompactError::Busy)?;
+    let mut memory = Memory { budget: place.budget, held: vec![held], most: 0, shares, files };
+
+    let replacements: VecDeque<_> = fold.replacements().into();
+    let replaced: u64 = replacements.iter().map(|batch| batch.num_rows() as u64).sum();
+    let mut sources = Vec::with_capacity(files + 1);
+    for file in &job.inputs {
+        let input = FileInput::open(place.store, tenant, table, file.clone(), &shares).await?;
+        sources.push(Source::File(Box::new(input)));
+    }
+    if !replacements.is_empty() {
+        sources.push(Source::Rows(replacements));
+    }
+
+    let rows_in = job.rows();
+    let bytes_max = place.target_bytes.bytes().saturating_mul(2);
+    let pieces = job.bytes().div_ceil(bytes_max.max(1)).max(rows_in.div_ceil(shares.output_rows_max)).max(1);
+    let mut output = Output::begin(Wanted {
+        store: place.store,
+        clock: place.clock,
+        tenant,
+        table,
+        day: job.day,
+        rewrites: job.rewrites(),
+        write: WriteSettings {
+            zstd_level: if job.rewrites() == SEALED { ZSTD_SEAL } else { ZSTD_TIER },
+            row_group_bytes_max: shares.row_group,
+        },
+        rows_per_file: (rows_in + replaced).div_ceil(pieces).max(1),
+        bytes_max,
+    })?;
+    let mut rows_out = 0;
+    let merged = match table.sort_columns().is_empty() {
+        true => sum_up(table, sources, fold, &mut output, &mut rows_out).await,
+        false => put_in_order(table, sources, fold, &mut output, &mut rows_out, &mut memory).await,
+    };
+    let dropped = match merged {
+        Ok(dropped) => dropped,
+        Err(error) => {
+            output.abandon().await;
+            return Err(error);
+        }
+    };
+    let expected = (rows_in + replaced).checked_sub(dropped);
+    let adds_up = table.key_columns().is_empty() || expected == Some(rows_out);
+    let (true, Some(merged)) = (adds_up, rows_in.checked_sub(rows_out)) else {
+        output.abandon().await;
+        let reason = format!("{rows_in} rows read, {dropped} dropped, {replaced} replaced, {rows_out} written");
+        return Err(CompactError::RowsDiffer { table: table.name(), reason });
+    };
+    let outputs = output.finish().await?;
+    Ok(Rewritten {
+        inputs: job.inputs.iter().map(|file| file.path.clone()).collect(),
+        rows_in,
+        rows_out,
+        merged,
+        bytes_in: job.bytes(),
+        bytes_out: outputs.iter().map(|file| file.size_bytes).sum(),
+        outputs,
+        memory_most: memory.most,
+    })
+}
+
+/// Returns the rows that were dropped for replacements.
+async fn put_in_order(
+    table: Table,
+    sources: Vec<Source>,
+    fold: &dyn Fold,
+    output: &mut Output<'_>,
+    rows_out: &mut u64,
+    memory: &mut Memory<'_>,
+) -> Result<u64> {
+    let mut merge = Merge::begin(table, sources, fold).await?;
+    loop {
+        memory.check(&merge, output)?;
+        let Some(rows) = merge.next().await? else { return Ok(merge.dropped()) };
+        *rows_out += rows.num_rows() as u64;
+        output.push(rows).await?;
+    }
+}
+
+/// Rows that add up have no keys that could be replaced: none is dropped.
+async fn sum_up(
+    table: Table,
+    sources: Vec<Source>,
+    fold: &dyn Fold,
+    output: &mut Output<'_>,
+    rows_out: &mut u64,
+) -> Result<u64> {
+    let mut sums = Sums::begin(table, sources, fold)?;
+    while let Some(rows) = sums.next().await? {
+        *rows_out += rows.num_rows() as u64;
+        output.push(rows).await?;
+    }
+    Ok(0)
+}
+
+/// What a job holds of the budget. It begins with an estimate; rows that weigh more than their file says make it ask
+/// for more, or give up.
+struct Memory<'a> {
+    budget: &'a Budget,
+    held: Vec<Reservation>,
+    most: u64,
+    shares: Shares,
+    files: usize,
+}
+
+impl Memory<'_> {
+    fn check(&mut self, merge: &Merge<'_>, output: &Output<'_>) -> Result<()> {
+        if merge.held_bytes() > self.shares.inputs {
+            // Pages can be fetched again, decoded rows cannot.
+            merge.forget_pages();
+        }
+        let uses = merge.held_bytes() + output.held_bytes();
+        self.most = self.most.max(uses);
+        let has: u64 = self.held.iter().map(Reservation::bytes).sum();
+        if uses > has {
+            let more = self.budget.try_reserve(uses - has);
+            let limit = ByteSize(self.shares.whole);
+            self.held.push(more.ok_or(CompactError::OverBudget { files: self.files, limit })?);
+        }
+        Ok(())
+    }
+}
