@@ -126,11 +126,11 @@ CREATE TABLE scores (
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
--- The books: sum(count) by day, door and outcome. received = stored + merged + rejected, once all is flushed.
+-- The books: sum(count) by day, door and outcome. received = stored + merged + rejected + erased, once all is flushed.
 CREATE TABLE ledger (
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that held the requests counted.
     door                    VARCHAR,                    -- otlp-grpc, otlp-http, tracelake-grpc.
-    outcome                 VARCHAR,                    -- received, stored, merged or rejected.
+    outcome                 VARCHAR,                    -- received, stored, merged, rejected, or erased before it was stored.
     reason                  VARCHAR,                    -- Why it was rejected.
     count                   BIGINT,                     -- Observations and scores.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.

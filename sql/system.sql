@@ -15,3 +15,22 @@ CREATE TABLE files (
     added_version           BIGINT,                     -- The version of the table that made it live; null where it is not known.
     added_at                TIMESTAMP WITH TIME ZONE    -- When that was.
 );
+
+-- One row per erasure of this tenant's, with its receipt once the last copy is gone.
+CREATE TABLE erasures (
+    id                      VARCHAR,                    -- The erasure.
+    kind                    VARCHAR,                    -- trace, session, user or tenant.
+    subjects                VARCHAR,                    -- Traces by their ids, sessions and users by digests; joined by commas.
+    state                   VARCHAR,                    -- asked, masked (no answer shows it), rewritten (no live file holds it) or done.
+    asked_by                VARCHAR,                    -- The public key that asked.
+    asked_at                TIMESTAMP WITH TIME ZONE,   -- When that was.
+    refused_until           TIMESTAMP WITH TIME ZONE,   -- What is said about it is refused until then.
+    rewritten_at            TIMESTAMP WITH TIME ZONE,   -- When no live file held it any more.
+    done_at                 TIMESTAMP WITH TIME ZONE,   -- When the last copy was seen to be gone.
+    observations            BIGINT,                     -- Rows taken out of observations; some of them may have been in no file yet.
+    observation_io          BIGINT,                     -- Rows taken out of observation_io.
+    trace_facts             BIGINT,                     -- Rows taken out of trace_facts.
+    scores                  BIGINT,                     -- Rows taken out of scores.
+    files_rewritten         BIGINT,                     -- Files written again without it.
+    copies                  BIGINT                      -- Objects that held it, or may have, after no live one did.
+);

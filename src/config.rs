@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::base::{ByteSize, WriterId};
 use crate::catalog::LOG_KEPT_MIN;
 use crate::catalog::keys::FirstTenant;
-use crate::compact::{CompactSettings, UpkeepSettings};
+use crate::compact::{CompactSettings, EraseSettings, UpkeepSettings};
 use crate::ingest::IngestSettings;
 use crate::query::QueryLimits;
 use crate::server::ServerSettings;
@@ -101,6 +101,12 @@ settings! {
     removed_files_kept_s: u64, "TRACELAKE_REMOVED_FILES_KEPT_S";
     /// Seconds that commits stay in the tables' Delta logs; a day at least
     delta_log_kept_s: u64, "TRACELAKE_DELTA_LOG_KEPT_S";
+    /// Seconds that objects of the ingest log stay after their rows are in files
+    ingest_log_kept_s: u64, "TRACELAKE_INGEST_LOG_KEPT_S";
+    /// Seconds after which every server has heard of an erasure, and files are written again without what was erased
+    erase_after_s: u64, "TRACELAKE_ERASE_AFTER_S";
+    /// Seconds that objects which nothing names stay: longer than the slowest flush or merge takes
+    orphans_kept_s: u64, "TRACELAKE_ORPHANS_KEPT_S";
 }
 
 /// The flags of `tracelake serve`.
@@ -135,6 +141,9 @@ pub struct Settings {
     pub upkeep: bool,
     pub retention_days: Option<u32>,
     pub removed_files_kept: Duration,
+    pub ingest_log_kept: Duration,
+    pub erase_after: Duration,
+    pub orphans_kept: Duration,
     pub delta_log_kept: Duration,
     /// Created at start when absent.
     pub first_tenant: Option<FirstTenant>,
@@ -154,6 +163,9 @@ const CACHE_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(1);
 const COMPACT_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(256);
 /// Less would merge wide rows in many small steps.
 const COMPACT_MEMORY_DEFAULT_MIN: ByteSize = ByteSize::mib(64);
+
+/// A flush of a full buffer to a slow store takes minutes.
+const ORPHANS_KEPT_MIN: Duration = Duration::from_secs(900);
 
 impl ServeArgs {
     /// The settings in effect on this machine.
@@ -201,6 +213,9 @@ impl ServeArgs {
             upkeep: given.upkeep.unwrap_or(true),
             retention_days: given.retention_days,
             removed_files_kept: Duration::from_secs(given.removed_files_kept_s.unwrap_or(2 * 3600)),
+            ingest_log_kept: Duration::from_secs(given.ingest_log_kept_s.unwrap_or(3600)),
+            erase_after: Duration::from_secs(given.erase_after_s.unwrap_or(60)),
+            orphans_kept: Duration::from_secs(given.orphans_kept_s.unwrap_or(86_400)),
             delta_log_kept: Duration::from_secs(given.delta_log_kept_s.unwrap_or(LOG_KEPT_MIN.as_secs())),
             first_tenant: first_tenant::read(environment)?,
             machine_memory: machine,
@@ -219,8 +234,12 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
 impl Settings {
     /// What the server is told.
     pub fn server(&self) -> ServerSettings {
-        let mut ingest =
-            IngestSettings { buffer_bytes_max: self.ingest_memory_max, follow: self.follow, ..Default::default() };
+        let mut ingest = IngestSettings {
+            buffer_bytes_max: self.ingest_memory_max,
+            log_kept_s: self.ingest_log_kept.as_secs(),
+            follow: self.follow,
+            ..Default::default()
+        };
         if let Some(after) = self.flush_after {
             ingest.flush_after_s = after.as_secs();
             ingest.flush_quiet_after_s = after.as_secs();
@@ -238,7 +257,15 @@ impl Settings {
             linger_s: self.removed_files_kept.as_secs(),
             log_kept_s: self.delta_log_kept.as_secs(),
             retention_days: self.retention_days,
+            orphans_kept_s: self.orphans_kept.as_secs(),
             ..Default::default()
+        };
+        let erase = EraseSettings {
+            settle_s: self.erase_after.as_secs(),
+            linger_s: self.removed_files_kept.as_secs(),
+            orphans_kept_s: self.orphans_kept.as_secs(),
+            log_kept_s: self.ingest_log_kept.as_secs(),
+            look_every_s: self.erase_after.as_secs().clamp(1, 30),
         };
         ServerSettings {
             data: self.data.clone(),
@@ -248,6 +275,7 @@ impl Settings {
             ingest,
             query,
             upkeep: self.upkeep.then_some(upkeep),
+            erase: self.upkeep.then_some(erase),
             compact: self.compact.clone(),
             first: self.first_tenant.clone(),
         }
@@ -289,6 +317,12 @@ impl Settings {
                 self.removed_files_kept.as_secs(),
                 self.query_time_max.as_secs(),
                 longest_query.as_secs()
+            )));
+        }
+        if self.orphans_kept < ORPHANS_KEPT_MIN {
+            return Err(ConfigError::Invalid(format!(
+                "orphans_kept_s is below {}: what a slow flush is about to name would be deleted",
+                ORPHANS_KEPT_MIN.as_secs()
             )));
         }
         if self.delta_log_kept < LOG_KEPT_MIN {
@@ -366,6 +400,9 @@ impl fmt::Display for Settings {
             write!(f, " retention_days={days}")?;
         }
         write!(f, " removed_files_kept_s={}", self.removed_files_kept.as_secs())?;
+        write!(f, " ingest_log_kept_s={}", self.ingest_log_kept.as_secs())?;
+        write!(f, " erase_after_s={}", self.erase_after.as_secs())?;
+        write!(f, " orphans_kept_s={}", self.orphans_kept.as_secs())?;
         write!(f, " delta_log_kept_s={}", self.delta_log_kept.as_secs())?;
         if let Some(first) = &self.first_tenant {
             write!(f, " init_tenant={}", first.tenant)?;

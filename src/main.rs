@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use tracelake::base::{ByteSize, SystemClock, TenantId};
+use tracelake::base::{ByteSize, Clock, SystemClock, TenantId};
+use tracelake::catalog::Catalog;
+use tracelake::catalog::erasures::{ErasureKind, NewErasure};
 use tracelake::catalog::keys::{CreatedKey, Keys, NewKey, Role};
 use tracelake::catalog::retention::{Retention, Retentions};
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
 use tracelake::cli::demo::{DemoTarget, DemoTenant, demo};
-use tracelake::cli::{self, Asked, Connection, LocalTables, OutputFormat, VacuumOrder, repl, run};
+use tracelake::cli::{
+    self, Asked, Connection, LocalTables, OutputFormat, Subject, VacuumOrder, erase, erasures, export_subject, repl,
+    run,
+};
 use tracelake::compact::{CompactSettings, UpkeepSettings};
 use tracelake::config::{ServeArgs, Settings};
 use tracelake::doctor;
@@ -50,6 +55,13 @@ enum Command {
     /// Creates, lists and revokes keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Forgets traces, sessions or users: gone from answers at once, from files and the log by and by
+    Erase(EraseArgs),
+    /// Lists what was erased, and how far each erasure has come
+    Erasures(ServerArgs),
+    /// What is held on one person
+    #[command(subcommand)]
+    Subject(SubjectCommand),
     /// Lists the models that have a price
     Prices,
     /// Deletes what is no longer needed now, as servers do by and by, and says what went
@@ -125,6 +137,46 @@ struct SqlArgs {
     format: OutputFormat,
 }
 
+/// Which server, and by which key
+#[derive(clap::Args)]
+struct ServerArgs {
+    /// The server to ask
+    #[arg(long, env = "TRACELAKE_SERVER", default_value = "127.0.0.1:4317")]
+    server: String,
+    #[arg(long, env = "TRACELAKE_PUBLIC_KEY", default_value = "", hide_env_values = true)]
+    public_key: String,
+    #[arg(long, env = "TRACELAKE_SECRET_KEY", default_value = "", hide_env_values = true)]
+    secret_key: String,
+}
+
+impl ServerArgs {
+    async fn connect(&self) -> Outcome<Connection> {
+        Ok(Connection::connect(&self.server, &self.public_key, &self.secret_key).await?)
+    }
+}
+
+#[derive(clap::Args)]
+struct EraseArgs {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Subcommand)]
+enum SubjectCommand {
+    /// Writes all that is held on a user as JSON lines and Parquet, with a receipt; needs a key with the role `read`
+    Export {
+        #[arg(long)]
+        user: String,
+        /// The folder to write into
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
 #[derive(clap::Args)]
 struct CompactArgs {
     #[command(flatten)]
@@ -182,7 +234,7 @@ enum TenantCommand {
         #[command(flatten)]
         data: DataArg,
     },
-    /// Refuses its keys from now on; the id is never used again
+    /// Refuses its keys from now on and erases its data; the id is never used again
     Delete {
         tenant: TenantId,
         #[command(flatten)]
@@ -238,6 +290,14 @@ fn main() -> ExitCode {
             Command::Compact(arguments) => compact(arguments).await,
             Command::Tenant(command) => tenant(command).await,
             Command::Key(command) => key(command).await,
+            Command::Erase(arguments) => {
+                let connection = arguments.server.connect().await?;
+                Ok(erase(&connection, arguments.subject, &mut std::io::stdout()).await?)
+            }
+            Command::Erasures(server) => Ok(erasures(&server.connect().await?, &mut std::io::stdout()).await?),
+            Command::Subject(SubjectCommand::Export { user, out, server }) => {
+                export(&server.connect().await?, &user, &out).await
+            }
             Command::Prices => prices(),
             Command::Vacuum(arguments) => vacuum(arguments).await,
             Command::Doctor(arguments) => doctor(arguments).await,
@@ -348,6 +408,15 @@ async fn sql(arguments: SqlArgs) -> Outcome {
     Ok(())
 }
 
+async fn export(connection: &Connection, user: &str, out: &std::path::Path) -> Outcome {
+    let files = export_subject(connection, user, out, SystemClock.now_us()).await?;
+    for file in files {
+        println!("{:>10} rows  {:>12} bytes  {}", file.rows, file.bytes, out.join(file.name).display());
+    }
+    println!("receipt: {}", out.join("receipt.json").display());
+    Ok(())
+}
+
 async fn compact(arguments: CompactArgs) -> Outcome {
     log_to_stderr(&arguments.log_level);
     let settings = CompactSettings {
@@ -397,8 +466,18 @@ async fn tenant(command: TenantCommand) -> Outcome {
             retention(&tenant, asked, &data).await?;
         }
         TenantCommand::Delete { tenant, data } => {
-            keys_of(&data).await?.tenants().delete(&tenant).await?;
+            let store = Store::open(data.data.parse()?).await?;
+            server::open_keys(&store).await?.tenants().delete(&tenant).await?;
+            let asked = NewErasure {
+                tenant: tenant.clone(),
+                kind: ErasureKind::Tenant,
+                values: vec![tenant.to_string()],
+                asked_by: "command line".to_owned(),
+                traces: Default::default(),
+            };
+            Catalog::new(store, Arc::new(SystemClock)).erasures().ask(asked).await?;
             println!("tenant {tenant} deleted: its keys are refused and its id is never used again");
+            println!("its data is erased by the servers on this store, and a receipt kept");
         }
     }
     Ok(())

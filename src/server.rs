@@ -15,15 +15,18 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::base::{Clock, Kind, Reservation, SystemClock, TenantId, WriterId};
+use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{FirstTenant, Identity, Keys};
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::catalog::{Catalog, FreshRows};
-use crate::compact::{CompactError, CompactSettings, Compactor, Role, Upkeep, UpkeepSettings};
+use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Eraser, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
-use crate::doors::{self, Answers, AskedLimits, Counters, Doors, DoorsError, Intake, Ready, Refusal, SqlAnswer};
+use crate::doors::{
+    self, Answers, AskedLimits, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer,
+};
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
-use crate::model::EventBatch;
+use crate::model::{EventBatch, Rejection};
 use crate::query::{self, Engine, QueryError, QueryLimits, SqlLimits};
 use crate::store::{Location, Store, StoreError};
 use crate::wire;
@@ -39,6 +42,8 @@ pub struct ServerSettings {
     pub query: QueryLimits,
     /// `None`: another process keeps the store up.
     pub upkeep: Option<UpkeepSettings>,
+    /// `None`: another process brings erasures to their end.
+    pub erase: Option<EraseSettings>,
     /// `None`: files are merged elsewhere, or not at all.
     pub compact: Option<CompactSettings>,
     /// Created at start when absent.
@@ -75,7 +80,7 @@ pub struct Running {
     ingest: Ingest,
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
-    upkeep: Option<JoinHandle<()>>,
+    upkeep: Vec<JoinHandle<()>>,
     compacting: Option<Role>,
     _computing: Computing,
 }
@@ -140,6 +145,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
     let upkeep = settings.upkeep.map(|settings| Upkeep::new(catalog.clone(), Arc::clone(&clock), settings));
+    let eraser = settings.erase.map(|settings| Eraser::new(catalog.clone(), Arc::clone(&clock), settings));
     let ingest =
         Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
             .await?;
@@ -149,10 +155,12 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let compactor = compactor.transpose()?;
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
     let computing = Computing::start().map_err(ServerError::Threads)?;
+    let erasing = Arc::new(Forgetting { ingest: ingest.clone(), catalog: catalog.clone(), keys: keys.clone() });
     let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
     let doors = Doors {
         intake: Arc::new(WayIn(ingest.clone())),
         answers: Arc::new(WayOut(engine)),
+        erasing,
         ready: Arc::new(StoreAnswers(store.clone())),
         keys,
         decode_limits: DecodeLimits::default(),
@@ -168,6 +176,8 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     };
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
     let upkeep = upkeep.map(|upkeep| tokio::spawn(upkeep.run()));
+    let eraser = eraser.map(|eraser| tokio::spawn(eraser.run()));
+    let upkeep = upkeep.into_iter().chain(eraser).collect();
     Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, compacting, _computing: computing })
 }
 
@@ -223,7 +233,9 @@ struct WayIn(Ingest);
 fn refuse_ingest(error: &IngestError) -> Refusal {
     let mut refusal = match error {
         // These name only our own limits: senders may read them.
-        IngestError::Full { .. } | IngestError::Stopped => Refusal::new(error.kind(), error.to_string()),
+        IngestError::Full { .. } | IngestError::Stopped | IngestError::System(SystemError::Invalid(_)) => {
+            Refusal::new(error.kind(), error.to_string())
+        }
         _ => Refusal::from_below(error.kind(), error),
     };
     refusal.retry_after = Some(error.retry_after());
@@ -238,6 +250,46 @@ impl Intake for WayIn {
 
     async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal> {
         self.0.append(tenant, batch, held).await.map_err(|error| refuse_ingest(&error))
+    }
+
+    async fn refuse_erased(&self, tenant: &TenantId, batch: &mut EventBatch) -> Vec<Rejection> {
+        self.0.refuse_erased(tenant, batch).await
+    }
+}
+
+struct Forgetting {
+    ingest: Ingest,
+    catalog: Catalog,
+    keys: Keys,
+}
+
+#[async_trait]
+impl Erasing for Forgetting {
+    async fn erase(&self, who: &Identity, kind: ErasureKind, values: Vec<String>) -> Result<ErasureStatus, Refusal> {
+        let tenant = &who.tenant;
+        if kind == ErasureKind::Tenant {
+            if values != [tenant.as_str()] {
+                return Err(Refusal::new(Kind::Invalid, "a tenant is erased whole, and by its own name"));
+            }
+            self.keys.tenants().delete(tenant).await?;
+        }
+        let erased = self.ingest.erase(tenant, kind, values, &who.public_key).await;
+        let erasure = erased.map_err(|error| refuse_ingest(&error))?;
+        Ok(self.catalog.erasures().status(erasure).await?)
+    }
+
+    async fn erasure(&self, who: &Identity, id: &str) -> Result<ErasureStatus, Refusal> {
+        let erasures = self.catalog.erasures();
+        Ok(erasures.status(erasures.find(&who.tenant, id)?).await?)
+    }
+
+    async fn erasures(&self, who: &Identity) -> Result<Vec<ErasureStatus>, Refusal> {
+        let erasures = self.catalog.erasures();
+        let mut all = Vec::new();
+        for erasure in erasures.of_tenant(&who.tenant) {
+            all.push(erasures.status(erasure).await?);
+        }
+        Ok(all)
     }
 }
 

@@ -82,12 +82,19 @@ pub struct Rewrite {
     pub folded: Vec<u64>,
     /// What of them could not be folded in yet.
     pub late: Option<u64>,
+    /// The snapshot on which alone the rewrite is valid; `None`: on any that still has its inputs.
+    pub checked: Option<Checked>,
 }
 
 #[derive(Debug, Clone)]
 pub enum Change {
     Append(Append),
     Rewrite(Rewrite),
+    /// Makes a late object live that only takes rows away: those that stood in the snapshot looked at.
+    Mask {
+        late: u64,
+        checked: Checked,
+    },
     /// Drops every live file of these days, also those that appear while it tries.
     DropDays {
         through: Day,
@@ -104,7 +111,7 @@ pub enum Committed {
     /// Another owner of the writer's log committed up to `position`, inside `(from, to]`: keep only what lies above it
     /// and append that.
     Moved { position: u64 },
-    /// Something was committed since the append was checked: check again and append what stands then.
+    /// Something was committed since the change was checked: check again and commit what stands then.
     Stale,
     /// The table is at `position`, before `from`: what lies between is in no table. The log's owner must replay.
     Behind { position: u64 },
@@ -183,7 +190,10 @@ impl TableState {
                 }));
                 Ok(Ok(("WRITE", actions)))
             }
-            Change::Rewrite(Rewrite { inputs, outputs, dropped, folded, late }) => {
+            Change::Rewrite(Rewrite { inputs, outputs, dropped, folded, late, checked }) => {
+                if checked.is_some_and(|Checked(version)| version != snapshot.version) {
+                    return Ok(Err(Committed::Stale));
+                }
                 let mut actions = Vec::with_capacity(inputs.len() + outputs.len());
                 for path in inputs {
                     if !snapshot.files.contains_key(path) {
@@ -222,6 +232,10 @@ impl TableState {
                 }
                 Ok(Ok(("OPTIMIZE", actions)))
             }
+            Change::Mask { late, checked: Checked(version) } => match *version == snapshot.version {
+                true => Ok(Ok(("DELETE", vec![slot(free_slot(&snapshot.late), *late, now_ms)]))),
+                false => Ok(Err(Committed::Stale)),
+            },
             Change::DropDays { through } => {
                 let matching = |file: &&Arc<DataFile>| file.day <= *through;
                 let mut actions: Vec<Action> =

@@ -41,6 +41,17 @@ impl Late {
         self.places.get(key).map(|(batch, row)| (&self.rows[*batch], *row))
     }
 
+    /// Whether the row of `key` is gone, and nothing stands for it.
+    pub fn is_gone(&self, hash: u64, key: &RowKey) -> bool {
+        !self.places.contains_key(key)
+            && self.replaced.contains(hash, &key.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+
+    /// The keys of rows that are gone.
+    pub fn gone(&self) -> impl Iterator<Item = (u64, &RowKey)> {
+        self.replaced.iter().filter(|(_, key)| !self.places.contains_key(*key))
+    }
+
     /// Puts objects together, oldest first.
     fn of<'a>(table: Table, objects: impl Iterator<Item = &'a Arc<DecodedLate>>) -> Self {
         let mut standing: HashMap<RowKey, Option<(usize, usize)>> = HashMap::new();
@@ -232,6 +243,17 @@ impl Catalog {
     ) -> Result<HashSet<String>> {
         let traces = facts.keys().map(|trace| Sought::Trace(key_hash(&[trace])));
         let sought: Vec<Sought> = replaced.hashes().map(Sought::Key).chain(traces).collect();
+        self.touched(tenant, table, snapshot, &sought).await
+    }
+
+    /// The live files that may hold any of `sought`.
+    pub(super) async fn touched(
+        &self,
+        tenant: &TenantId,
+        table: Table,
+        snapshot: &Snapshot,
+        sought: &[Sought],
+    ) -> Result<HashSet<String>> {
         let mut touched = HashSet::new();
         for file in snapshot.files.values() {
             let filters = self.filters.of(tenant, table, file).await?;

@@ -72,6 +72,10 @@ impl Catalog {
         {
             let known = state.found.lock();
             for asked in asked {
+                // What was erased does not come back by what is said about it later.
+                if late.is_gone(asked.hash, &asked.key) {
+                    continue;
+                }
                 if let Some((rows, row)) = late.row(&asked.key) {
                     found.insert(asked.key.clone(), StandingRow { rows: rows.clone(), row });
                 } else if let Some((path, row)) = known.rows.get(&asked.key)

@@ -8,6 +8,8 @@ mod changes;
 mod checkpoint;
 mod clean;
 mod commit;
+mod erase;
+pub mod erasures;
 mod filters;
 mod fresh;
 pub mod keys;
@@ -38,6 +40,8 @@ pub use changes::{BatchKeys, Changes, RowKey, RowKeys};
 pub use checkpoint::CHECKPOINT_EVERY;
 pub use clean::LOG_KEPT_MIN;
 pub use commit::{Append, Change, Checked, Committed, NewFile, Rewrite};
+pub use erase::ERASED_FROM;
+use erasures::Erasures;
 use filters::Filters;
 pub use filters::KEY_FILTERS_MAX;
 pub use fresh::{FilesOnly, Fresh, FreshRows, FreshTable, NoFreshRows, PinnedRows};
@@ -45,6 +49,7 @@ pub use late::Late;
 pub use lookup::{Asked, StandingRow};
 pub use reader::FileReader;
 pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
+use system::{SystemError, SystemObjects};
 pub use table::Appended;
 use table::TableState;
 
@@ -58,6 +63,8 @@ pub enum CatalogError {
     Parquet { path: String, source: ::parquet::errors::ParquetError },
     #[error("a rewrite of {table} is void: {path} is no longer live")]
     InputGone { table: &'static str, path: String },
+    #[error(transparent)]
+    System(Box<SystemError>),
     #[error("{table} of tenant {tenant}: {reason}")]
     Corrupt { tenant: TenantId, table: &'static str, reason: String },
 }
@@ -66,11 +73,18 @@ impl CatalogError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Store(e) => e.kind(),
+            Self::System(e) => e.kind(),
             Self::InputGone { .. } => Kind::Unavailable,
             // A file that cannot be reached and one that cannot be read look alike from here; the first is far likelier.
             Self::Parquet { .. } => Kind::Unavailable,
             Self::Format { .. } | Self::Corrupt { .. } => Kind::Corrupt,
         }
+    }
+}
+
+impl From<SystemError> for CatalogError {
+    fn from(error: SystemError) -> Self {
+        Self::System(Box::new(error))
     }
 }
 
@@ -83,6 +97,7 @@ pub struct Catalog {
     clock: Arc<dyn Clock>,
     tables: Arc<Mutex<Tables>>,
     filters: Arc<Filters>,
+    erasures: Erasures,
 }
 
 type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
@@ -90,11 +105,17 @@ type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
 impl Catalog {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let filters = Arc::new(Filters::new(store.clone()));
-        Self { store, clock, tables: Arc::default(), filters }
+        let erasures = Erasures::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
+        Self { store, clock, tables: Arc::default(), filters, erasures }
     }
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What was asked to be forgotten, in all tenants.
+    pub fn erasures(&self) -> &Erasures {
+        &self.erasures
     }
 
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.

@@ -41,6 +41,8 @@ pub enum SystemError {
     KeyDiffers(String),
     #[error("key {0} does not exist")]
     KeyMissing(String),
+    #[error("there is no erasure {0}")]
+    ErasureMissing(String),
     #[error("{0}")]
     Unauthenticated(String),
     #[error("{0}")]
@@ -54,7 +56,7 @@ impl SystemError {
             Self::Newer { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::InvalidId(_) | Self::Invalid(_) | Self::TenantDeleted(_) => Kind::Invalid,
             Self::TenantExists(_) | Self::KeyDiffers(_) => Kind::Exists,
-            Self::TenantMissing(_) | Self::KeyMissing(_) => Kind::NotFound,
+            Self::TenantMissing(_) | Self::KeyMissing(_) | Self::ErasureMissing(_) => Kind::NotFound,
             Self::Unauthenticated(_) => Kind::Unauthenticated,
             Self::Forbidden(_) => Kind::Forbidden,
         }

@@ -16,12 +16,14 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::CliError;
 use crate::base::ByteSize;
+use crate::wire::erasure_service_client::ErasureServiceClient;
 use crate::wire::ingest_service_client::IngestServiceClient;
 use crate::wire::metrics_service_client::MetricsServiceClient;
 use crate::wire::sql_service_client::SqlServiceClient;
 use crate::wire::{
-    CostBreakdownRequest, IngestRequest, IngestResponse, LatencyPercentilesRequest, MetricsRequest, MetricsResponse,
-    SqlRequest, SqlResponse, TimeSeriesRequest,
+    CostBreakdownRequest, EraseRequest, EraseResponse, GetErasureRequest, GetErasureResponse, IngestRequest,
+    IngestResponse, LatencyPercentilesRequest, ListErasuresRequest, ListErasuresResponse, MetricsRequest,
+    MetricsResponse, SqlRequest, SqlResponse, TimeSeriesRequest,
 };
 
 const ANSWER_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -40,6 +42,7 @@ pub struct Connection {
     ingest: IngestServiceClient<Authorized>,
     metrics: MetricsServiceClient<Authorized>,
     sql: SqlServiceClient<Authorized>,
+    erasure: ErasureServiceClient<Authorized>,
 }
 
 impl Connection {
@@ -54,6 +57,7 @@ impl Connection {
             ingest: IngestServiceClient::new(service()),
             metrics: MetricsServiceClient::new(service()).max_decoding_message_size(limit),
             sql: SqlServiceClient::new(service()).max_decoding_message_size(limit),
+            erasure: ErasureServiceClient::new(service()).max_decoding_message_size(limit),
         })
     }
 
@@ -102,6 +106,31 @@ impl Connection {
         retried(request, |request| {
             let mut client = self.metrics.clone();
             async move { client.time_series(request).await }
+        })
+        .await
+    }
+
+    /// Asked twice, the second finds nothing left to erase.
+    pub async fn erase(&self, request: EraseRequest) -> Result<EraseResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.erasure.clone();
+            async move { client.erase(request).await }
+        })
+        .await
+    }
+
+    pub async fn get_erasure(&self, request: GetErasureRequest) -> Result<GetErasureResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.erasure.clone();
+            async move { client.get_erasure(request).await }
+        })
+        .await
+    }
+
+    pub async fn list_erasures(&self, request: ListErasuresRequest) -> Result<ListErasuresResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.erasure.clone();
+            async move { client.list_erasures(request).await }
         })
         .await
     }

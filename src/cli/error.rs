@@ -26,6 +26,8 @@ pub enum CliError {
     System(#[from] crate::catalog::system::SystemError),
     #[error(transparent)]
     Compact(Box<crate::compact::CompactError>),
+    #[error("{path} holds an export already: choose another folder")]
+    Exists { path: String },
     #[error("what the server counts differs from what was sent: {0}")]
     Mismatch(String),
 }
@@ -45,6 +47,7 @@ impl CliError {
                 Code::Unavailable | Code::Aborted => Kind::Unavailable,
                 _ => Kind::Internal,
             },
+            Self::Exists { .. } => Kind::Exists,
             Self::Store(e) => e.kind(),
             Self::Query(e) => e.kind(),
             Self::System(e) => e.kind(),

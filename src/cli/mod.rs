@@ -6,6 +6,7 @@
 
 mod connection;
 pub mod demo;
+mod erase;
 mod error;
 mod local;
 mod numbers;
@@ -13,14 +14,17 @@ mod records;
 mod repl;
 mod sql;
 mod statements;
+mod subject;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod vacuum;
 
 pub use connection::Connection;
+pub use erase::{Subject, erase, erasures};
 pub use error::CliError;
 pub use local::LocalTables;
 pub use repl::repl;
 pub use sql::{Answer, Asked, OutputFormat, run};
+pub use subject::{Exported, export_subject};
 pub use vacuum::{VacuumOrder, vacuum};

@@ -10,6 +10,7 @@
 //!
 //! `plan` (pure) says what to do, `lease` whose turn it is, `rewrite` does it, one `worker` after the other.
 
+mod erase;
 mod fold;
 mod folding;
 mod input;
@@ -35,6 +36,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::system::SystemError;
 use crate::store::StoreError;
 
+pub use erase::{EraseSettings, Eraser};
 pub use fold::{Fold, NoFold};
 pub use rewrite::{Rewritten, Workplace, rewrite};
 pub use role::Role;
@@ -49,6 +51,8 @@ pub enum CompactError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     System(#[from] SystemError),
+    #[error("others commit to {table} all the time: writing it again waits")]
+    Races { table: &'static str },
     #[error(
         "this machine's clock is {ahead_s} s ahead of the store's: nothing is deleted by it; set one of them right"
     )]
@@ -85,7 +89,7 @@ impl CompactError {
             Self::Store(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
             Self::System(e) => e.kind(),
-            Self::Clock { .. } => Kind::Unavailable,
+            Self::Clock { .. } | Self::Races { .. } => Kind::Unavailable,
             Self::Parquet { .. } | Self::UnknownColumn { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::RowsDiffer { .. } | Self::Panicked { .. } | Self::Arrow { .. } | Self::Threads(_) => Kind::Internal,
             Self::OverBudget { .. } => Kind::LimitReached,

@@ -17,6 +17,8 @@ pub enum Door {
     TracelakeGrpc,
     MetricsGrpc,
     SqlGrpc,
+    ErasureGrpc,
+    LangfuseHttp,
 }
 
 impl Door {
@@ -27,6 +29,8 @@ impl Door {
             Self::TracelakeGrpc => "tracelake-grpc",
             Self::MetricsGrpc => "metrics-grpc",
             Self::SqlGrpc => "sql-grpc",
+            Self::ErasureGrpc => "erasure-grpc",
+            Self::LangfuseHttp => "langfuse-http",
         }
     }
 }

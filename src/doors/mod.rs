@@ -23,9 +23,10 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::base::{Budget, ByteSize, Reservation, TenantId};
+use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
 use crate::decode::DecodeLimits;
-use crate::model::EventBatch;
+use crate::model::{EventBatch, Rejection};
 use crate::store::Store;
 use crate::wire;
 
@@ -45,6 +46,24 @@ pub trait Intake: Send + Sync {
 
     /// Durable and visible to the next query on return (I1, I4).
     async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal>;
+
+    /// Takes out of `batch` what is about something erased lately, counted as rejected. Called before `append`.
+    async fn refuse_erased(&self, _tenant: &TenantId, _batch: &mut EventBatch) -> Vec<Rejection> {
+        Vec::new()
+    }
+}
+
+/// Forgetting, as the doors need it.
+#[async_trait]
+pub trait Erasing: Send + Sync {
+    /// On return no answer of this process shows it.
+    async fn erase(&self, who: &Identity, kind: ErasureKind, values: Vec<String>) -> Result<ErasureStatus, Refusal>;
+
+    /// One of `who`'s tenant.
+    async fn erasure(&self, who: &Identity, id: &str) -> Result<ErasureStatus, Refusal>;
+
+    /// All of `who`'s tenant, oldest first.
+    async fn erasures(&self, who: &Identity) -> Result<Vec<ErasureStatus>, Refusal>;
 }
 
 /// The way out, as the doors need it.
@@ -89,6 +108,7 @@ pub struct SqlAnswer {
 pub struct Doors {
     pub intake: Arc<dyn Intake>,
     pub answers: Arc<dyn Answers>,
+    pub erasing: Arc<dyn Erasing>,
     pub ready: Arc<dyn Ready>,
     pub keys: Keys,
     pub decode_limits: DecodeLimits,

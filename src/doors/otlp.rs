@@ -30,7 +30,8 @@ pub(super) async fn keep(
     bytes: usize,
     decode: impl FnOnce() -> Result<Decoded, Refusal> + Send + 'static,
 ) -> Result<Kept, Refusal> {
-    let Decoded { mut batch, items, rejections } = decode_aside(bytes, decode).await?;
+    let Decoded { mut batch, items, mut rejections } = decode_aside(bytes, decode).await?;
+    rejections.extend(doors.intake.refuse_erased(&caller.tenant, &mut batch).await);
     doors.counters.received(door, bytes as u64, batch.received, &rejections);
     if items > 0 || !batch.events.is_empty() || !rejections.is_empty() {
         batch.door = door.as_str().to_owned();

@@ -20,8 +20,9 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::base::{Kind, SystemClock};
+use crate::catalog::erasures::{Erasure, ErasureState};
 use crate::catalog::keys::{Bound, NewKey, Role, WritesFor};
-use crate::catalog::system::SystemObjects;
+use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::store::Location;
 
@@ -32,6 +33,7 @@ struct World {
     keys: Keys,
     intake: Arc<FakeIntake>,
     answers: Arc<FakeAnswers>,
+    erasing: Arc<FakeErasing>,
     ready: Arc<FakeReady>,
     counters: Arc<Counters>,
     close: Option<oneshot::Sender<()>>,
@@ -51,6 +53,10 @@ struct FakeAnswers {
     refusal: Mutex<Option<Refusal>>,
     asked: Mutex<Vec<String>>,
 }
+
+/// What was asked to be erased.
+#[derive(Default)]
+struct FakeErasing(Mutex<Vec<String>>);
 
 #[derive(Default)]
 struct FakeReady(Mutex<Option<String>>);
@@ -115,6 +121,35 @@ impl Answers for FakeAnswers {
 }
 
 #[async_trait]
+impl Erasing for FakeErasing {
+    async fn erase(&self, who: &Identity, kind: ErasureKind, values: Vec<String>) -> Result<ErasureStatus, Refusal> {
+        self.0.lock().push(format!("{} {kind} {values:?}", who.tenant));
+        let erasure = Erasure {
+            number: 1,
+            id: "e1".to_owned(),
+            tenant: who.tenant.to_string(),
+            kind,
+            subjects: values,
+            asked_by: who.public_key.clone(),
+            asked_us: 5,
+            until_us: 6,
+            traces: BTreeSet::new(),
+        };
+        let rows = [("observations".to_owned(), 3)].into();
+        let (state, erasure) = (ErasureState::Masked, Arc::new(erasure));
+        Ok(ErasureStatus { erasure, state, rewritten_us: None, done_us: None, rows, files: 0, copies: 0 })
+    }
+
+    async fn erasure(&self, _: &Identity, id: &str) -> Result<ErasureStatus, Refusal> {
+        Err(SystemError::ErasureMissing(id.to_owned()).into())
+    }
+
+    async fn erasures(&self, who: &Identity) -> Result<Vec<ErasureStatus>, Refusal> {
+        Ok(vec![self.erase(who, ErasureKind::User, vec!["u".to_owned()]).await?])
+    }
+}
+
+#[async_trait]
 impl Ready for FakeReady {
     async fn ready(&self) -> Result<(), String> {
         self.0.lock().clone().map_or(Ok(()), Err)
@@ -141,10 +176,12 @@ impl World {
             append_takes: Mutex::default(),
         });
         let (answers, ready) = (Arc::new(FakeAnswers::default()), Arc::new(FakeReady::default()));
+        let erasing = Arc::new(FakeErasing::default());
         let counters = Arc::new(Counters::default());
         let doors = Doors {
             intake: intake.clone(),
             answers: answers.clone(),
+            erasing: erasing.clone(),
             ready: ready.clone(),
             keys: keys.clone(),
             decode_limits: DecodeLimits::default(),
@@ -159,7 +196,7 @@ impl World {
         let shutdown = async move { _ = closing.await };
         let served =
             tokio::spawn(async move { serve(doors, on_grpc, on_http, shutdown).await.expect("the doors open") });
-        Self { http, grpc, keys, intake, answers, ready, counters, close: Some(close), served }
+        Self { http, grpc, keys, intake, answers, erasing, ready, counters, close: Some(close), served }
     }
 
     /// The authorization of a new key of tenant `acme`.

@@ -59,9 +59,9 @@ pub enum FrameKind {
     Carry = 2,
     /// A [`Claim`]: from here on the log belongs to another process.
     Claim = 3,
-    /// An erasure, by trace, session or user.
+    /// An [`EraseFrame`]: what the log says about a trace, session or user before it is dropped.
     Erase = 4,
-    /// The tenant is gone: its earlier frames are dropped and counted.
+    /// An [`EraseFrame`] too: the tenant is gone, its frames are dropped and counted.
     TenantDelete = 5,
     /// A [`CountsBatch`]: books that must survive, without events.
     Counts = 6,
@@ -106,6 +106,32 @@ pub struct Claim {
     pub torn_sequence: Option<u64>,
     #[prost(string, tag = "2")]
     pub process: String,
+}
+
+/// An erasure, as far as a log must know it.
+#[derive(Clone, PartialEq, Message)]
+pub struct EraseFrame {
+    /// Its number in `system/erasures`.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(string, tag = "2")]
+    pub id: String,
+    /// `trace`, `session`, `user` or `tenant`.
+    #[prost(string, tag = "3")]
+    pub kind: String,
+    /// Traces and tenants by their ids, sessions and users by digests.
+    #[prost(string, repeated, tag = "4")]
+    pub subjects: Vec<String>,
+    #[prost(string, tag = "5")]
+    pub asked_by: String,
+    #[prost(int64, tag = "6")]
+    pub asked_us: TimestampUs,
+    /// What was stamped before this is dropped.
+    #[prost(int64, tag = "7")]
+    pub until_us: TimestampUs,
+    /// Hashes of the traces that go with it.
+    #[prost(fixed64, repeated, tag = "8")]
+    pub traces: Vec<u64>,
 }
 
 /// Books without events: a request of which nothing was accepted.

@@ -1,16 +1,18 @@
 //! One tenant's fresh rows from one writer's log: an active segment that grows, and frozen ones on their way to files.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::entry::{Heard, Origin, Said, TableSet};
+use super::erase::strip;
 use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
 use super::rows::RowSettings;
 use super::segment::{Carried, ObservationKey, Segment, View, Waited};
 use super::standing::MergedCounts;
 use crate::base::{Reservation, TimestampUs};
+use crate::catalog::erasures::Denied;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
 use crate::model::{Event, EventBatch, EventKind, TraceFacts};
@@ -22,6 +24,8 @@ const REMEMBERED_TRACES_MAX: usize = 10_000;
 const OBSERVATION_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::Observations, Table::Ledger]);
 const TRACE_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::TraceFacts, Table::Observations]);
 const SCORE_TABLES: TableSet = TableSet::of(&[Table::Scores, Table::Ledger]);
+/// What the ledger calls events that were acked, and erased before they were in a file.
+const ERASED: &str = "erased";
 /// A carry frame is closed at this size.
 const CARRY_BYTES: u64 = 8 << 20;
 
@@ -47,6 +51,8 @@ struct State {
     held_frozen: VecDeque<Option<Reservation>>,
     remembered: HashMap<Arc<str>, Arc<TraceFacts>>,
     remembered_order: VecDeque<Arc<str>>,
+    /// Ids of denied events that were counted, at replay: what carries them counts them no more.
+    gone: HashSet<(Arc<str>, Arc<str>)>,
 }
 
 /// What a flush decision needs to know.
@@ -74,16 +80,23 @@ impl TenantBuffer {
         stamp_us: TimestampUs,
         batch: PackedBatch,
         wanted: TableSet,
+        denied: Option<&Denied>,
         held: Option<Reservation>,
     ) {
-        let head = batch.head;
+        let PackedBatch { head, mut events, .. } = batch;
         let origin = Origin { stamp_us, door: head.door.as_str().into(), price_book: head.price_book.as_str().into() };
         let mut state = self.state.lock();
         state.grow(position, held);
         if wanted.has(Table::Ledger) {
             state.count_request(position, &origin, head.received, &head.rejected);
         }
-        for event in batch.events {
+        for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, stamp_us)) {
+            let (counted, _) = state.is_gone(gone.kind);
+            if counted && wanted.has(Table::Ledger) {
+                state.active.count(position, &origin, ERASED, None, 1);
+            }
+        }
+        for event in events {
             let heard = state.hear(event, &origin, position, wanted);
             // Never facts: they have no part in the ledger.
             if heard == (Heard::Again { counted: true }) && wanted.has(Table::Ledger) {
@@ -93,7 +106,14 @@ impl TenantBuffer {
     }
 
     /// Takes carried events, at replay. The ledger holds everything up to `counted`.
-    pub(super) fn apply_carry(&self, position: u64, batch: CarryBatch, wanted: TableSet, counted: u64) {
+    pub(super) fn apply_carry(
+        &self,
+        position: u64,
+        batch: CarryBatch,
+        wanted: TableSet,
+        counted: u64,
+        denied: Option<&Denied>,
+    ) {
         let mut state = self.state.lock();
         state.grow(position, None);
         // What came about a carried id between the freeze and the carry was counted as merged, since its first event was
@@ -109,7 +129,15 @@ impl TenantBuffer {
                 door: group.door.as_str().into(),
                 price_book: group.price_book.as_str().into(),
             };
-            for event in pack(EventBatch { events: group.events, ..Default::default() }).events {
+            let mut events = pack(EventBatch { events: group.events, ..Default::default() }).events;
+            for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, group.stamp_us)) {
+                // Its other events were counted where they first stood.
+                let (is_counted, is_first) = state.is_gone(gone.kind);
+                if is_counted && is_first && wanted.has(Table::Ledger) {
+                    state.active.count(position, &origin, ERASED, None, 1);
+                }
+            }
+            for event in events {
                 let key = event.observation_key();
                 state.hear(event, &origin, position, wanted);
                 // What was carried was in no table.
@@ -118,6 +146,13 @@ impl TenantBuffer {
                 }
             }
         }
+    }
+
+    /// Drops what is denied of the rows that are not on their way to files yet. Returns how many rows, by table.
+    pub(super) fn erase(&self, position: u64, denied: &Denied) -> BTreeMap<Table, u64> {
+        let mut state = self.state.lock();
+        state.grow(position, None);
+        state.erase(position, denied)
     }
 
     /// Takes books without events.
@@ -337,7 +372,11 @@ impl State {
                 if known.is_some_and(|known| says_nothing_new(known, &packed.whole())) {
                     return Heard::Unwanted;
                 }
-                self.active.add_trace(trace_id, Said { order, glance, packed, origin, position, wanted, by_half }, bytes)
+                self.active.add_trace(
+                    trace_id,
+                    Said { order, glance, packed, origin, position, wanted, by_half },
+                    bytes,
+                )
             }
             PackedKind::Score { id, packed } => {
                 self.active.add_score(id, Said { order, glance, packed, origin, position, wanted, by_half }, bytes)
@@ -357,6 +396,23 @@ impl State {
         keys.dedup();
         let known = keys.iter().filter_map(|key| self.active.observations.get(key));
         known.filter(|entry| entry.wanted().has(Table::Ledger)).map(|entry| entry.origin().clone()).collect()
+    }
+
+    /// Of a denied event: whether the books know of such, and whether it is the first about its id.
+    fn is_gone(&mut self, kind: PackedKind) -> (bool, bool) {
+        match kind {
+            PackedKind::Observation { trace_id, id, .. } => (true, self.gone.insert((trace_id, id))),
+            PackedKind::Score { id, .. } => (true, self.gone.insert(("".into(), id))),
+            PackedKind::Trace { .. } => (false, false),
+        }
+    }
+
+    fn erase(&mut self, position: u64, denied: &Denied) -> BTreeMap<Table, u64> {
+        let erased = self.active.erase(position, denied);
+        self.remembered.retain(|trace, facts| !is_of_denied(denied, trace, facts));
+        let kept = &self.remembered;
+        self.remembered_order.retain(|trace| kept.contains_key(trace));
+        erased
     }
 
     fn inherit(&mut self, trace: &Arc<str>) {
@@ -382,6 +438,13 @@ impl State {
             }
         }
     }
+}
+
+/// Facts are kept long after their rows were flushed: no clock says when they came.
+fn is_of_denied(denied: &Denied, trace: &str, facts: &TraceFacts) -> bool {
+    let before_any_end = i64::MIN;
+    denied.trace(trace, before_any_end)
+        || denied.owner(facts.user_id.as_deref(), facts.session_id.as_deref(), before_any_end)
 }
 
 /// Whether `said` only repeats facts that stand in the trace's row already.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::replay;
 use super::writer::Writer;
 use super::{Result, Shared};
-use crate::base::{TenantId, WriterId};
+use crate::base::{TenantId, TimestampUs, WriterId};
 use crate::format::log::{self, CountsBatch, EncodedFrame, FrameKind};
 use crate::store::{self, Store};
 use bytes::Bytes;
@@ -58,7 +58,10 @@ async fn heartbeat(writer: &Writer) -> Result<()> {
 
 /// Writes a low mark if it moved, and deletes log objects below it that are old enough; claims stay, as the fence
 /// against a process that slept through all of this.
-async fn mark(shared: &Shared, writer: &Writer) -> Result<()> {
+pub(super) async fn mark(shared: &Shared, writer: &Writer) -> Result<()> {
+    if writer.is_fenced() {
+        return Ok(());
+    }
     let at = Arc::new(parking_lot::Mutex::new(0));
     let applied = {
         let at = Arc::clone(&at);
@@ -70,27 +73,37 @@ async fn mark(shared: &Shared, writer: &Writer) -> Result<()> {
     let mark = writer.buffers.needs_from().unwrap_or(end).min(end) + 1;
     let before = *writer.marked.lock();
     if mark <= before {
-        return Ok(());
+        // What was too young when the mark moved last grows old also while nothing is written.
+        let due = writer.sweep_at_us.lock().is_some_and(|at_us| at_us <= shared.clock.now_us());
+        return if due { sweep(shared, writer, before).await } else { Ok(()) };
     }
     let objects = shared.catalog.store();
     let body = Bytes::from(format!("{{\"version\":1,\"id\":\"{}\"}}", uuid::Uuid::new_v4()));
     objects.create(&store::low_mark(writer.id(), Some(mark)), body).await?;
     *writer.marked.lock() = mark;
-    sweep(shared, writer.id(), mark).await
+    sweep(shared, writer, mark).await
 }
 
-async fn sweep(shared: &Shared, writer: &WriterId, mark: u64) -> Result<()> {
-    let objects = shared.catalog.store();
-    let oldest_kept_us = shared.clock.now_us() - shared.settings.log_kept_s as i64 * 1_000_000;
+async fn sweep(shared: &Shared, writer: &Writer, mark: u64) -> Result<()> {
+    let (objects, writer, due) = (shared.catalog.store(), writer.id(), &writer.sweep_at_us);
+    let kept_us = shared.settings.log_kept_s as i64 * 1_000_000;
+    let now_us = shared.clock.now_us();
+    let mut next_us: Option<TimestampUs> = None;
     for meta in objects.list(&store::log_object(writer, None), None).await? {
         let below = store::log_sequence(&meta.location).is_some_and(|sequence| sequence < mark);
-        if !below || meta.last_modified.timestamp_micros() >= oldest_kept_us {
+        let over_us = meta.last_modified.timestamp_micros() + kept_us;
+        if !below {
+            continue;
+        }
+        if over_us >= now_us {
+            next_us = Some(next_us.map_or(over_us, |next_us| next_us.min(over_us)));
             continue;
         }
         if !is_claim(objects, &meta.location).await? {
             objects.delete(&meta.location).await?;
         }
     }
+    *due.lock() = next_us.map(|next_us| next_us + 1);
     let marks = objects.list(&store::low_mark(writer, None), None).await?;
     for meta in marks.iter().rev().skip(MARKS_KEPT) {
         objects.delete(&meta.location).await?;

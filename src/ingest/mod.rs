@@ -6,6 +6,7 @@
 
 mod buffer;
 mod entry;
+mod erase;
 mod flush;
 mod fresh;
 mod late;
@@ -27,6 +28,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use crate::base::{Budget, ByteSize, Kind, Reservation, TenantId, WriterId};
+use crate::catalog::system::SystemError;
 use crate::catalog::{Catalog, CatalogError};
 use crate::format::FormatError;
 use crate::model::EventBatch;
@@ -53,6 +55,8 @@ pub enum IngestError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    System(#[from] SystemError),
     #[error("{path}: {source}")]
     Format { path: String, source: FormatError },
     #[error("log {writer}: {reason}")]
@@ -69,6 +73,7 @@ impl IngestError {
             Self::Fenced { .. } => Kind::Fenced,
             Self::Store(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
+            Self::System(e) => e.kind(),
             Self::Format { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::Parquet { .. } => Kind::Internal,
         }
@@ -142,6 +147,8 @@ struct Shared {
     writers: RwLock<Vec<Arc<Writer>>>,
     /// Logs of other processes.
     followed: RwLock<Vec<Arc<tail::Followed>>>,
+    /// One erasure takes effect at a time.
+    erasing: tokio::sync::Mutex<erase::Pending>,
     /// True from the moment another process owns our log.
     fenced: watch::Receiver<bool>,
     stopping: watch::Sender<bool>,
@@ -172,16 +179,21 @@ impl Ingest {
     ) -> Result<Self> {
         let budget = Budget::new("buffer_bytes_max", settings.buffer_bytes_max);
         let rows = Arc::new(rows);
+        // Before any log is replayed: what was erased does not come back by that.
+        catalog.erasures().catch_up().await?;
+        let erasing = tokio::sync::Mutex::new(erase::Pending::after(catalog.erasures().last()));
         let own = Arc::new(Writer::open(&catalog, &clock, writer, &rows).await?);
         let fenced = own.fence();
         let (stopping, _) = watch::channel(false);
         let writers = RwLock::new(vec![Arc::clone(&own)]);
         let followed = RwLock::default();
         let follow = settings.follow;
-        let shared = Shared { catalog, clock, settings, rows, budget, own, writers, followed, fenced, stopping };
+        let shared =
+            Shared { catalog, clock, settings, rows, budget, own, writers, followed, erasing, fenced, stopping };
         let ingest = Self { shared: Arc::new(shared) };
         tokio::spawn(flush::run(Arc::clone(&ingest.shared)));
         tokio::spawn(marks::run(Arc::clone(&ingest.shared)));
+        tokio::spawn(erase::run(Arc::clone(&ingest.shared)));
         if follow {
             tokio::spawn(tail::run(Arc::clone(&ingest.shared)));
         }

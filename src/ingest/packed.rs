@@ -214,6 +214,16 @@ impl Place {
     }
 }
 
+impl PackedEvent {
+    /// The trace and id of an observation.
+    pub(super) fn observation_key(&self) -> Option<(Arc<str>, Arc<str>)> {
+        match &self.kind {
+            PackedKind::Observation { trace_id, id, .. } => Some((Arc::clone(trace_id), Arc::clone(id))),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,15 +256,5 @@ mod tests {
         assert_eq!((first.hot().input, first.hot().name), (None, Some("llm".to_owned())));
         assert_eq!((first.cold().input, first.cold().name), (Some("why?".to_owned()), None));
         assert_eq!(packed.events[0].glance, Glance { start_us: Some(5), end_us: None, is_root: true });
-    }
-}
-
-impl PackedEvent {
-    /// The trace and id of an observation.
-    pub(super) fn observation_key(&self) -> Option<(Arc<str>, Arc<str>)> {
-        match &self.kind {
-            PackedKind::Observation { trace_id, id, .. } => Some((Arc::clone(trace_id), Arc::clone(id))),
-            _ => None,
-        }
     }
 }

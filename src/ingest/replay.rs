@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use super::entry::TableSet;
 use super::log::Owner;
 use super::packed::pack;
-use super::standing;
 use super::writer::{Buffers, TablePositions};
 use super::{IngestError, Result};
+use super::{erase, standing};
 use crate::base::{TenantId, WriterId};
 use crate::catalog::Catalog;
+use crate::catalog::erasures::Denied;
 use crate::format::FormatError;
-use crate::format::log::{self, CarryBatch, Claim, CountsBatch, Frame, FrameKind, ObjectHeader};
+use crate::format::log::{self, CarryBatch, Claim, CountsBatch, EraseFrame, Frame, FrameKind, ObjectHeader};
 use crate::model::EventBatch;
 use crate::model::tables::Table;
 use crate::store::{self, ObjectMeta, Store};
@@ -26,13 +27,15 @@ pub(super) struct Replayed {
     pub(super) marked: u64,
     pub(super) objects: u64,
     pub(super) frames: u64,
+    /// Of these, frames of tenants that are gone.
+    pub(super) dropped: u64,
 }
 
 /// Replays the log from its low mark, and claims the number after its end.
 pub(super) async fn claim_and_replay(owner: &Owner, catalog: &Catalog, buffers: &Buffers) -> Result<Replayed> {
     let (marked, listed) = open_objects(&owner.store, &owner.writer).await?;
     let sequences: Vec<u64> = listed.iter().filter_map(|meta| store::log_sequence(&meta.location)).collect();
-    let mut replay = Replay { owner, catalog, buffers, positions: BTreeMap::new(), frames: 0 };
+    let mut replay = Replay { owner, catalog, buffers, positions: BTreeMap::new(), frames: 0, dropped: 0 };
     let mut objects = 0;
     let mut torn: Option<u64> = None;
     let mut next = marked.max(1);
@@ -56,7 +59,7 @@ pub(super) async fn claim_and_replay(owner: &Owner, catalog: &Catalog, buffers: 
             }
         }
     }
-    Ok(Replayed { claimed: next, marked, objects, frames: replay.frames })
+    Ok(Replayed { claimed: next, marked, objects, frames: replay.frames, dropped: replay.dropped })
 }
 
 /// The low mark of a log, 0 if there is none, and the objects from it on.
@@ -79,6 +82,7 @@ struct Replay<'a> {
     buffers: &'a Buffers,
     positions: BTreeMap<TenantId, TablePositions>,
     frames: u64,
+    dropped: u64,
 }
 
 impl Replay<'_> {
@@ -112,6 +116,20 @@ impl Replay<'_> {
     async fn frame(&mut self, sequence: u64, header: &ObjectHeader, frame: Frame, path: &str) -> Result<()> {
         let format = |source| IngestError::Format { path: path.to_owned(), source };
         let Some(tenant) = frame.tenant.clone() else { return Ok(()) };
+        let erasures = self.catalog.erasures();
+        if matches!(frame.kind, FrameKind::Erase | FrameKind::TenantDelete) {
+            let said = frame.decode::<EraseFrame>().map_err(format)?;
+            let erasure =
+                erase::erasure_of(&tenant, said).map_err(|e| self.corrupt(format!("object {sequence}: {e}")))?;
+            erasures.deny(&erasure);
+        }
+        let denied = erasures.denied(&tenant);
+        let denied = denied.as_deref();
+        if denied.is_some_and(Denied::all) {
+            self.buffers.remove(&tenant);
+            self.dropped += 1;
+            return Ok(());
+        }
         let positions = self.positions_of(&tenant).await?;
         let wanted = Table::ALL.into_iter().filter(|table| sequence > positions[*table as usize]);
         let wanted = wanted.fold(TableSet::NONE, TableSet::with);
@@ -123,22 +141,22 @@ impl Replay<'_> {
         match frame.kind {
             FrameKind::Events => {
                 let batch: EventBatch = frame.decode().map_err(format)?;
-                state.buffer.apply(sequence, header.stamp_us, pack(batch), wanted, None);
+                state.buffer.apply(sequence, header.stamp_us, pack(batch), wanted, denied, None);
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
-                state.buffer.apply_carry(sequence, batch, wanted, positions[Table::Ledger as usize]);
+                state.buffer.apply_carry(sequence, batch, wanted, positions[Table::Ledger as usize], denied);
             }
             FrameKind::Counts if wanted.has(Table::Ledger) => {
                 let counts: CountsBatch = frame.decode().map_err(format)?;
                 state.buffer.apply_counts(sequence, header.stamp_us, counts);
             }
             FrameKind::Counts | FrameKind::Claim => {}
-            FrameKind::Erase | FrameKind::TenantDelete => {
-                let reason =
-                    format!("object {sequence} holds a {:?} frame, which this version cannot follow", frame.kind);
-                return Err(self.corrupt(reason));
+            FrameKind::Erase => {
+                denied.map(|denied| state.buffer.erase(sequence, denied));
             }
+            // Its tenant's frames are all dropped.
+            FrameKind::TenantDelete => {}
         }
         Ok(())
     }

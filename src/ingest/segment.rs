@@ -12,6 +12,7 @@ use super::late;
 use super::rows::{self, Making, Part, RowSettings};
 use super::standing::{self, MergedCounts, Standing};
 use crate::base::{TenantId, TimestampUs};
+use crate::catalog::erasures::Denied;
 use crate::catalog::{Catalog, CatalogError, Fresh, Snapshot};
 use crate::model::tables::Table;
 use crate::model::{Observation, Order, Score, TraceFacts};
@@ -137,6 +138,61 @@ impl Segment {
         let stamps = waiting.observations.values().map(|entry| entry.origin().stamp_us);
         waiting.oldest_us = stamps.chain(waiting.traces.values().map(|entry| entry.origin().stamp_us)).min();
         waiting
+    }
+
+    /// Drops what is denied; the books count it as erased. Returns how many rows, by table.
+    pub(super) fn erase(&mut self, position: u64, denied: &Denied) -> BTreeMap<Table, u64> {
+        let owners = denied.has_owners();
+        let before_any_end = TimestampUs::MIN;
+        if owners {
+            for (trace, entry) in &self.traces {
+                for facts in entry.said.iter().map(|said| said.packed.whole()) {
+                    denied.learn(trace, facts.user_id.as_deref(), facts.session_id.as_deref());
+                }
+            }
+            for (trace, facts) in &self.inherited {
+                denied.learn(trace, facts.user_id.as_deref(), facts.session_id.as_deref());
+            }
+        }
+        let observations: Vec<_> = self
+            .observations
+            .extract_if(|(trace, _), entry| {
+                let stamp_us = entry.origin().stamp_us;
+                let owner = |said: &Said<Observation>| {
+                    let said = said.packed.hot();
+                    denied.owner(said.user_id.as_deref(), said.session_id.as_deref(), stamp_us)
+                };
+                denied.trace(trace, stamp_us) || (owners && entry.said.iter().any(owner))
+            })
+            .collect();
+        let scores: Vec<_> = self
+            .scores
+            .extract_if(|_, entry| {
+                let stamp_us = entry.origin().stamp_us;
+                entry.said.iter().map(|said| said.packed.whole()).any(|said| {
+                    let of_trace = said.trace_id.as_deref().is_some_and(|trace| denied.trace(trace, stamp_us));
+                    of_trace || (owners && denied.owner(None, said.session_id.as_deref(), stamp_us))
+                })
+            })
+            .collect();
+        let traces = self.traces.extract_if(|trace, entry| denied.trace(trace, entry.origin().stamp_us)).count();
+        self.inherited.retain(|trace, _| !denied.trace(trace, before_any_end));
+        let texts =
+            observations.iter().filter(|(_, entry)| entry.said.iter().any(|said| said.packed.has_cold())).count();
+        let rows = [
+            (Table::Observations, observations.len()),
+            (Table::ObservationIo, texts),
+            (Table::Scores, scores.len()),
+            (Table::TraceFacts, traces),
+        ];
+        let of_observations = observations.into_iter().map(|(_, entry)| (entry.wanted(), entry.origin().clone()));
+        let of_scores = scores.into_iter().map(|(_, entry)| (entry.wanted(), entry.origin().clone()));
+        for (wanted, origin) in of_observations.chain(of_scores).collect::<Vec<_>>() {
+            if wanted.has(Table::Ledger) {
+                self.count(position, &origin, "erased", None, 1);
+            }
+        }
+        rows.into_iter().filter(|(_, count)| *count > 0).map(|(table, count)| (table, count as u64)).collect()
     }
 
     /// Takes back what was split off: it is older than what came since, and merges like anything else.

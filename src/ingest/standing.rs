@@ -84,8 +84,8 @@ impl Standing {
         let of_observations = of_observations
             .filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
         let of_scores = self.scores.keys().filter_map(|key| segment.scores.get(key));
-        let of_scores = of_scores
-            .filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
+        let of_scores =
+            of_scores.filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
         let origins = of_observations.map(|entry| entry.origin()).chain(of_scores.map(|entry| entry.origin()));
         let mut counts = MergedCounts::new();
         for origin in origins {

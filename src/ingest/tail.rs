@@ -21,6 +21,7 @@ use super::writer::Buffers;
 use super::{IngestError, Result, Shared};
 use crate::base::{Budget, Kind, TenantId, TimestampUs, WriterId};
 use crate::catalog::Catalog;
+use crate::catalog::erasures::Denied;
 use crate::format::log::{self, CarryBatch, Frame, FrameKind};
 use crate::model::EventBatch;
 use crate::model::tables::Table;
@@ -118,7 +119,7 @@ async fn find(shared: &Shared, left: &HashMap<WriterId, Instant>) -> Result<()> 
         let cursor = Cursor { next: first.unwrap_or(marked).max(1), news_us: shared.clock.now_us(), marked };
         tracing::info!(writer = %id, from = cursor.next, "following this log");
         let log = Followed {
-            buffers: Buffers::new(Arc::clone(&shared.rows)),
+            buffers: Buffers::new(Arc::clone(&shared.rows), shared.catalog.erasures().clone()),
             id,
             cursor: tokio::sync::Mutex::new(cursor),
             settled: Mutex::default(),
@@ -176,9 +177,24 @@ impl Followed {
         }
     }
 
+    /// Lets go of what is denied of a tenant. Its owner drops it by itself, and counts it.
+    pub(super) fn erase(&self, tenant: &TenantId) {
+        let Some(denied) = self.buffers.erasures().denied(tenant) else { return };
+        if denied.all() {
+            self.buffers.remove(tenant);
+        } else if let Some(state) = self.buffers.get(tenant) {
+            state.buffer.erase(0, &denied);
+        }
+    }
+
     fn apply(&self, position: u64, stamp_us: TimestampUs, frame: Frame, budget: &Budget) -> Result<()> {
         let format = |source| IngestError::Format { path: String::new(), source };
         let Some(tenant) = frame.tenant.clone() else { return Ok(()) };
+        let denied = self.buffers.erasures().denied(&tenant);
+        let denied = denied.as_deref();
+        if denied.is_some_and(Denied::all) {
+            return Ok(());
+        }
         let state = self.buffers.of(&tenant, position - 1);
         let room = |bytes: u64| {
             let full = IngestError::NoRoom { name: budget.name(), limit: budget.limit() };
@@ -189,11 +205,11 @@ impl Followed {
                 let bytes = frame.payload.len() as u64;
                 let batch: EventBatch = frame.decode().map_err(format)?;
                 let held = room(bytes + batch.events.len() as u64 * EVENT_OVERHEAD_BYTES)?;
-                state.buffer.apply(position, stamp_us, pack(batch), ROWS, Some(held));
+                state.buffer.apply(position, stamp_us, pack(batch), ROWS, denied, Some(held));
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
-                state.buffer.apply_carry(position, batch, ROWS, 0);
+                state.buffer.apply_carry(position, batch, ROWS, 0, denied);
             }
             FrameKind::Counts | FrameKind::Claim | FrameKind::Erase | FrameKind::TenantDelete => {}
         }

@@ -19,6 +19,7 @@ use crate::model::tables::Table;
 use crate::model::{Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
 
+mod erase;
 mod late;
 mod races;
 

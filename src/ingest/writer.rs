@@ -13,8 +13,9 @@ use super::packed::pack;
 use super::replay::{self, Replayed};
 use super::rows::RowSettings;
 use super::{IngestError, Result};
-use crate::base::{Clock, Reservation, TenantId, WriterId};
+use crate::base::{Clock, Reservation, TenantId, TimestampUs, WriterId};
 use crate::catalog::Catalog;
+use crate::catalog::erasures::Erasures;
 use crate::format::log::new_id;
 use crate::model::EventBatch;
 use crate::model::tables::Table;
@@ -32,6 +33,8 @@ pub(super) struct Writer {
     pub(super) buffers: Arc<Buffers>,
     /// The low mark last written.
     pub(super) marked: Mutex<u64>,
+    /// When objects below it that were too young become old enough to go; none: there are none.
+    pub(super) sweep_at_us: Mutex<Option<TimestampUs>>,
     /// One flush of this log's rows at a time per tenant is kept by this lock.
     pub(super) flushing: tokio::sync::Mutex<()>,
 }
@@ -40,6 +43,7 @@ pub(super) struct Writer {
 #[derive(Debug)]
 pub(super) struct Buffers {
     rows: Arc<RowSettings>,
+    erasures: Erasures,
     by_tenant: RwLock<HashMap<TenantId, Arc<TenantState>>>,
 }
 
@@ -61,9 +65,11 @@ impl Writer {
         let (fence, fenced) = watch::channel(false);
         let owner =
             Owner { store: catalog.store().clone(), clock: Arc::clone(clock), writer: id.clone(), owner_id: new_id() };
-        let buffers = Arc::new(Buffers::new(Arc::clone(rows)));
-        let Replayed { claimed, marked, objects, frames } = replay::claim_and_replay(&owner, catalog, &buffers).await?;
-        tracing::info!(writer = %id, claimed, objects, frames, "log claimed and replayed");
+        let erasures = catalog.erasures().clone();
+        let buffers = Arc::new(Buffers::new(Arc::clone(rows), erasures));
+        let Replayed { claimed, marked, objects, frames, dropped } =
+            replay::claim_and_replay(&owner, catalog, &buffers).await?;
+        tracing::info!(writer = %id, claimed, objects, frames, dropped, "log claimed and replayed");
         let log = owner.start(claimed, move || {
             fence.send_replace(true);
         });
@@ -74,6 +80,7 @@ impl Writer {
             claimed,
             buffers,
             marked: Mutex::new(marked),
+            sweep_at_us: Mutex::new(Some(TimestampUs::MIN)),
             flushing: tokio::sync::Mutex::default(),
         })
     }
@@ -106,16 +113,20 @@ impl Writer {
         .await
         .map_err(|_| IngestError::Stopped)?;
         let apply = move |position: u64, stamp_us| {
+            let denied = buffers.erasures.denied(&tenant);
+            if denied.as_ref().is_some_and(|denied| denied.all()) {
+                return;
+            }
             let state = buffers.of(&tenant, position.saturating_sub(1));
-            state.buffer.apply(position, stamp_us, batch, TableSet::ALL, Some(held));
+            state.buffer.apply(position, stamp_us, batch, TableSet::ALL, denied.as_deref(), Some(held));
         };
         self.log.append(Some(frame), apply).await.map(drop)
     }
 }
 
 impl Buffers {
-    pub(super) fn new(rows: Arc<RowSettings>) -> Self {
-        Self { rows, by_tenant: RwLock::default() }
+    pub(super) fn new(rows: Arc<RowSettings>, erasures: Erasures) -> Self {
+        Self { rows, erasures, by_tenant: RwLock::default() }
     }
 
     /// The tenant's buffer; a new one stands at `position`.
@@ -133,6 +144,15 @@ impl Buffers {
 
     pub(super) fn get(&self, tenant: &TenantId) -> Option<Arc<TenantState>> {
         self.by_tenant.read().get(tenant).cloned()
+    }
+
+    pub(super) fn erasures(&self) -> &Erasures {
+        &self.erasures
+    }
+
+    /// Lets go of all that is held of a tenant.
+    pub(super) fn remove(&self, tenant: &TenantId) {
+        self.by_tenant.write().remove(tenant);
     }
 
     /// In order of their names.

@@ -65,6 +65,8 @@ pub enum RejectReason {
     InvalidValue,
     TooLarge,
     Malformed,
+    /// It is about something that was erased lately.
+    Erased,
 }
 
 impl RejectReason {
@@ -77,6 +79,7 @@ impl RejectReason {
             Self::InvalidValue => "invalid_value",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
+            Self::Erased => "erased",
         }
     }
 }

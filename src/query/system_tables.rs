@@ -10,7 +10,8 @@ use tokio::sync::OnceCell;
 
 use super::tenant::Snapshots;
 use crate::base::{TenantId, TimestampUs};
-use crate::catalog::{DataFile, Snapshot};
+use crate::catalog::erasures::ErasureStatus;
+use crate::catalog::{CatalogError, DataFile, Snapshot};
 use crate::model::tables::Table;
 
 /// A table that is not data: its columns by name, SQL type and meaning.
@@ -27,7 +28,7 @@ const DATE: &str = "DATE";
 const TIMESTAMP: &str = "TIMESTAMP WITH TIME ZONE";
 
 /// All of them; `sql/system.sql` is written from this.
-pub const SYSTEM_TABLES: [SystemTable; 1] = [FILES];
+pub const SYSTEM_TABLES: [SystemTable; 2] = [FILES, ERASURES];
 
 const FILES: SystemTable = SystemTable {
     name: "files",
@@ -47,16 +48,39 @@ const FILES: SystemTable = SystemTable {
     ],
 };
 
+const ERASURES: SystemTable = SystemTable {
+    name: "erasures",
+    comment: "One row per erasure of this tenant's, with its receipt once the last copy is gone.",
+    columns: &[
+        ("id", TEXT, "The erasure."),
+        ("kind", TEXT, "trace, session, user or tenant."),
+        ("subjects", TEXT, "Traces by their ids, sessions and users by digests; joined by commas."),
+        ("state", TEXT, "asked, masked (no answer shows it), rewritten (no live file holds it) or done."),
+        ("asked_by", TEXT, "The public key that asked."),
+        ("asked_at", TIMESTAMP, "When that was."),
+        ("refused_until", TIMESTAMP, "What is said about it is refused until then."),
+        ("rewritten_at", TIMESTAMP, "When no live file held it any more."),
+        ("done_at", TIMESTAMP, "When the last copy was seen to be gone."),
+        ("observations", LONG, "Rows taken out of observations; some of them may have been in no file yet."),
+        ("observation_io", LONG, "Rows taken out of observation_io."),
+        ("trace_facts", LONG, "Rows taken out of trace_facts."),
+        ("scores", LONG, "Rows taken out of scores."),
+        ("files_rewritten", LONG, "Files written again without it."),
+        ("copies", LONG, "Objects that held it, or may have, after no live one did."),
+    ],
+};
+
 /// The system tables of one tenant for the length of one query.
 pub(super) struct SystemTables {
     tenant: TenantId,
     snapshots: Arc<dyn Snapshots>,
     files: OnceCell<Arc<dyn TableProvider>>,
+    erasures: OnceCell<Arc<dyn TableProvider>>,
 }
 
 impl SystemTables {
     pub(super) fn new(tenant: TenantId, snapshots: Arc<dyn Snapshots>) -> Self {
-        Self { tenant, snapshots, files: OnceCell::new() }
+        Self { tenant, snapshots, files: OnceCell::new(), erasures: OnceCell::new() }
     }
 
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -65,6 +89,9 @@ impl SystemTables {
 
     /// The same table at every call.
     pub(super) async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name == ERASURES.name {
+            return self.erasures().await.map(Some);
+        }
         if name != FILES.name {
             return Ok(None);
         }
@@ -79,6 +106,52 @@ impl SystemTables {
         });
         files.await.map(|files| Some(Arc::clone(files)))
     }
+}
+
+impl SystemTables {
+    async fn erasures(&self) -> Result<Arc<dyn TableProvider>> {
+        let erasures = self.erasures.get_or_try_init(|| async {
+            let all = self.snapshots.erasures(&self.tenant).await;
+            let all = all.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
+            let rows = vec![vec![erasures(&all)?]];
+            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&ERASURES), rows)?) as _)
+        });
+        erasures.await.map(Arc::clone)
+    }
+}
+
+fn erasures(all: &[ErasureStatus]) -> Result<RecordBatch> {
+    let text = |get: &dyn Fn(&ErasureStatus) -> String| -> ArrayRef {
+        Arc::new(all.iter().map(|status| Some(get(status))).collect::<StringViewArray>())
+    };
+    let time = |get: &dyn Fn(&ErasureStatus) -> Option<TimestampUs>| -> ArrayRef {
+        // A tenant's has no end: a time that no calendar has reads as none.
+        let times: TimestampMicrosecondArray =
+            all.iter().map(|status| get(status).filter(|us| *us < i64::MAX)).collect();
+        Arc::new(times.with_timezone("UTC"))
+    };
+    let long = |get: &dyn Fn(&ErasureStatus) -> u64| -> ArrayRef {
+        Arc::new(all.iter().map(|status| Some(get(status) as i64)).collect::<Int64Array>())
+    };
+    let rows = |table: Table| long(&move |status| status.rows.get(table.name()).copied().unwrap_or(0));
+    let columns = vec![
+        text(&|status| status.erasure.id.clone()),
+        text(&|status| status.erasure.kind.to_string()),
+        text(&|status| status.erasure.subjects.join(",")),
+        text(&|status| status.state.as_str().to_owned()),
+        text(&|status| status.erasure.asked_by.clone()),
+        time(&|status| Some(status.erasure.asked_us)),
+        time(&|status| Some(status.erasure.until_us)),
+        time(&|status| status.rewritten_us),
+        time(&|status| status.done_us),
+        rows(Table::Observations),
+        rows(Table::ObservationIo),
+        rows(Table::TraceFacts),
+        rows(Table::Scores),
+        long(&|status| status.files),
+        long(&|status| status.copies),
+    ];
+    Ok(RecordBatch::try_new(schema(&ERASURES), columns)?)
 }
 
 fn schema(table: &SystemTable) -> SchemaRef {

@@ -16,6 +16,8 @@ use super::footers::Footers;
 use super::provider::TableAt;
 use super::system_tables::SystemTables;
 use crate::base::TenantId;
+use crate::catalog::erasures::ErasureStatus;
+use crate::catalog::system::SystemError;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
 use crate::model::tables::Table;
 use crate::store::Store;
@@ -27,12 +29,28 @@ pub(super) const SCHEMA: &str = "public";
 #[async_trait]
 pub(super) trait Snapshots: Send + Sync {
     async fn snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>, CatalogError>;
+
+    /// The tenant's erasures, oldest first.
+    async fn erasures(&self, _: &TenantId) -> Result<Vec<ErasureStatus>, SystemError> {
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]
 impl Snapshots for Catalog {
     async fn snapshot(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>, CatalogError> {
         Catalog::snapshot(self, tenant, table).await
+    }
+
+    async fn erasures(&self, tenant: &TenantId) -> Result<Vec<ErasureStatus>, SystemError> {
+        let erasures = Catalog::erasures(self);
+        // Who takes nothing in does not follow them.
+        erasures.catch_up().await?;
+        let mut all = Vec::new();
+        for erasure in erasures.of_tenant(tenant) {
+            all.push(erasures.status(erasure).await?);
+        }
+        Ok(all)
     }
 }
 

@@ -1880,3 +1880,601 @@ pub mod sql_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EraseRequest {
+    #[prost(enumeration = "ErasureKind", tag = "1")]
+    pub kind: i32,
+    /// 1 to 1000 ids of that kind. That nothing is known of one is no error.
+    #[prost(string, repeated, tag = "2")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EraseResponse {
+    #[prost(message, optional, tag = "1")]
+    pub erasure: ::core::option::Option<Erasure>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetErasureRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetErasureResponse {
+    #[prost(message, optional, tag = "1")]
+    pub erasure: ::core::option::Option<Erasure>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListErasuresRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListErasuresResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub erasures: ::prost::alloc::vec::Vec<Erasure>,
+}
+/// An erasure, and its receipt as far as it has come. Times are microseconds since 1970-01-01 UTC.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Erasure {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(enumeration = "ErasureKind", tag = "2")]
+    pub kind: i32,
+    /// Traces and tenants by their ids, sessions and users by digests: `sha256:` and 64 hexadecimal digits.
+    #[prost(string, repeated, tag = "3")]
+    pub subjects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "ErasureState", tag = "4")]
+    pub state: i32,
+    /// The public key that asked.
+    #[prost(string, tag = "5")]
+    pub asked_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "6")]
+    pub asked_unix_micros: i64,
+    /// What is said about it is refused until then.
+    #[prost(int64, tag = "7")]
+    pub refused_until_unix_micros: i64,
+    /// When no live file held it any more; absent before.
+    #[prost(int64, optional, tag = "8")]
+    pub rewritten_unix_micros: ::core::option::Option<i64>,
+    /// When the last copy was seen to be gone; absent before.
+    #[prost(int64, optional, tag = "9")]
+    pub done_unix_micros: ::core::option::Option<i64>,
+    /// Rows taken out, by table.
+    #[prost(btree_map = "string, uint64", tag = "10")]
+    pub rows: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
+    /// Files written again without it.
+    #[prost(uint64, tag = "11")]
+    pub files_rewritten: u64,
+    /// Objects that held it, or may have, after no live one did.
+    #[prost(uint64, tag = "12")]
+    pub copies: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ErasureKind {
+    Unspecified = 0,
+    /// Traces by id: their observations, texts and scores.
+    Trace = 1,
+    /// Sessions by id: their traces, and scores of the session itself.
+    Session = 2,
+    /// Users by id: their traces, and single observations that name them.
+    User = 3,
+    /// The tenant itself, which must be named: its keys are refused from now on, and its id is never used again.
+    Tenant = 4,
+}
+impl ErasureKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ERASURE_KIND_UNSPECIFIED",
+            Self::Trace => "ERASURE_KIND_TRACE",
+            Self::Session => "ERASURE_KIND_SESSION",
+            Self::User => "ERASURE_KIND_USER",
+            Self::Tenant => "ERASURE_KIND_TENANT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ERASURE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "ERASURE_KIND_TRACE" => Some(Self::Trace),
+            "ERASURE_KIND_SESSION" => Some(Self::Session),
+            "ERASURE_KIND_USER" => Some(Self::User),
+            "ERASURE_KIND_TENANT" => Some(Self::Tenant),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ErasureState {
+    Unspecified = 0,
+    /// Written down, and not in effect everywhere yet.
+    Asked = 1,
+    /// No answer shows it.
+    Masked = 2,
+    /// No live file holds it; older copies wait until no query can read them.
+    Rewritten = 3,
+    /// No object holds it.
+    Done = 4,
+}
+impl ErasureState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ERASURE_STATE_UNSPECIFIED",
+            Self::Asked => "ERASURE_STATE_ASKED",
+            Self::Masked => "ERASURE_STATE_MASKED",
+            Self::Rewritten => "ERASURE_STATE_REWRITTEN",
+            Self::Done => "ERASURE_STATE_DONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ERASURE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ERASURE_STATE_ASKED" => Some(Self::Asked),
+            "ERASURE_STATE_MASKED" => Some(Self::Masked),
+            "ERASURE_STATE_REWRITTEN" => Some(Self::Rewritten),
+            "ERASURE_STATE_DONE" => Some(Self::Done),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod erasure_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Needs a key with the role `admin`. The key's tenant is all there is to erase from.
+    #[derive(Debug, Clone)]
+    pub struct ErasureServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl ErasureServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> ErasureServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ErasureServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ErasureServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Forgets. On return no answer of this node shows it, within two seconds no other's, and what is said about it is
+        /// refused for seven days. Files, late changes and the log follow by themselves; see GetErasure.
+        pub async fn erase(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EraseRequest>,
+        ) -> std::result::Result<tonic::Response<super::EraseResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.ErasureService/Erase",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.ErasureService", "Erase"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How far one has come, with its receipt once the last copy is gone. NOT_FOUND if the tenant has none of this id.
+        pub async fn get_erasure(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetErasureRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetErasureResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.ErasureService/GetErasure",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.ErasureService", "GetErasure"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// All erasures of the tenant, oldest first.
+        pub async fn list_erasures(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListErasuresRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListErasuresResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.ErasureService/ListErasures",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.ErasureService", "ListErasures"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod erasure_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ErasureServiceServer.
+    #[async_trait]
+    pub trait ErasureService: std::marker::Send + std::marker::Sync + 'static {
+        /// Forgets. On return no answer of this node shows it, within two seconds no other's, and what is said about it is
+        /// refused for seven days. Files, late changes and the log follow by themselves; see GetErasure.
+        async fn erase(
+            &self,
+            request: tonic::Request<super::EraseRequest>,
+        ) -> std::result::Result<tonic::Response<super::EraseResponse>, tonic::Status>;
+        /// How far one has come, with its receipt once the last copy is gone. NOT_FOUND if the tenant has none of this id.
+        async fn get_erasure(
+            &self,
+            request: tonic::Request<super::GetErasureRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetErasureResponse>,
+            tonic::Status,
+        >;
+        /// All erasures of the tenant, oldest first.
+        async fn list_erasures(
+            &self,
+            request: tonic::Request<super::ListErasuresRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListErasuresResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Needs a key with the role `admin`. The key's tenant is all there is to erase from.
+    #[derive(Debug)]
+    pub struct ErasureServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ErasureServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ErasureServiceServer<T>
+    where
+        T: ErasureService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tracelake.v1.ErasureService/Erase" => {
+                    #[allow(non_camel_case_types)]
+                    struct EraseSvc<T: ErasureService>(pub Arc<T>);
+                    impl<
+                        T: ErasureService,
+                    > tonic::server::UnaryService<super::EraseRequest> for EraseSvc<T> {
+                        type Response = super::EraseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EraseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ErasureService>::erase(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EraseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.ErasureService/GetErasure" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetErasureSvc<T: ErasureService>(pub Arc<T>);
+                    impl<
+                        T: ErasureService,
+                    > tonic::server::UnaryService<super::GetErasureRequest>
+                    for GetErasureSvc<T> {
+                        type Response = super::GetErasureResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetErasureRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ErasureService>::get_erasure(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetErasureSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.ErasureService/ListErasures" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListErasuresSvc<T: ErasureService>(pub Arc<T>);
+                    impl<
+                        T: ErasureService,
+                    > tonic::server::UnaryService<super::ListErasuresRequest>
+                    for ListErasuresSvc<T> {
+                        type Response = super::ListErasuresResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListErasuresRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ErasureService>::list_erasures(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListErasuresSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ErasureServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tracelake.v1.ErasureService";
+    impl<T> tonic::server::NamedService for ErasureServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

@@ -31,6 +31,10 @@ impl HttpRequest {
         request.header("content-type", content_type)
     }
 
+    pub(crate) fn delete(path: &str, body: &str) -> Self {
+        Self { method: "DELETE", body: body.as_bytes().to_vec(), ..Self::get(path) }
+    }
+
     /// Replaces the header if it is there.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(present, _)| present != name);

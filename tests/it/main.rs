@@ -3,6 +3,7 @@
 mod captures;
 mod compaction;
 mod doors;
+mod erasure;
 mod grpc;
 mod http;
 mod isolation;

@@ -49,7 +49,7 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
             text: TextSize::Small,
             ..CorpusConfig::default()
         };
-        for (at, request) in requests(config, 50).into_iter().enumerate() {
+        for (at, request) in requests(config, 50).enumerate() {
             // One in twenty is kept and sent again: as it was while it is fresh, and with a late end after its flush.
             if at == 0 {
                 sent.push(request.clone());

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 3] = ["tracelake/v1/ingest.proto", "tracelake/v1/metrics.proto", "tracelake/v1/sql.proto"];
+const PROTOS: [&str; 4] =
+    ["tracelake/v1/ingest.proto", "tracelake/v1/metrics.proto", "tracelake/v1/sql.proto", "tracelake/v1/erasure.proto"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

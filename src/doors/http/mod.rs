@@ -1,13 +1,14 @@
-//! The HTTP port: OTLP, health and metrics. Paths are served with and without a trailing slash and never redirect:
+//! The HTTP port: OTLP, Langfuse's deletions, health and metrics. Paths are served with and without a trailing slash and never redirect:
 //! a redirected POST is lost or loops.
 
+mod erase;
 mod health;
 mod otlp;
 mod problem;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use super::Doors;
 use problem::Problem;
@@ -22,6 +23,8 @@ pub(super) fn routes(doors: &Doors) -> Router {
     router = serve(router, "/health", get(health::health));
     router = serve(router, "/ready", get(health::ready));
     router = serve(router, "/metrics", get(health::metrics));
+    router = serve(router, "/api/public/traces", delete(erase::traces));
+    router = serve(router, "/api/public/traces/{trace}", delete(erase::trace));
     router = serve(router, "/api/public/health", get(health::langfuse_health));
     router
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })

@@ -364,3 +364,27 @@ async fn a_body_that_breaks_off_is_not_kept_and_gives_its_room_back() {
     tokio::time::timeout(Duration::from_secs(5), freed).await.expect("room is given back");
     assert!(world.appended().is_empty());
 }
+
+#[tokio::test]
+async fn langfuses_calls_that_delete_erase_traces_for_an_admin() {
+    let world = World::open().await;
+    let (admin, ingest) = (world.key(&[Role::Admin]).await, world.key(&[Role::Ingest, Role::Read]).await);
+    let call = async |key: &str, path: &str, body: &str| {
+        let sent = Sent { method: "DELETE", body: body.as_bytes().to_vec(), ..Sent::get(path) };
+        let answered = sent.with("authorization", key).to(world.http).await;
+        (answered.status, answered.text())
+    };
+    let (status, body) = call(&admin, "/api/public/traces/a%2Fb", "").await;
+    assert_eq!((status, body.contains("Trace deleted successfully")), (200, true), "{body}");
+    let (status, body) = call(&admin, "/api/public/traces", r#"{"traceIds":["x","y","x"]}"#).await;
+    assert_eq!((status, body.contains("Traces deleted successfully")), (200, true), "{body}");
+    assert_eq!(*world.erasing.0.lock(), [r#"acme trace ["a/b"]"#, r#"acme trace ["x", "y"]"#]);
+    let many = format!(r#"{{"traceIds":[{}]}}"#, (0..1001).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(","));
+    for bad in ["", "{}", r#"{"traceIds":[]}"#, r#"{"traceIds":"x"}"#, &many] {
+        assert_eq!(call(&admin, "/api/public/traces", bad).await.0, 400, "{:.60}", bad);
+    }
+    let (status, body) = call(&ingest, "/api/public/traces/x", "").await;
+    assert_eq!((status, body.contains("admin")), (403, true), "{body}");
+    assert_eq!(call("Basic eDp5", "/api/public/traces/x", "").await.0, 401);
+    assert_eq!(world.erasing.0.lock().len(), 2, "nothing else was erased");
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::UsageSource;
 
-fn order(time: i64, is_update: bool, id: &str) -> Order {
+pub(super) fn order(time: i64, is_update: bool, id: &str) -> Order {
     Order { event_time_us: START_US + time, is_update, event_id: id.into() }
 }
 
@@ -13,7 +13,7 @@ fn observation(trace: &str, id: &str, order: Order, said: impl FnOnce(&mut Obser
     Event { order, kind: Some(EventKind::Observation(observation)) }
 }
 
-fn facts(trace: &str, order: Order, said: impl FnOnce(&mut TraceFacts)) -> Event {
+pub(super) fn facts(trace: &str, order: Order, said: impl FnOnce(&mut TraceFacts)) -> Event {
     let mut facts = TraceFacts { trace_id: trace.into(), ..Default::default() };
     said(&mut facts);
     Event { order, kind: Some(EventKind::Trace(facts)) }

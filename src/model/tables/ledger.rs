@@ -1,11 +1,11 @@
-//! `ledger`: the books (I9). Rows add up: per day and door, received = stored + merged + rejected + still buffered.
+//! `ledger`: the books (I9). Rows add up: per day and door, received = stored + merged + rejected + erased + still
+//! buffered. What was erased from files had been stored: receipts say how much that was.
 
 use super::Column;
 use super::columns::{self as fill, ColumnType as T};
 use crate::base::TimestampUs;
 
-pub(super) const COMMENT: &str =
-    "The books: sum(count) by day, door and outcome. received = stored + merged + rejected, once all is flushed.";
+pub(super) const COMMENT: &str = "The books: sum(count) by day, door and outcome. received = stored + merged + rejected + erased, once all is flushed.";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LedgerRow {
@@ -21,7 +21,7 @@ pub struct LedgerRow {
 pub const LEDGER: &[Column<LedgerRow>] = &[
     Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that held the requests counted.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
     Column { name: "door", kind: T::Text, comment: "otlp-grpc, otlp-http, tracelake-grpc.", fill: |r| fill::text(r, |r| Some(&r.door)) },
-    Column { name: "outcome", kind: T::Text, comment: "received, stored, merged or rejected.", fill: |r| fill::text(r, |r| Some(r.outcome)) },
+    Column { name: "outcome", kind: T::Text, comment: "received, stored, merged, rejected, or erased before it was stored.", fill: |r| fill::text(r, |r| Some(r.outcome)) },
     Column { name: "reason", kind: T::Text, comment: "Why it was rejected.", fill: |r| fill::text(r, |r| r.reason.as_deref()) },
     Column { name: "count", kind: T::Long, comment: "Observations and scores.", fill: |r| fill::long(r, |r| Some(r.count)) },
 ];

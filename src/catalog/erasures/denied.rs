@@ -1,0 +1,110 @@
+//! What of one tenant is refused and shown to nobody: asked for every event, so it costs nothing where nothing is denied.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+
+use super::{Erasure, ErasureKind, digest};
+use crate::base::TimestampUs;
+use crate::format::index::key_hash;
+
+/// Traces of denied persons and sessions that came later and are remembered.
+const LEARNED_MAX: usize = 100_000;
+
+/// The keys of one tenant that were erased, each until it may come again.
+#[derive(Debug)]
+pub struct Denied {
+    tenant: String,
+    keys: RwLock<Keys>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    traces: HashMap<u64, TimestampUs>,
+    /// Of sessions and users, by digest.
+    sessions: HashMap<String, TimestampUs>,
+    users: HashMap<String, TimestampUs>,
+    /// Traces that turned out to belong to one of them.
+    learned: HashMap<u64, TimestampUs>,
+    all: bool,
+}
+
+impl Denied {
+    pub(super) fn new(tenant: &str) -> Self {
+        Self { tenant: tenant.to_owned(), keys: RwLock::default() }
+    }
+
+    pub(super) fn add(&self, erasure: &Erasure) {
+        fn extend<K: Eq + std::hash::Hash>(
+            keys: &mut HashMap<K, TimestampUs>,
+            more: impl Iterator<Item = K>,
+            until_us: TimestampUs,
+        ) {
+            for key in more {
+                let known = keys.entry(key).or_insert(until_us);
+                *known = until_us.max(*known);
+            }
+        }
+        let mut keys = self.keys.write();
+        let until_us = erasure.until_us;
+        extend(&mut keys.traces, erasure.traces.iter().copied(), until_us);
+        match erasure.kind {
+            ErasureKind::Trace => {
+                let hashes = erasure.subjects.iter().map(|trace| key_hash(&[trace]));
+                extend(&mut keys.traces, hashes, until_us);
+            }
+            ErasureKind::Session => extend(&mut keys.sessions, erasure.subjects.iter().cloned(), until_us),
+            ErasureKind::User => extend(&mut keys.users, erasure.subjects.iter().cloned(), until_us),
+            ErasureKind::Tenant => keys.all = true,
+        }
+    }
+
+    /// The tenant itself is gone.
+    pub fn all(&self) -> bool {
+        self.keys.read().all
+    }
+
+    /// Whether nothing that arrives at `at_us` can be denied.
+    pub fn is_over(&self, at_us: TimestampUs) -> bool {
+        let keys = self.keys.read();
+        let over = |until_us: &TimestampUs| *until_us <= at_us;
+        !keys.all && keys.traces.values().all(over) && keys.sessions.values().all(over) && keys.users.values().all(over)
+    }
+
+    /// Whether persons or sessions are denied: only then is it worth to look at who an event is about.
+    pub fn has_owners(&self) -> bool {
+        let keys = self.keys.read();
+        !(keys.sessions.is_empty() && keys.users.is_empty())
+    }
+
+    pub fn trace(&self, trace_id: &str, at_us: TimestampUs) -> bool {
+        let keys = self.keys.read();
+        let hash = key_hash(&[trace_id]);
+        let denied = |traces: &HashMap<u64, TimestampUs>| traces.get(&hash).is_some_and(|until_us| at_us < *until_us);
+        keys.all || denied(&keys.traces) || denied(&keys.learned)
+    }
+
+    /// Whether a person or session is denied.
+    pub fn owner(&self, user_id: Option<&str>, session_id: Option<&str>, at_us: TimestampUs) -> bool {
+        self.owner_until(user_id, session_id).is_some_and(|until_us| at_us < until_us)
+    }
+
+    fn owner_until(&self, user_id: Option<&str>, session_id: Option<&str>) -> Option<TimestampUs> {
+        let keys = self.keys.read();
+        let until = |of: &HashMap<String, TimestampUs>, kind, id: Option<&str>| match of.is_empty() {
+            true => None,
+            false => of.get(&digest(&self.tenant, kind, id?)).copied(),
+        };
+        let user = until(&keys.users, ErasureKind::User, user_id);
+        user.max(until(&keys.sessions, ErasureKind::Session, session_id))
+    }
+
+    /// A trace belongs to a denied person or session: what else is said about it is denied too.
+    pub fn learn(&self, trace_id: &str, user_id: Option<&str>, session_id: Option<&str>) {
+        let Some(until_us) = self.owner_until(user_id, session_id) else { return };
+        let mut keys = self.keys.write();
+        if keys.learned.len() < LEARNED_MAX {
+            keys.learned.insert(key_hash(&[trace_id]), until_us);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What was erased is gone at once and does not come back: not by a replay, not by being sent again, not elsewhere.
+
+use super::late::{facts, order};
+use super::*;
+use crate::catalog::erasures::{ErasureKind, ErasureState};
+use crate::model::Score;
+
+const TABLES: [Table; 4] = [Table::Observations, Table::ObservationIo, Table::TraceFacts, Table::Scores];
+
+fn whose(trace: &str, user: &str, session: &str) -> Event {
+    facts(trace, order(1, false, &format!("facts of {trace}")), |said| {
+        (said.user_id, said.session_id) = (Some(user.into()), Some(session.into()));
+        (said.root_id, said.input) = (Some("root".into()), Some(format!("{user} asks")));
+    })
+}
+
+fn score(id: &str, trace: Option<&str>, session: Option<&str>) -> Event {
+    let (trace_id, session_id) = (trace.map(str::to_owned), session.map(str::to_owned));
+    let score = Score { id: id.into(), trace_id, session_id, name: "n".into(), value: Some(1.0), ..Default::default() };
+    Event { order: order(1, false, id), kind: Some(EventKind::Score(score)) }
+}
+
+/// Two traces of Ada's in one session, one of Bob's, and scores of all.
+fn said() -> Vec<Event> {
+    vec![
+        whose("t1", "ada", "s1"),
+        span("t1", "a", None),
+        span("t1", "b", Some("a")),
+        whose("t2", "ada", "s1"),
+        span("t2", "c", None),
+        whose("t3", "bob", "s2"),
+        span("t3", "d", None),
+        score("of t1", Some("t1"), None),
+        score("of s1", None, Some("s1")),
+        score("of t3", Some("t3"), None),
+    ]
+}
+
+impl Process {
+    fn erase(&self, kind: ErasureKind, value: &str) -> String {
+        let tenant = "acme".parse().unwrap();
+        let erased = self.run(self.ingest.erase(&tenant, kind, vec![value.to_owned()], "pk-lf-admin")).unwrap();
+        erased.id.clone()
+    }
+
+    /// Sends as a door does. Returns the ids that were refused as erased.
+    fn send(&self, events: Vec<Event>) -> Vec<String> {
+        let tenant = "acme".parse().unwrap();
+        let received = events.iter().filter(|event| !matches!(event.kind, Some(EventKind::Trace(_)))).count() as u64;
+        let mut batch = EventBatch { door: "test".into(), events, received, ..Default::default() };
+        self.run(async {
+            let refused = self.ingest.refuse_erased(&tenant, &mut batch).await;
+            let held = self.ingest.admit(1000).await.unwrap();
+            self.ingest.append(&tenant, batch, held).await.unwrap();
+            refused.into_iter().map(|rejection| rejection.id).collect()
+        })
+    }
+
+    fn all_ids(&self) -> Vec<Vec<String>> {
+        TABLES.map(|table| self.ids("acme", table).into_keys().collect()).into()
+    }
+}
+
+const BOBS: [&[&str]; 4] = [&["d"], &["", "d"], &["t3"], &["of t3"]];
+
+fn balance(process: &Process) {
+    let books = process.all_books();
+    let of = |outcome| books.get(outcome).copied().unwrap_or(0);
+    assert_eq!(of("received"), of("stored") + of("merged") + of("rejected") + of("erased"), "{books:?}");
+}
+
+#[test]
+fn a_user_is_gone_from_every_table_whether_fresh_flushed_or_late_and_stays_gone() {
+    for flushed in [false, true] {
+        let world = World::new();
+        let process = Process::start(&world, "main");
+        process.append("acme", said()).unwrap();
+        if flushed {
+            process.flush().unwrap();
+            // Late: a row of Ada's changes after it is in a file.
+            let more = Event { order: order(9, true, "more"), ..span("t1", "a", None) };
+            process.append("acme", vec![more]).unwrap();
+            process.flush().unwrap();
+            process.append("acme", vec![whose("t4", "ada", "s3"), span("t4", "e", None)]).unwrap();
+        }
+        process.erase(ErasureKind::User, "ada");
+        let left: Vec<Vec<String>> = vec![
+            vec!["d".into()],
+            vec!["".into(), "d".into()],
+            vec!["t3".into()],
+            // The session was not erased, its trace was.
+            vec!["of s1".into(), "of t3".into()],
+        ];
+        assert_eq!(process.all_ids(), left, "flushed before: {flushed}");
+        balance(&process);
+        let again = process.send(vec![whose("t1", "ada", "s1"), span("t1", "a", None), span("t1", "new", None)]);
+        assert_eq!(again, ["a", "new"], "refused");
+        let again = process.send(vec![span("t2", "c", None)]);
+        assert_eq!(again, ["c"], "also when nobody says whose it is");
+        assert_eq!(process.all_ids(), left);
+        assert_eq!(process.all_books()["rejected"], 3);
+        balance(&process);
+        drop(process);
+        let process = Process::start(&world, "main");
+        assert_eq!(process.all_ids(), left, "after a kill");
+        assert_eq!(process.send(vec![span("t2", "c", None)]), ["c"], "and refused still");
+        process.flush().unwrap();
+        assert_eq!(process.all_ids(), left, "after a flush");
+        balance(&process);
+    }
+}
+
+#[test]
+fn a_session_goes_with_its_traces_and_scores_and_a_trace_alone() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", said()).unwrap();
+    process.flush().unwrap();
+    process.erase(ErasureKind::Trace, "t2");
+    assert_eq!(process.ids("acme", Table::Observations), once(&["a", "b", "d"]));
+    assert_eq!(process.ids("acme", Table::TraceFacts), once(&["t1", "t3"]));
+    assert_eq!(process.ids("acme", Table::Scores), once(&["of t1", "of s1", "of t3"]));
+    process.erase(ErasureKind::Session, "s1");
+    let bobs: Vec<Vec<String>> = BOBS.map(|ids| ids.iter().map(|id| id.to_string()).collect()).into();
+    assert_eq!(process.all_ids(), bobs);
+    balance(&process);
+}
+
+#[test]
+fn rows_that_were_acked_before_and_replayed_after_are_dropped_by_the_erasures_frame_and_log() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", said()).unwrap();
+    // The erasure is written down, and then the process dies: nothing else was done.
+    world.break_puts("wal/");
+    let tenant = "acme".parse().unwrap();
+    process.run(process.ingest.erase(&tenant, ErasureKind::User, vec!["ada".into()], "pk")).unwrap_err();
+    drop(process);
+    world.mend();
+    let process = Process::start(&world, "main");
+    assert_eq!(process.ids("acme", Table::Observations), once(&["d"]));
+    balance(&process);
+    process.erase(ErasureKind::Trace, "t3");
+    assert!(process.all_ids()[0].is_empty());
+    drop(process);
+    let process = Process::start(&world, "main");
+    assert!(process.all_ids()[0].is_empty(), "the log with its erase frame is replayed");
+    balance(&process);
+}
+
+#[test]
+fn another_process_hears_of_it_and_forgets_what_it_holds() {
+    let world = World::new();
+    let (one, two) = (Process::start(&world, "one"), Process::start(&world, "two"));
+    one.append("acme", said()).unwrap();
+    two.append("acme", vec![whose("t9", "ada", "s9"), span("t9", "z", None), span("t8", "y", None)]).unwrap();
+    one.erase(ErasureKind::User, "ada");
+    two.run(crate::ingest::erase::look(&two.ingest.shared)).unwrap();
+    // Bob's row was flushed by the erasure that the other one answered for.
+    assert_eq!(two.ids("acme", Table::Observations), once(&["d", "y"]));
+    assert_eq!(two.send(vec![whose("t9", "ada", "s9"), span("t9", "z", None)]), ["z"]);
+    two.flush().unwrap();
+    one.flush().unwrap();
+    let bob_and_y = once(&["d", "y"]);
+    one.run(async { tokio::time::sleep(Duration::from_millis(1100)).await });
+    assert_eq!(one.ids("acme", Table::Observations), bob_and_y);
+    balance(&one);
+}
+
+#[test]
+fn a_tenant_that_is_gone_is_let_go_of_and_its_frames_are_dropped_at_replay() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", said()).unwrap();
+    process.append("other", vec![span("t", "o", None)]).unwrap();
+    process.erase(ErasureKind::Tenant, "acme");
+    assert!(process.all_ids()[0].is_empty());
+    process.append("acme", said()).unwrap();
+    assert!(process.all_ids()[0].is_empty(), "what was under way is not kept");
+    assert!(process.ingest.shared.own.buffers.get(&"acme".parse().unwrap()).is_none());
+    drop(process);
+    let process = Process::start(&world, "main");
+    assert!(process.all_ids()[0].is_empty());
+    assert_eq!(process.ids("other", Table::Observations), once(&["o"]), "neighbours stay");
+}
+
+#[test]
+fn what_is_refused_for_seven_days_may_come_again_after_them() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", said()).unwrap();
+    let id = process.erase(ErasureKind::User, "ada");
+    let erasures = process.catalog.erasures();
+    let erasure = erasures.find(&"acme".parse().unwrap(), &id).unwrap();
+    let (state, _) = process.run(erasures.state(&erasure)).unwrap();
+    assert_eq!(state, ErasureState::Masked);
+    world.clock.advance_us(crate::catalog::erasures::REFUSED_FOR_US);
+    assert_eq!(process.send(vec![whose("t7", "ada", "s7"), span("t7", "f", None)]), [""; 0]);
+    assert_eq!(process.ids("acme", Table::Observations), once(&["d", "f"]));
+}
