@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::kills::load;
 use crate::process::{ServerProcess, path, sql, texts};
+use crate::upkeep::assert_healthy;
 
 /// By hand: `TRACELAKE_KILLS=500 cargo test compaction`.
 fn kills() -> u32 {
@@ -118,4 +119,6 @@ async fn merges_killed_under_load_lose_and_double_nothing() {
     let doubled = times.values().filter(|count| **count > 1).count();
     assert_eq!((lost, doubled), (0, 0), "seed {seed}: of {} acked ids, lost and doubled", acked.len());
     println!("{} merges, {} ids acked, each there once, in {files} files", merged, acked.len());
+    drop(server);
+    assert_healthy(&data);
 }

@@ -13,6 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::process::{ServerProcess, path, sql, texts};
+use crate::upkeep::assert_healthy;
 
 /// By hand: `TRACELAKE_KILLS=500 cargo test kills`.
 fn kills() -> u32 {
@@ -55,7 +56,9 @@ pub(crate) fn id_text(id: u64) -> String {
 async fn whatever_was_acked_before_a_kill_is_there_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path()).to_owned();
-    kill_and_count(move || ServerProcess::start(&data), kills(), 20..400).await;
+    let again = data.clone();
+    kill_and_count(move || ServerProcess::start(&again), kills(), 20..400).await;
+    assert_healthy(&data);
 }
 
 /// Ends servers under load, `kills` times after a random life, then holds what was acked against what can be read.

@@ -17,6 +17,12 @@ fn tracelake(arguments: &[&str]) -> (Output, String) {
     (output, said)
 }
 
+/// The doctor finds nothing wrong.
+pub(crate) fn assert_healthy(data: &str) {
+    let (output, said) = tracelake(&["doctor", "--data", data]);
+    assert!(output.status.success(), "{said}");
+}
+
 /// The files below `folder` whose names end in `ending`.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
