@@ -152,6 +152,8 @@ create_bucket() {
 # The gateway first: it hangs when the cluster under it is gone. Only our own children, by pid.
 stop() {
     local pid
+    # A second signal must not cut it short: one comes when our input ends while we stop.
+    trap '' TERM INT
     for pid in $watch $setup $gateway $disk $mon; do
         kill "$pid" 2>/dev/null || continue
         for _ in $(seq 40); do
