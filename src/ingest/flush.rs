@@ -160,6 +160,13 @@ async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, stat
             let prepared = match written.remove(&table) {
                 Some(prepared) => prepared,
                 None if table == Table::Ledger && open(table) => target.prepare(table, &view, &merged).await?,
+                // A try before this one committed it, and told in its commit what it found standing.
+                None if open(Table::Ledger) => {
+                    let counted = standing[Table::Ledger as usize];
+                    let stood = target.merged_by_others(table, counted, view.segment.to).await?;
+                    standing::add_counts(&mut merged, &stood);
+                    continue;
+                }
                 None => continue,
             };
             let stood = target.commit(table, view.segment.to, prepared, &merged).await?;

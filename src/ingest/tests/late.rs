@@ -203,6 +203,20 @@ fn a_crash_between_the_tables_commits_counts_repeats_once_in_the_books() {
     assert_eq!(process.ids("acme", Table::Observations), once(&["a", "b"]));
 }
 
+#[test]
+fn a_second_try_after_a_failed_commit_of_the_books_counts_repeats_once() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    process.flush().unwrap();
+    process.append("acme", vec![span("t", "a", None), span("t", "b", None)]).unwrap();
+    world.break_puts("/ledger/");
+    process.flush().unwrap_err();
+    world.mend();
+    process.flush().unwrap();
+    assert_eq!(process.all_books(), books(&[("received", 3), ("stored", 2), ("merged", 1)]));
+}
+
 /// Rounds of appends with repeats, by several writers, flushes and kills on a store that fails: every id once, in
 /// answers and in the public table at every version.
 fn random_repeats(seed: u64) {
