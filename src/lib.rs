@@ -16,14 +16,14 @@
 //! | 3 | [`store`] | the bucket or folder: create-once, fsync, lost replies, probe, faults |
 //! | 4 | [`catalog`] | live files per table: snapshots and commits; tenants and keys |
 //! | 5 | [`ingest`] | the way in: log, buffer, flush, replay |
-//! | 5 | [`compact`] | the upkeep: retention, lingering deletes, orphans |
 //! | 5 | [`query`] | the way out: SQL and metrics, one tenant per session |
-//! | 5 | [`compact`] | the upkeep: many small files become few large, sorted ones |
+//! | 5 | [`compact`] | the upkeep: many small files become few large, sorted ones; retention, lingering deletes, erasure |
 //! | 6 | [`doors`] | gRPC and HTTP |
 //! | 7 | [`cli`] | what a person types: the SQL prompt, the demo |
 //! | 7 | [`doctor`] | what is wrong in a bucket, and what can be mended |
 //! | 7 | [`server`] | the rooms joined and the doors opened |
 //! | 8 | [`config`] | flags, environment and file, composed once |
+//! | 9 | `commands` | what can be typed; part of the binary, thin |
 //!
 //! # The life of a span
 //!

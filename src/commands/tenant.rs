@@ -1,0 +1,104 @@
+//! `tracelake tenant`: who the tables belong to.
+
+use clap::Subcommand;
+use tracelake::base::{SystemClock, TenantId};
+use tracelake::catalog::Catalog;
+use tracelake::catalog::erasures::{ErasureKind, NewErasure};
+use tracelake::catalog::retention::{Retention, Retentions};
+use tracelake::catalog::system::SystemObjects;
+use tracelake::catalog::tenants::Tenants;
+use tracelake::model::tables::Table;
+use tracelake::server;
+use tracelake::store::Store;
+
+use super::{DataArg, Outcome};
+
+#[derive(Subcommand)]
+pub(super) enum TenantCommand {
+    Create {
+        tenant: TenantId,
+        #[command(flatten)]
+        data: DataArg,
+    },
+    List {
+        #[command(flatten)]
+        data: DataArg,
+    },
+    /// Says, or sets, how many days its rows are kept
+    Retention {
+        tenant: TenantId,
+        /// Days for all tables that are not named; the ledger is kept for ever unless it is named
+        #[arg(long)]
+        days: Option<u32>,
+        /// Days for one table, 0 for ever: observation_io=30
+        #[arg(long, value_parser = table_days)]
+        table: Vec<(String, u32)>,
+        /// Keep everything for ever
+        #[arg(long, conflicts_with_all = ["days", "table"])]
+        forever: bool,
+        #[command(flatten)]
+        data: DataArg,
+    },
+    /// Refuses its keys from now on and erases its data; the id is never used again
+    Delete {
+        tenant: TenantId,
+        #[command(flatten)]
+        data: DataArg,
+    },
+}
+
+pub(super) async fn tenant(command: TenantCommand) -> Outcome {
+    match command {
+        TenantCommand::Create { tenant, data } => {
+            super::keys_of(&data).await?.tenants().create(&tenant).await?;
+            println!("tenant {tenant} created; next: tracelake key create {tenant} --data {}", data.data);
+        }
+        TenantCommand::List { data } => {
+            for tenant in super::keys_of(&data).await?.tenants().list().await? {
+                println!("{tenant}");
+            }
+        }
+        TenantCommand::Retention { tenant, days, table, forever, data } => {
+            let asked = (!table.is_empty() || days.is_some() || forever)
+                .then(|| Retention { days: days.filter(|days| *days > 0), tables: table.into_iter().collect() });
+            retention(&tenant, asked, &data).await?;
+        }
+        TenantCommand::Delete { tenant, data } => {
+            let store = Store::open(data.data.parse()?).await?;
+            server::open_keys(&store).await?.tenants().delete(&tenant).await?;
+            let asked = NewErasure {
+                tenant: tenant.clone(),
+                kind: ErasureKind::Tenant,
+                values: vec![tenant.to_string()],
+                asked_by: "command line".to_owned(),
+                traces: Default::default(),
+            };
+            Catalog::new(store, std::sync::Arc::new(SystemClock)).erasures().ask(asked).await?;
+            println!("tenant {tenant} deleted: its keys are refused and its id is never used again");
+            println!("its data is erased by the servers on this store, and a receipt kept");
+        }
+    }
+    Ok(())
+}
+
+/// `TABLE=DAYS`, of a table there is.
+fn table_days(text: &str) -> Result<(String, u32), String> {
+    let (table, days) = text.split_once('=').ok_or("use TABLE=DAYS, such as observation_io=30")?;
+    let known = Table::from_name(table).ok_or_else(|| {
+        let names: Vec<&str> = Table::ALL.iter().map(|table| table.name()).collect();
+        format!("there is no table {table:?}, only {}", names.join(", "))
+    })?;
+    Ok((known.name().to_owned(), days.parse().map_err(|_| format!("{days:?} is not a number of days"))?))
+}
+
+async fn retention(tenant: &TenantId, asked: Option<Retention>, data: &DataArg) -> Outcome {
+    let store = Store::open(data.data.parse()?).await?;
+    let objects = SystemObjects::new(store, std::sync::Arc::new(SystemClock));
+    Tenants::new(objects.clone()).require_live(tenant).await?;
+    let retentions = Retentions::new(objects);
+    if let Some(rule) = &asked {
+        retentions.set(tenant, rule).await?;
+    }
+    println!("{}", retentions.of(tenant).await?.unwrap_or_default());
+    Ok(())
+}
