@@ -6,7 +6,8 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
 use tracelake::base::TenantId;
 use tracelake::catalog::NoFreshRows;
-use tracelake::query::{Engine, QueryLimits, SqlLimits, cost_breakdown, latency_percentiles, time_series};
+use tracelake::query::presets::{cost_breakdown, latency_percentiles, time_series};
+use tracelake::query::{Engine, QueryLimits, SqlLimits};
 use tracelake::store::Location;
 use tracelake::wire::{
     CostBreakdownRequest, LatencyPercentilesRequest, MetricsRequest, TimeBucket, TimeRange, TimeSeriesRequest, TimeUnit,
@@ -65,7 +66,7 @@ pub(crate) fn query(settings: &Settings, report: &mut Report) {
     let range = TimeRange { from_unix_micros: corpus.start_us, to_unix_micros: corpus.end_us };
     for ((name, request), sql) in presets(range).into_iter().zip(PRESETS_IN_SQL) {
         let baseline = plain.as_ref().map(|plain| baseline(&server, plain, sql));
-        let ask = |()| server.run(engine.metrics(&tenant, request.clone())).expect("the preset is answered");
+        let ask = |()| server.run(engine.metrics(&tenant, vec![request.clone()])).expect("the preset is answered");
         report.rate(name, 1, "queries/s", &median(|| (), ask), baseline);
     }
     for (name, sql) in STATEMENTS {

@@ -27,7 +27,7 @@ use crate::doors::{
 };
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::{EventBatch, Rejection};
-use crate::query::{self, Engine, QueryError, QueryLimits, SqlLimits};
+use crate::query::{Engine, QueryError, QueryLimits, SqlLimits};
 use crate::store::{Location, Store, StoreError};
 use crate::wire;
 
@@ -313,18 +313,20 @@ impl Answers for WayOut {
         Ok(SqlAnswer { schema, batches })
     }
 
-    async fn metrics(&self, who: &Identity, request: wire::MetricsRequest) -> Result<wire::MetricsResponse, Refusal> {
-        self.0.metrics(&who.tenant, request).await.map_err(|error| refuse_query(&error))
+    async fn metrics(
+        &self,
+        who: &Identity,
+        asked: Vec<wire::MetricsRequest>,
+    ) -> Result<Vec<wire::MetricsResponse>, Refusal> {
+        self.0.metrics(&who.tenant, asked).await.map_err(|error| refuse_query(&error))
     }
 
-    fn cost_breakdown(&self, request: wire::CostBreakdownRequest) -> wire::MetricsRequest {
-        query::cost_breakdown(request)
-    }
-    fn latency_percentiles(&self, request: wire::LatencyPercentilesRequest) -> wire::MetricsRequest {
-        query::latency_percentiles(request)
-    }
-    fn time_series(&self, request: wire::TimeSeriesRequest) -> wire::MetricsRequest {
-        query::time_series(request)
+    async fn metrics_series(
+        &self,
+        who: &Identity,
+        asked: wire::MetricsRequest,
+    ) -> Result<wire::MetricsResponse, Refusal> {
+        self.0.metrics_series(&who.tenant, asked).await.map_err(|error| refuse_query(&error))
     }
 }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::base::{Clock, Kind, TenantId, WriterId};
+use crate::base::{Clock, Kind, TenantId, TimestampUs, WriterId};
 use crate::format::FormatError;
 use crate::format::index::IndexObject;
 use crate::model::tables::Table;
@@ -107,6 +107,11 @@ impl Catalog {
         let filters = Arc::new(Filters::new(store.clone()));
         let erasures = Erasures::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
         Self { store, clock, tables: Arc::default(), filters, erasures }
+    }
+
+    /// By the clock that stamps commits.
+    pub fn now_us(&self) -> TimestampUs {
+        self.clock.now_us()
     }
 
     pub fn store(&self) -> &Store {

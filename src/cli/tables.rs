@@ -89,6 +89,15 @@ fn dimension(value: &MetricValue) -> String {
         Some(Value::Integer(integer)) => integer.to_string(),
         Some(Value::Number(number)) => number.to_string(),
         Some(Value::Boolean(boolean)) => boolean.to_string(),
+        Some(Value::UnixMicros(us)) => {
+            let at = DateTime::<Utc>::from_timestamp_micros(*us);
+            at.map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
+        }
+        Some(Value::Histogram(histogram)) => {
+            blocks(&histogram.bins.iter().map(|bin| bin.count as f64).collect::<Vec<_>>())
+        }
+        Some(Value::Texts(texts)) => texts.values.join(", "),
+        Some(Value::Sketch(bytes)) => format!("{} bytes", bytes.len()),
     }
 }
 
@@ -172,7 +181,8 @@ mod tests {
     fn response() -> MetricsResponse {
         let measures =
             [("count", "count"), ("sum_total_cost", "USD"), ("p95_latency_ms", "ms"), ("error_rate", "ratio")];
-        let column = |(name, unit): (&str, &str)| MeasureColumn { name: name.into(), unit: unit.into() };
+        let column =
+            |(name, unit): (&str, &str)| MeasureColumn { name: name.into(), unit: unit.into(), ..Default::default() };
         MetricsResponse {
             dimensions: vec!["model".into()],
             measures: measures.map(column).into(),
@@ -183,7 +193,7 @@ mod tests {
                 MetricsRow { is_other: true, ..row("", 3, Some("0.00001"), 5.0, 0.0) },
             ],
             total: Some(row("", 5_565, Some("1234.572113"), 1_300.0, 0.015)),
-            snapshot: vec![],
+            ..Default::default()
         }
     }
 

@@ -72,11 +72,19 @@ pub trait Answers: Send + Sync {
     /// One SELECT over the tables of `who`'s tenant. `None`: the server's limits.
     async fn sql(&self, who: &Identity, sql: &str, limits: AskedLimits) -> Result<SqlAnswer, Refusal>;
 
-    async fn metrics(&self, who: &Identity, request: wire::MetricsRequest) -> Result<wire::MetricsResponse, Refusal>;
+    /// Answers to all of `asked`, in their order, from one snapshot of the tables.
+    async fn metrics(
+        &self,
+        who: &Identity,
+        asked: Vec<wire::MetricsRequest>,
+    ) -> Result<Vec<wire::MetricsResponse>, Refusal>;
 
-    fn cost_breakdown(&self, request: wire::CostBreakdownRequest) -> wire::MetricsRequest;
-    fn latency_percentiles(&self, request: wire::LatencyPercentilesRequest) -> wire::MetricsRequest;
-    fn time_series(&self, request: wire::TimeSeriesRequest) -> wire::MetricsRequest;
+    /// One answer, which may be long.
+    async fn metrics_series(
+        &self,
+        who: &Identity,
+        asked: wire::MetricsRequest,
+    ) -> Result<wire::MetricsResponse, Refusal>;
 
     /// Whether `sql` and `metrics` show a key bound to one account or user only that. If not, such keys are refused.
     fn serves_bound_keys(&self) -> bool {

@@ -101,22 +101,27 @@ impl Answers for FakeAnswers {
         Ok(SqlAnswer { schema, batches: futures::stream::iter(batches).boxed() })
     }
 
-    async fn metrics(&self, who: &Identity, request: wire::MetricsRequest) -> Result<wire::MetricsResponse, Refusal> {
-        self.asked.lock().push(format!("{} {:?}", who.tenant, request.dimensions));
-        match self.refusal.lock().clone() {
-            Some(refusal) => Err(refusal),
-            None => Ok(wire::MetricsResponse { dimensions: request.dimensions, ..Default::default() }),
+    async fn metrics(
+        &self,
+        who: &Identity,
+        asked: Vec<wire::MetricsRequest>,
+    ) -> Result<Vec<wire::MetricsResponse>, Refusal> {
+        if let Some(refusal) = self.refusal.lock().clone() {
+            return Err(refusal);
         }
+        let answer = |asked: wire::MetricsRequest| {
+            self.asked.lock().push(format!("{} {:?}", who.tenant, asked.dimensions));
+            wire::MetricsResponse { dimensions: asked.dimensions, ..Default::default() }
+        };
+        Ok(asked.into_iter().map(answer).collect())
     }
 
-    fn cost_breakdown(&self, request: wire::CostBreakdownRequest) -> wire::MetricsRequest {
-        wire::MetricsRequest { dimensions: request.dimensions, ..Default::default() }
-    }
-    fn latency_percentiles(&self, request: wire::LatencyPercentilesRequest) -> wire::MetricsRequest {
-        wire::MetricsRequest { dimensions: request.dimensions, ..Default::default() }
-    }
-    fn time_series(&self, request: wire::TimeSeriesRequest) -> wire::MetricsRequest {
-        wire::MetricsRequest { dimensions: request.dimensions, ..Default::default() }
+    async fn metrics_series(
+        &self,
+        who: &Identity,
+        asked: wire::MetricsRequest,
+    ) -> Result<wire::MetricsResponse, Refusal> {
+        Ok(self.metrics(who, vec![asked]).await?.remove(0))
     }
 }
 

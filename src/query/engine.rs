@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -18,11 +20,12 @@ use super::error::{QueryError, translate};
 use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
+use super::provider::Touched;
 use super::session::Template;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
 use super::{guard, inlining, metrics};
-use crate::base::{ByteSize, TenantId};
+use crate::base::{ByteSize, TenantId, TimestampUs};
 use crate::catalog::{Catalog, FreshRows};
 use crate::store::Store;
 use crate::wire;
@@ -111,22 +114,49 @@ impl Engine {
         }
     }
 
-    /// What it cost, how slow it was, how that changed.
+    /// What it cost, how slow it was, how that changed: all answers from one snapshot, in the order of the questions.
     pub async fn metrics(
+        &self,
+        tenant: &TenantId,
+        requests: Vec<wire::MetricsRequest>,
+    ) -> Result<Vec<wire::MetricsResponse>, QueryError> {
+        let rows_max = self.0.limits.metric_rows_max;
+        let questions: Vec<_> =
+            requests.iter().map(|request| metrics::Question::parse(request, rows_max)).collect::<Result<_, _>>()?;
+        self.run(tenant, |query| async move {
+            let mut answers = Vec::with_capacity(questions.len());
+            for question in questions {
+                answers.push(metrics::answer(&query, question).await?);
+            }
+            Ok(answers)
+        })
+        .await
+    }
+
+    /// The same for one question with a long answer.
+    pub async fn metrics_series(
         &self,
         tenant: &TenantId,
         request: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, QueryError> {
-        let limits = self.0.limits.clone();
-        let time_max = limits.time_max();
+        let question = metrics::Question::parse(&request, self.0.limits.metric_series_rows_max)?;
+        self.run(tenant, |query| async move { metrics::answer(&query, question).await }).await
+    }
+
+    /// In turn, within the limit of time, over tables pinned once.
+    async fn run<T, Work>(&self, tenant: &TenantId, work: impl FnOnce(Query) -> Work) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        Work: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
+        let time_max = self.0.limits.time_max();
         let deadline = Instant::now() + time_max;
-        let question = metrics::Question::parse(&request, &limits)?;
         let turn = self.0.gate.enter(tenant).await?;
-        let query = self.begin(tenant)?;
+        let work = work(self.begin(tenant)?);
         let (sender, answer) = oneshot::channel();
         let _task = self.spawn(async move {
             let _turn = turn;
-            let _ = sender.send(metrics::answer(&query, question).await);
+            let _ = sender.send(work.await);
         });
         match tokio::time::timeout_at(deadline, answer).await {
             Err(_) => Err(QueryError::time(time_max)),
@@ -138,6 +168,8 @@ impl Engine {
     /// Pins what is fresh, then opens a session over it.
     pub(super) fn begin(&self, tenant: &TenantId) -> Result<Query, QueryError> {
         let inner = &self.0;
+        // Before the rows are pinned: what is acked up to here is among them.
+        let watermark_us = inner.snapshots.now_us();
         let tables = TenantTables::new(
             tenant.clone(),
             Arc::clone(&inner.snapshots),
@@ -147,7 +179,7 @@ impl Engine {
         );
         let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
         let QueryLimits { memory_max, result_bytes_max, .. } = inner.limits;
-        Ok(Query { state, tables, memory, memory_max, result_bytes_max })
+        Ok(Query { state, tables, memory, memory_max, result_bytes_max, watermark_us, scanned: Mutex::default() })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -165,6 +197,25 @@ pub(super) struct Query {
     memory: Arc<QueryPool>,
     memory_max: ByteSize,
     result_bytes_max: ByteSize,
+    pub(super) watermark_us: TimestampUs,
+    scanned: Mutex<Scanned>,
+}
+
+/// What the plans of a query have read of files.
+#[derive(Debug, Clone, Copy, Default)]
+struct Scanned {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Scanned {
+    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>) {
+        if let Some(metrics) = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.metrics()) {
+            self.rows += metrics.output_rows().unwrap_or(0) as u64;
+            self.bytes += metrics.sum_by_name("bytes_scanned").map_or(0, |bytes| bytes.as_usize() as u64);
+        }
+        plan.children().into_iter().for_each(|input| self.add(input));
+    }
 }
 
 type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
@@ -195,7 +246,7 @@ impl Query {
     /// All rows of a plan that answers with few: more than `rows_max` are an error.
     pub(super) async fn collect(&self, plan: &LogicalPlan, rows_max: u64) -> Result<Vec<RecordBatch>, QueryError> {
         let physical = self.physical(plan).await?;
-        let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(|e| self.translate(e))?;
+        let mut stream = execute_stream(Arc::clone(&physical), self.state.task_ctx()).map_err(|e| self.translate(e))?;
         let mut batches = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
@@ -209,7 +260,22 @@ impl Query {
             }
             batches.push(batch);
         }
+        self.scanned.lock().add(&physical);
         Ok(batches)
+    }
+
+    /// What was read so far, by all plans.
+    pub(super) fn reading(&self) -> wire::Reading {
+        let Scanned { rows, bytes } = *self.scanned.lock();
+        let Touched { files, files_pruned, fresh_rows } = self.tables.touched();
+        wire::Reading {
+            watermark_unix_micros: self.watermark_us,
+            rows: rows + fresh_rows,
+            bytes,
+            files,
+            files_pruned,
+            exact: false,
+        }
     }
 
     /// All rows of a plan, within a share of the query's memory, and the memory they are in. `None`: they do not fit.
@@ -222,15 +288,17 @@ impl Query {
         let physical = self.physical(plan).await?;
         let context = self.state.task_ctx();
         let held = MemoryConsumer::new("kept groups").register(context.memory_pool());
-        let mut stream = execute_stream(physical, context).map_err(|e| self.translate(e))?;
+        let mut stream = execute_stream(Arc::clone(&physical), context).map_err(|e| self.translate(e))?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
             let bytes = bytes_of(&batch) as usize;
             if held.size() + bytes > bytes_max || held.try_grow(bytes).is_err() {
+                self.scanned.lock().add(&physical);
                 return Ok(None);
             }
             batches.push(batch);
         }
+        self.scanned.lock().add(&physical);
         Ok(Some((batches, held)))
     }
 

@@ -28,6 +28,8 @@ pub struct QueryLimits {
     pub rows_max: u64,
     /// Rows of one metrics answer.
     pub metric_rows_max: u64,
+    /// Rows of one metrics answer that is streamed.
+    pub metric_series_rows_max: u64,
     /// Bytes of one answer, in memory.
     pub result_bytes_max: ByteSize,
     /// Queries that compute at the same time.
@@ -50,6 +52,7 @@ impl Default for QueryLimits {
             footers_max: ByteSize::mib(256),
             rows_max: 1_000_000,
             metric_rows_max: 10_000,
+            metric_series_rows_max: 250_000,
             result_bytes_max: ByteSize::gib(1),
             concurrent_max: 32,
             concurrent_per_tenant_max: 16,

@@ -26,7 +26,7 @@ mod tenant;
 pub use engine::Engine;
 pub use error::QueryError;
 pub use limits::{QueryLimits, SqlLimits};
-pub use metrics::presets::{cost_breakdown, latency_percentiles, time_series};
+pub use metrics::presets;
 pub use stream::SqlAnswer;
 pub use system_tables::{SYSTEM_TABLES, SystemTable};
 

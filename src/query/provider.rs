@@ -27,6 +27,7 @@ use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
+use parking_lot::Mutex;
 
 use super::patch::{Patch, PatchExec};
 use super::prune::Window;
@@ -44,6 +45,27 @@ pub(super) struct TableAt {
     fresh: Vec<RecordBatch>,
     changes: Changes,
     reader: Arc<dyn ParquetFileReaderFactory>,
+    touched: Mutex<Touched>,
+}
+
+/// What all scans of a table together looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Touched {
+    /// Opened, once for each scan.
+    pub(super) files: u64,
+    /// Left alone because of their times.
+    pub(super) files_pruned: u64,
+    pub(super) fresh_rows: u64,
+}
+
+impl Touched {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            files_pruned: self.files_pruned + other.files_pruned,
+            fresh_rows: self.fresh_rows + other.fresh_rows,
+        }
+    }
 }
 
 impl TableAt {
@@ -54,11 +76,25 @@ impl TableAt {
         reader: Arc<dyn ParquetFileReaderFactory>,
     ) -> Self {
         let FreshTable { batches: fresh, changes } = fresh;
-        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader }
+        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader, touched: Mutex::default() }
     }
 
     pub(super) fn version(&self) -> Option<u64> {
         self.snapshot.version
+    }
+
+    pub(super) fn touched(&self) -> Touched {
+        *self.touched.lock()
+    }
+
+    fn note(&self, files: usize) {
+        let this = Touched {
+            files: files as u64,
+            files_pruned: (self.snapshot.files.len() - files) as u64,
+            fresh_rows: self.fresh.iter().map(|batch| batch.num_rows() as u64).sum(),
+        };
+        let mut touched = self.touched.lock();
+        *touched = touched.and(this);
     }
 }
 
@@ -87,6 +123,7 @@ impl TableProvider for TableAt {
         let window = Window::of(filters, self.table.time_column());
         let files: Vec<&DataFile> =
             self.snapshot.files.values().map(Arc::as_ref).filter(|file| window.may_hold(file)).collect();
+        self.note(files.len());
         // A limit below a filter would count rows that do not pass it.
         let limit = limit.filter(|_| filters.is_empty());
         let patch = Patch::of(self.table, &self.changes, projection)?;

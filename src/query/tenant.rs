@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use super::error::QueryError;
 use super::footers::Footers;
-use super::provider::TableAt;
+use super::provider::{TableAt, Touched};
 use super::system_tables::SystemTables;
-use crate::base::TenantId;
+use crate::base::{Clock, SystemClock, TenantId, TimestampUs};
 use crate::catalog::erasures::ErasureStatus;
 use crate::catalog::system::SystemError;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
@@ -34,6 +34,10 @@ pub(super) trait Snapshots: Send + Sync {
     async fn erasures(&self, _: &TenantId) -> Result<Vec<ErasureStatus>, SystemError> {
         Ok(Vec::new())
     }
+
+    fn now_us(&self) -> TimestampUs {
+        SystemClock.now_us()
+    }
 }
 
 #[async_trait]
@@ -51,6 +55,10 @@ impl Snapshots for Catalog {
             all.push(erasures.status(erasure).await?);
         }
         Ok(all)
+    }
+
+    fn now_us(&self) -> TimestampUs {
+        Catalog::now_us(self)
     }
 }
 
@@ -96,6 +104,10 @@ impl TenantTables {
     pub(super) fn versions(&self) -> Vec<String> {
         let version = |table: &TableAt| table.version().map_or("none".to_owned(), |version| version.to_string());
         self.tables.lock().iter().map(|(table, at)| format!("{}={}", table.name(), version(at))).collect()
+    }
+
+    pub(super) fn touched(&self) -> Touched {
+        self.tables.lock().values().map(|table| table.touched()).fold(Touched::default(), Touched::and)
     }
 
     /// The same table at every call.

@@ -620,7 +620,8 @@ pub struct MetricsRequest {
     /// At least one.
     #[prost(message, repeated, tag = "2")]
     pub measures: ::prost::alloc::vec::Vec<Measure>,
-    /// Columns of the view to group by: model, user_id, trace_name, tags (one row per tag), metadata:<key>, …
+    /// Fields of the view to group by: model, user_id, trace_name, tags (one row per tag), metadata:<key>, … All columns
+    /// of the table are fields of its view; what else is, stands in src/query/metrics/fields.rs with its meaning.
     #[prost(string, repeated, tag = "3")]
     pub dimensions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// All must hold.
@@ -645,12 +646,19 @@ pub struct MetricsRequest {
     /// Percentiles from all values rather than sketches (relative error 0.5 %). Costs memory by the row.
     #[prost(bool, tag = "10")]
     pub exact_percentiles: bool,
+    /// For the fields steps_reached and steps_ms of traces and sessions: what an observation must be to be the first step,
+    /// the second, … A step counts when it begins after the step before was first reached; repeats of a step and
+    /// whatever lies between are ignored. At most 10.
+    #[prost(message, repeated, tag = "11")]
+    pub steps: ::prost::alloc::vec::Vec<Filter>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Measure {
     /// observations: latency_ms, ttft_ms, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens,
-    /// reasoning_tokens, total_tokens, input_cost, output_cost, total_cost, tokens_per_second; traces: latency_ms,
-    /// total_tokens, total_cost, observations, errors; scores: value. Empty with COUNT; any column with COUNT_DISTINCT.
+    /// reasoning_tokens, total_tokens, input_cost, output_cost, total_cost, tokens_per_second, usage:<kind>, cost:<kind>;
+    /// traces, sessions, users: latency_ms (sessions, users: duration_ms), the same tokens and costs, observations, calls,
+    /// errors, …; traces and sessions: score:<name>; scores: value. Empty with COUNT and SHARE; any field with
+    /// COUNT_DISTINCT and SAMPLES.
     #[prost(string, tag = "1")]
     pub field: ::prost::alloc::string::String,
     #[prost(enumeration = "Aggregation", tag = "2")]
@@ -661,10 +669,17 @@ pub struct Measure {
     /// For PERCENTILE: 0 to 100.
     #[prost(double, tag = "4")]
     pub percentile: f64,
+    /// Only of rows for which all of these hold; with RATE, the share of rows for which they do.
+    #[prost(message, repeated, tag = "5")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// For HISTOGRAM: 1 to 100; default 10.
+    #[prost(uint32, tag = "6")]
+    pub bins: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// One comparison (field, operator, values), or one group of filters. Groups nest at most 16 deep.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Filter {
-    /// A column of the view, or metadata:<key>.
+    /// A field of the view.
     #[prost(string, tag = "1")]
     pub field: ::prost::alloc::string::String,
     #[prost(enumeration = "FilterOperator", tag = "2")]
@@ -672,6 +687,15 @@ pub struct Filter {
     /// One for comparisons, any number for IN and tag operators. Numbers and times as text (RFC 3339).
     #[prost(string, repeated, tag = "3")]
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// All of these hold.
+    #[prost(message, repeated, tag = "4")]
+    pub all_of: ::prost::alloc::vec::Vec<Filter>,
+    /// At least one of these holds.
+    #[prost(message, repeated, tag = "5")]
+    pub any_of: ::prost::alloc::vec::Vec<Filter>,
+    /// None of these holds.
+    #[prost(message, repeated, tag = "6")]
+    pub none_of: ::prost::alloc::vec::Vec<Filter>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeRange {
@@ -778,14 +802,43 @@ pub struct MetricsResponse {
     /// Versions of the tables read, `table=version`: the same versions answer the same to the last digit.
     #[prost(string, repeated, tag = "5")]
     pub snapshot: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "6")]
+    pub reading: ::core::option::Option<Reading>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// What an answer is made from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reading {
+    /// Microseconds since 1970-01-01 UTC. Everything this node acked before then is in the answer; what other nodes acked
+    /// up to two seconds before as well.
+    #[prost(int64, tag = "1")]
+    pub watermark_unix_micros: i64,
+    /// Rows and bytes that were read, each time they were.
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Files that were opened, and live files that could be left alone because of their times.
+    #[prost(uint64, tag = "4")]
+    pub files: u64,
+    #[prost(uint64, tag = "5")]
+    pub files_pruned: u64,
+    /// Every measure is exact; else `MeasureColumn.relative_error` says how near each is.
+    #[prost(bool, tag = "6")]
+    pub exact: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MeasureColumn {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// count, ms, tokens, USD, ratio, tokens/s, or empty for a score's own unit.
     #[prost(string, tag = "2")]
     pub unit: ::prost::alloc::string::String,
+    /// 0: exact. Else how far a value may be from the true one, as a share of it.
+    #[prost(double, tag = "3")]
+    pub relative_error: f64,
+    /// What the field means, in a sentence.
+    #[prost(string, tag = "4")]
+    pub meaning: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MetricsRow {
@@ -807,7 +860,7 @@ pub struct MetricsRow {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MetricValue {
     /// None set: null.
-    #[prost(oneof = "metric_value::Value", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "metric_value::Value", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub value: ::core::option::Option<metric_value::Value>,
 }
 /// Nested message and enum types in `MetricValue`.
@@ -826,7 +879,38 @@ pub mod metric_value {
         Decimal(::prost::alloc::string::String),
         #[prost(bool, tag = "5")]
         Boolean(bool),
+        /// Times: microseconds since 1970-01-01 UTC.
+        #[prost(int64, tag = "6")]
+        UnixMicros(i64),
+        #[prost(message, tag = "7")]
+        Histogram(super::Histogram),
+        #[prost(message, tag = "8")]
+        Texts(super::Texts),
+        /// As SQL's qsketch gives it.
+        #[prost(bytes, tag = "9")]
+        Sketch(::prost::alloc::vec::Vec<u8>),
     }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Histogram {
+    #[prost(message, repeated, tag = "1")]
+    pub bins: ::prost::alloc::vec::Vec<HistogramBin>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct HistogramBin {
+    /// Inclusive.
+    #[prost(double, tag = "1")]
+    pub lower: f64,
+    /// Exclusive; the last bin's is inclusive.
+    #[prost(double, tag = "2")]
+    pub upper: f64,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Texts {
+    #[prost(string, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -838,6 +922,11 @@ pub enum View {
     Traces = 2,
     /// One row per score.
     Scores = 3,
+    /// One row per session: from earliest start to latest end, sums over its observations. A session belongs to where it
+    /// begins, and is looked for one day on both sides of the range, as a trace is.
+    Sessions = 4,
+    /// One row per user with observations in the range, and what those observations add up to.
+    Users = 5,
 }
 impl View {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -850,6 +939,8 @@ impl View {
             Self::Observations => "VIEW_OBSERVATIONS",
             Self::Traces => "VIEW_TRACES",
             Self::Scores => "VIEW_SCORES",
+            Self::Sessions => "VIEW_SESSIONS",
+            Self::Users => "VIEW_USERS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -859,6 +950,8 @@ impl View {
             "VIEW_OBSERVATIONS" => Some(Self::Observations),
             "VIEW_TRACES" => Some(Self::Traces),
             "VIEW_SCORES" => Some(Self::Scores),
+            "VIEW_SESSIONS" => Some(Self::Sessions),
+            "VIEW_USERS" => Some(Self::Users),
             _ => None,
         }
     }
@@ -876,6 +969,18 @@ pub enum Aggregation {
     Percentile = 7,
     /// The share of rows with level ERROR or status error: 0 to 1.
     ErrorRate = 8,
+    /// The share of a group's rows that pass the measure's filters: 0 to 1.
+    Rate = 9,
+    /// The group's part of the total, 0 to 1: of its rows, or of the sum of a field.
+    Share = 10,
+    /// How values are distributed: bins of equal width from the least to the greatest.
+    Histogram = 11,
+    /// Sample standard deviation; null for less than two values.
+    Stddev = 12,
+    /// Up to five different values, the same ones at every call.
+    Samples = 13,
+    /// All values as a mergeable sketch, as SQL's qsketch gives: for sums of answers over windows or regions.
+    Sketch = 14,
 }
 impl Aggregation {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -893,6 +998,12 @@ impl Aggregation {
             Self::CountDistinct => "AGGREGATION_COUNT_DISTINCT",
             Self::Percentile => "AGGREGATION_PERCENTILE",
             Self::ErrorRate => "AGGREGATION_ERROR_RATE",
+            Self::Rate => "AGGREGATION_RATE",
+            Self::Share => "AGGREGATION_SHARE",
+            Self::Histogram => "AGGREGATION_HISTOGRAM",
+            Self::Stddev => "AGGREGATION_STDDEV",
+            Self::Samples => "AGGREGATION_SAMPLES",
+            Self::Sketch => "AGGREGATION_SKETCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -907,6 +1018,12 @@ impl Aggregation {
             "AGGREGATION_COUNT_DISTINCT" => Some(Self::CountDistinct),
             "AGGREGATION_PERCENTILE" => Some(Self::Percentile),
             "AGGREGATION_ERROR_RATE" => Some(Self::ErrorRate),
+            "AGGREGATION_RATE" => Some(Self::Rate),
+            "AGGREGATION_SHARE" => Some(Self::Share),
+            "AGGREGATION_HISTOGRAM" => Some(Self::Histogram),
+            "AGGREGATION_STDDEV" => Some(Self::Stddev),
+            "AGGREGATION_SAMPLES" => Some(Self::Samples),
+            "AGGREGATION_SKETCH" => Some(Self::Sketch),
             _ => None,
         }
     }
@@ -1142,6 +1259,32 @@ pub mod metrics_service_client {
                 .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Query"));
             self.inner.unary(req, path, codec).await
         }
+        /// The same for long answers (10,000 groups by time): rows come in parts of at most 1,000, in order. The first part
+        /// says the names, the last one the total, the snapshot and the reading.
+        pub async fn query_stream(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MetricsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::MetricsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/QueryStream",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "QueryStream"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Cost, tokens and calls by any dimension; most expensive first, the rest as "other", and the exact total.
         pub async fn cost_breakdown(
             &mut self,
@@ -1239,6 +1382,21 @@ pub mod metrics_service_server {
             &self,
             request: tonic::Request<super::MetricsRequest>,
         ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status>;
+        /// Server streaming response type for the QueryStream method.
+        type QueryStreamStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::MetricsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The same for long answers (10,000 groups by time): rows come in parts of at most 1,000, in order. The first part
+        /// says the names, the last one the total, the snapshot and the reading.
+        async fn query_stream(
+            &self,
+            request: tonic::Request<super::MetricsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::QueryStreamStream>,
+            tonic::Status,
+        >;
         /// Cost, tokens and calls by any dimension; most expensive first, the rest as "other", and the exact total.
         async fn cost_breakdown(
             &self,
@@ -1374,6 +1532,52 @@ pub mod metrics_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/QueryStream" => {
+                    #[allow(non_camel_case_types)]
+                    struct QueryStreamSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::ServerStreamingService<super::MetricsRequest>
+                    for QueryStreamSvc<T> {
+                        type Response = super::MetricsResponse;
+                        type ResponseStream = T::QueryStreamStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MetricsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::query_stream(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QueryStreamSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

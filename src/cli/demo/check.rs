@@ -41,7 +41,7 @@ pub(super) async fn count(connection: &Connection, range: TimeRange) -> Result<C
         field: (*field).to_owned(),
         aggregation: Aggregation::Sum as i32,
         name: (*field).to_owned(),
-        percentile: 0.0,
+        ..Default::default()
     });
     let everything = MetricsRequest { measures: vec![counting], range: Some(range), ..Default::default() };
     let by_model = MetricsRequest {
@@ -49,8 +49,12 @@ pub(super) async fn count(connection: &Connection, range: TimeRange) -> Result<C
         measures: everything.measures.iter().cloned().chain(sums).collect(),
         ..everything.clone()
     };
-    let failed =
-        Filter { field: "level".into(), operator: FilterOperator::Equals as i32, values: vec!["ERROR".into()] };
+    let failed = Filter {
+        field: "level".into(),
+        operator: FilterOperator::Equals as i32,
+        values: vec!["ERROR".into()],
+        ..Default::default()
+    };
     let errors = MetricsRequest { filters: vec![failed], ..everything.clone() };
     let traces = MetricsRequest { view: View::Traces as i32, ..everything.clone() };
 

@@ -83,7 +83,11 @@ fn in_our_words(role: Role, response: Response) -> Response {
         false if role == Role::Ingest => Kind::Unavailable,
         false => return response,
     };
-    Status::from(Refusal::new(kind, status.message())).into_http::<Body>()
+    let message = match status.message().ends_with("recursion limit reached") {
+        true => "the message nests more than 100 levels deep: filters may nest 16",
+        false => status.message(),
+    };
+    Status::from(Refusal::new(kind, message)).into_http::<Body>()
 }
 
 async fn admit(Guard { doors, questions }: &Guard, access: &Access, request: Request) -> Result<Request, Refusal> {

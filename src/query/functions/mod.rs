@@ -2,8 +2,10 @@
 
 mod bounded;
 mod exact;
+mod fingerprint;
 mod groups;
 mod qsketch;
+mod samples;
 mod sketch;
 mod time_bucket;
 
@@ -14,16 +16,17 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 pub(super) use bounded::{bounded, text_concat};
 pub(super) use exact::FLOAT_UNIT;
 pub(super) use groups::{OrNone, ShownGroup};
+pub(super) use sketch::{ALPHA as SKETCH_ERROR, Bin};
 
 use qsketch::Form;
 
 pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::new(time_bucket()), Arc::new(sketch_quantile()), Arc::new(exact_ratio())]
+    vec![Arc::new(time_bucket()), Arc::new(sketch_quantile()), Arc::new(exact_ratio()), Arc::new(error_fingerprint())]
 }
 
 pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let quantile = AggregateUDF::from(qsketch::QuantileSketch::new(Form::Quantile));
-    vec![Arc::new(sketch()), Arc::new(sketch_merge()), Arc::new(quantile), Arc::new(exact_sum())]
+    vec![Arc::new(sketch()), Arc::new(sketch_merge()), Arc::new(quantile), Arc::new(exact_sum()), Arc::new(samples())]
 }
 
 pub(super) fn time_bucket() -> ScalarUDF {
@@ -47,4 +50,14 @@ pub(super) fn exact_units() -> AggregateUDF {
 }
 pub(super) fn exact_ratio() -> ScalarUDF {
     ScalarUDF::from(exact::ExactRatio::new())
+}
+pub(super) fn error_fingerprint() -> ScalarUDF {
+    ScalarUDF::from(fingerprint::ErrorFingerprint::new())
+}
+pub(super) fn samples() -> AggregateUDF {
+    AggregateUDF::from(samples::Samples::new())
+}
+/// An encoded sketch as a histogram.
+pub(super) fn bins(sketch: &[u8], count: u32) -> Option<Vec<Bin>> {
+    Some(sketch::Sketch::decode(sketch).ok()?.bins(count))
 }

@@ -21,8 +21,16 @@ struct Bins {
     total: u64,
 }
 
+/// One bar of a histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bin {
+    pub(crate) lower: f64,
+    pub(crate) upper: f64,
+    pub(crate) count: u64,
+}
+
 /// Relative error of a quantile.
-const ALPHA: f64 = 0.005;
+pub(crate) const ALPHA: f64 = 0.005;
 /// Values nearer to zero are zero.
 const SMALLEST: f64 = 1e-12;
 /// Bins kept on each side of zero: values differ by a factor of 10¹⁷ before the smallest share a bin.
@@ -64,6 +72,25 @@ impl Sketch {
         let below = position.floor();
         let (lower, upper) = (self.value_at(below as u64), self.value_at(position.ceil() as u64));
         Some((lower + (upper - lower) * (position - below)).clamp(low, high))
+    }
+
+    /// Bins of equal width from the least value to the greatest; counts are exact but for values near a bin's edge.
+    pub(super) fn bins(&self, count: u32) -> Vec<Bin> {
+        let Some((low, high)) = self.range else { return Vec::new() };
+        let width = (high - low) / f64::from(count);
+        if width <= 0.0 {
+            return vec![Bin { lower: low, upper: high, count: self.count() }];
+        }
+        let edge = |at: u32| if at == count { high } else { low + width * f64::from(at) };
+        let mut bins: Vec<Bin> = (0..count).map(|at| Bin { lower: edge(at), upper: edge(at + 1), count: 0 }).collect();
+        let mut put = |value: f64, values: u64| {
+            let at = ((value.clamp(low, high) - low) / width) as usize;
+            bins[at.min(count as usize - 1)].count += values;
+        };
+        put(0.0, self.zeros);
+        self.positive.each(|bin, values| put(middle(bin), values));
+        self.negative.each(|bin, values| put(-middle(bin), values));
+        bins
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -115,18 +142,27 @@ impl Sketch {
     }
 
     fn value_at(&self, rank: u64) -> f64 {
-        let value = |bin: i32| 2.0 * (f64::from(bin) * ln_gamma()).exp() / (1.0 + ln_gamma().exp());
         if rank < self.negative.total {
-            return -value(self.negative.bin_at(self.negative.total - 1 - rank));
+            return -middle(self.negative.bin_at(self.negative.total - 1 - rank));
         }
         match (rank - self.negative.total).checked_sub(self.zeros) {
             None => 0.0,
-            Some(rank) => value(self.positive.bin_at(rank)),
+            Some(rank) => middle(self.positive.bin_at(rank)),
         }
     }
 }
 
+/// The value that stands for all values of a bin.
+fn middle(bin: i32) -> f64 {
+    2.0 * (f64::from(bin) * ln_gamma()).exp() / (1.0 + ln_gamma().exp())
+}
+
 impl Bins {
+    fn each(&self, mut put: impl FnMut(i32, u64)) {
+        let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.for_each(|(at, count)| put(self.first + at as i32, *count));
+    }
+
     fn add(&mut self, bin: i32, count: u64) {
         let at = self.reach(bin);
         self.counts[at] += count;

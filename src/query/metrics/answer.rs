@@ -12,21 +12,21 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::LogicalPlan;
 
-use super::fields;
 use super::parts::{UNPRICED, measure_name};
 use super::plan::{self, Source};
-use super::request::{By, Question};
+use super::request::{Aggregate, By, Measure, Question};
+use super::rows::Tables;
 use super::value::{self, Value};
 use crate::base::TimestampUs;
 use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::functions::ShownGroup;
-use crate::wire::{MeasureColumn, MetricsResponse, MetricsRow};
+use crate::wire::{MeasureColumn, MetricsResponse, MetricsRow, Reading};
 
 pub(in crate::query) async fn answer(query: &Query, question: Question) -> Result<MetricsResponse, QueryError> {
-    let table = query.tables.at(fields::table_of(question.view)).await?;
-    let asking = Asking { query, question: &question, table: Source::Table(table) };
-    let (mut rows, total) = match question.buckets {
+    let tables = Tables::of(&question, &query.tables).await?;
+    let asking = Asking { query, question: &question, table: Source::Tables(tables) };
+    let (mut rows, mut total) = match question.buckets {
         None => asking.groups().await?,
         Some(_) => asking.buckets().await?,
     };
@@ -34,14 +34,36 @@ pub(in crate::query) async fn answer(query: &Query, question: Question) -> Resul
         return Err(QueryError::rows(question.rows_max));
     }
     rows.sort_by(|a, b| a.order(b, &question));
-    let measures = question.measures.iter();
+    divide_shares(&question, &mut rows, &mut total);
+    let column = |measure: &Measure| MeasureColumn {
+        name: measure.name.clone(),
+        unit: measure.unit.to_owned(),
+        relative_error: question.relative_error(measure.aggregate),
+        meaning: measure.meaning.to_owned(),
+    };
+    let measures: Vec<MeasureColumn> = question.measures.iter().map(column).collect();
+    let exact = measures.iter().all(|measure| measure.relative_error == 0.0);
     Ok(MetricsResponse {
         dimensions: question.dimensions.iter().map(|field| field.name.clone()).collect(),
-        measures: measures.map(|m| MeasureColumn { name: m.name.clone(), unit: m.unit.to_owned() }).collect(),
+        measures,
         rows: rows.into_iter().map(MetricsRow::from).collect(),
         total: total.map(MetricsRow::from),
         snapshot: query.tables.versions(),
+        reading: Some(Reading { exact, ..query.reading() }),
     })
+}
+
+/// Rows hold what they have of it, the total has all.
+fn divide_shares(question: &Question, rows: &mut [Row], total: &mut Option<Row>) {
+    let Some(total) = total else { return };
+    for (at, measure) in question.measures.iter().enumerate() {
+        if let Aggregate::Share(_) = measure.aggregate {
+            let all = total.measures[at].clone();
+            for row in rows.iter_mut().chain([&mut *total]) {
+                row.measures[at] = row.measures[at].share_of(&all);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,16 +1,15 @@
-//! What can be asked about: the fields of each view, their types and their units.
+//! What can be asked about, in one table: adding a field is adding an entry, with its meaning and its unit.
+//!
+//! Every column of `observations` and `scores` is a field of its view, with the column's own comment as its meaning; the
+//! entries below are what is made of columns.
 
-use std::sync::Arc;
-
-use arrow::datatypes::DataType;
-use datafusion::functions::core::expr_fn::get_field;
-use datafusion::functions_aggregate::expr_fn::{count, max, min};
-use datafusion::functions_nested::expr_fn::{array_to_string, string_to_array};
-use datafusion::logical_expr::{AggregateUDF, Expr, cast, lit, try_cast, when};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions::datetime::expr_fn::date_part;
+use datafusion::logical_expr::{Expr, cast, lit, when};
 use datafusion::prelude::ident;
 
-use crate::model::tables::{ColumnType, Table};
-use crate::query::error::QueryError;
+use arrow::datatypes::DataType;
+
 use crate::query::functions;
 use crate::wire::View;
 
@@ -26,221 +25,210 @@ pub(super) enum FieldKind {
     Texts,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Field {
-    pub(super) name: String,
-    pub(super) kind: FieldKind,
-    /// Over the columns of the table, or of the traces that `needs` make.
-    pub(super) expr: Expr,
-    /// Traces only: the aggregates over a trace's rows that `expr` is made of, by column name.
-    pub(super) needs: Vec<(String, Expr)>,
-}
+/// Views, as a set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Views(u8);
 
-impl Field {
-    pub(super) fn is_number(&self) -> bool {
-        matches!(self.kind, FieldKind::Whole | FieldKind::Number | FieldKind::Money)
-    }
+const OBSERVATIONS: Views = Views(1);
+const TRACES: Views = Views(2);
+const SESSIONS: Views = Views(4);
+const USERS: Views = Views(8);
+const SCORES: Views = Views(16);
+const GROUPS: Views = Views(2 | 4 | 8);
+const CONVERSED: Views = Views(2 | 4);
+const LASTING: Views = Views(4 | 8);
 
-    pub(super) fn unit(&self) -> &'static str {
-        match (self.kind, self.name.as_str()) {
-            (FieldKind::Money, _) => "USD",
-            (_, "tokens_per_second") => "tokens/s",
-            (_, "observations" | "errors") => "count",
-            (_, name) if name.ends_with("_ms") => "ms",
-            (_, name) if name.ends_with("_tokens") => "tokens",
-            _ => "",
-        }
-    }
-}
-
-pub(super) fn table_of(view: View) -> Table {
-    match view {
-        View::Scores => Table::Scores,
-        View::Unspecified | View::Observations | View::Traces => Table::Observations,
+impl Views {
+    pub(super) fn has(self, view: View) -> bool {
+        let bit = match view {
+            View::Unspecified | View::Observations => OBSERVATIONS,
+            View::Traces => TRACES,
+            View::Sessions => SESSIONS,
+            View::Users => USERS,
+            View::Scores => SCORES,
+        };
+        self.0 & bit.0 != 0
     }
 }
 
-/// When a row of the view happened.
-pub(super) fn time_of(view: View) -> Expr {
-    ident(table_of(view).time_column())
+pub(super) struct Entry {
+    /// With a colon at its end: whatever follows is the key.
+    pub(super) name: &'static str,
+    pub(super) views: Views,
+    pub(super) unit: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) how: How,
 }
 
-/// Whether a row is an error; `None` where that has no meaning.
-pub(super) fn error_of(view: View) -> Option<Expr> {
-    match view {
-        View::Unspecified | View::Observations => Some(is_error()),
-        View::Traces => Some(ident("errors").gt(lit(0))),
-        View::Scores => None,
-    }
+/// Where a field's values come from.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    /// The row itself.
+    Row(FieldKind, fn() -> Expr),
+    /// What stands in a map of the row under the key.
+    Key(&'static str, FieldKind),
+    /// What the group is grouped by.
+    Group,
+    /// Rows of one trace, session or user: what they say, the greatest where they differ.
+    Said(fn() -> Expr),
+    SaidUnder(&'static str),
+    SaidList(&'static str),
+    /// Their values added up.
+    Sum(&'static str),
+    /// How many of them there are, or pass.
+    Count(Option<fn() -> Expr>),
+    /// Whether one of them passes.
+    Any(fn() -> Expr),
+    /// How many different values they have.
+    Distinct(&'static str),
+    /// Their values in order, each once.
+    List(&'static str),
+    /// Names of those that pass in the order of their starts, the first twenty.
+    Path(fn() -> Expr, fn() -> Expr),
+    /// Their earliest start, their latest end, and the milliseconds from one to the other.
+    Start,
+    End,
+    Span,
+    /// Milliseconds from the earliest start to the first token.
+    FirstToken,
+    /// A trace among those of its session: its number, and the milliseconds since the one before.
+    Turn,
+    Gap,
+    /// The last score with the name that was given to it.
+    Score,
+    ScoreLabel,
+    /// What is said about the trace that was scored.
+    OfTrace(&'static str, FieldKind),
+    /// How many of the asked steps were reached in order, and the milliseconds from the first to the last.
+    StepsReached,
+    StepsTime,
 }
 
-/// The aggregate [`error_of`] a trace needs.
-pub(super) fn trace_errors() -> (String, Expr) {
-    ("errors".to_owned(), count(when(is_error(), lit(1)).end().expect("a condition with one branch is complete")))
-}
+use FieldKind as K;
+use How::*;
 
-pub(super) fn resolve(view: View, name: &str) -> Result<Field, QueryError> {
-    let found = match view {
-        View::Traces => trace_field(name),
-        _ => row_field(view, name),
-    };
-    found.ok_or_else(|| unknown(view, name))
-}
+// One field a line.
+#[rustfmt::skip]
+pub(super) const FIELDS: &[Entry] = &[
+    Entry { name: "tokens_per_second", views: OBSERVATIONS, unit: "tokens/s", meaning: "Output tokens by seconds of latency.", how: Row(K::Number, speed) },
+    Entry { name: "flow_name", views: OBSERVATIONS, unit: "", meaning: "The flow, else the trace's name.", how: Row(K::Text, flow_name) },
+    Entry { name: "is_call", views: OBSERVATIONS, unit: "", meaning: "A call of a model: a generation or an embedding.", how: Row(K::Boolean, is_call) },
+    Entry { name: "is_error", views: OBSERVATIONS, unit: "", meaning: "Level ERROR or status error.", how: Row(K::Boolean, is_error) },
+    Entry { name: "error", views: OBSERVATIONS, unit: "", meaning: "Of errors: type and message, with ids, numbers, quoted text and URLs replaced.", how: Row(K::Text, error) },
+    Entry { name: "hour_of_day", views: OBSERVATIONS, unit: "", meaning: "0 to 23, UTC.", how: Row(K::Whole, hour_of_day) },
+    Entry { name: "weekday", views: OBSERVATIONS, unit: "", meaning: "0 (Sunday) to 6, UTC.", how: Row(K::Whole, weekday) },
+    Entry { name: "metadata:", views: Views(1 | 16), unit: "", meaning: "What the sender's metadata says under the key.", how: Key("metadata", K::Text) },
+    Entry { name: "parameter:", views: OBSERVATIONS, unit: "", meaning: "A parameter of the model.", how: Key("model_parameters", K::Text) },
+    Entry { name: "usage:", views: OBSERVATIONS, unit: "", meaning: "Usage of one kind, as reported.", how: Key("usage", K::Whole) },
+    Entry { name: "cost:", views: OBSERVATIONS, unit: "USD", meaning: "Cost of one kind.", how: Key("cost", K::Money) },
 
-const METADATA: &str = "metadata:";
+    Entry { name: "trace_id", views: TRACES, unit: "", meaning: "The trace, as sent.", how: Group },
+    Entry { name: "session_id", views: SESSIONS, unit: "", meaning: "The conversation.", how: Group },
+    Entry { name: "user_id", views: USERS, unit: "", meaning: "The end user.", how: Group },
+    Entry { name: "name", views: TRACES, unit: "", meaning: "The trace's name.", how: Said(trace_name) },
+    Entry { name: "trace_name", views: GROUPS, unit: "", meaning: "The trace's name; of several, the last by alphabet.", how: Said(trace_name) },
+    Entry { name: "flow_name", views: GROUPS, unit: "", meaning: "The flow, else the trace's name.", how: Said(flow_name) },
+    Entry { name: "account", views: GROUPS, unit: "", meaning: "The tenant's own customer.", how: Said(|| ident("account")) },
+    Entry { name: "project", views: GROUPS, unit: "", meaning: "The customer's project.", how: Said(|| ident("project")) },
+    Entry { name: "flow", views: GROUPS, unit: "", meaning: "The flow, from metadata.", how: Said(|| ident("flow")) },
+    Entry { name: "user_id", views: CONVERSED, unit: "", meaning: "The end user.", how: Said(|| ident("user_id")) },
+    Entry { name: "session_id", views: TRACES, unit: "", meaning: "The conversation.", how: Said(|| ident("session_id")) },
+    Entry { name: "environment", views: GROUPS, unit: "", meaning: "production, staging, …", how: Said(|| ident("environment")) },
+    Entry { name: "release", views: GROUPS, unit: "", meaning: "The application's release.", how: Said(|| ident("release")) },
+    Entry { name: "version", views: GROUPS, unit: "", meaning: "The version.", how: Said(|| ident("version")) },
+    Entry { name: "service_name", views: GROUPS, unit: "", meaning: "Resource service.name.", how: Said(|| ident("service_name")) },
+    Entry { name: "scope_name", views: GROUPS, unit: "", meaning: "The instrumentation.", how: Said(|| ident("scope_name")) },
+    Entry { name: "sdk_name", views: GROUPS, unit: "", meaning: "The sender's SDK.", how: Said(|| ident("sdk_name")) },
+    Entry { name: "sdk_version", views: GROUPS, unit: "", meaning: "Its version.", how: Said(|| ident("sdk_version")) },
+    Entry { name: "source", views: GROUPS, unit: "", meaning: "The protocol it came by.", how: Said(|| ident("source")) },
+    Entry { name: "metadata:", views: GROUPS, unit: "", meaning: "What metadata says under the key; of several values, the last by alphabet.", how: SaidUnder("metadata") },
+    Entry { name: "tags", views: TRACES, unit: "", meaning: "The trace's tags.", how: SaidList("tags") },
+    Entry { name: "finish_reasons", views: TRACES, unit: "", meaning: "Why the model stopped.", how: SaidList("finish_reasons") },
 
-fn row_field(view: View, name: &str) -> Option<Field> {
-    let field = |kind, expr| Some(Field { name: name.to_owned(), kind, expr, needs: Vec::new() });
-    let table = table_of(view);
-    if let Some(key) = name.strip_prefix(METADATA) {
-        return field(FieldKind::Text, get_field(ident("metadata"), key));
-    }
-    if table == Table::Observations && name == "tokens_per_second" {
-        let seconds = ident("latency_ms") / lit(1000.0);
-        let speed = cast(ident("output_tokens"), DataType::Float64) / seconds;
-        let speed = when(ident("latency_ms").gt(lit(0.0)), speed).end().ok()?;
-        return field(FieldKind::Number, speed);
-    }
-    let (_, kind, _) = table.columns().into_iter().find(|(column, ..)| *column == name)?;
-    field(kind_of(kind)?, ident(name))
-}
+    Entry { name: "input_tokens", views: GROUPS, unit: "tokens", meaning: "All input tokens, cached ones included.", how: Sum("input_tokens") },
+    Entry { name: "cached_input_tokens", views: GROUPS, unit: "tokens", meaning: "Read from a cache; a part of input_tokens.", how: Sum("cached_input_tokens") },
+    Entry { name: "cache_write_tokens", views: GROUPS, unit: "tokens", meaning: "Written to a cache; a part of input_tokens.", how: Sum("cache_write_tokens") },
+    Entry { name: "uncached_input_tokens", views: GROUPS, unit: "tokens", meaning: "Input tokens that no cache held or took.", how: Sum("uncached_input_tokens") },
+    Entry { name: "output_tokens", views: GROUPS, unit: "tokens", meaning: "All output tokens, reasoning included.", how: Sum("output_tokens") },
+    Entry { name: "reasoning_tokens", views: GROUPS, unit: "tokens", meaning: "Spent on reasoning; a part of output_tokens.", how: Sum("reasoning_tokens") },
+    Entry { name: "answer_tokens", views: GROUPS, unit: "tokens", meaning: "Output tokens but for reasoning.", how: Sum("answer_tokens") },
+    Entry { name: "total_tokens", views: GROUPS, unit: "tokens", meaning: "Input and output tokens, as sent.", how: Sum("total_tokens") },
+    Entry { name: "input_cost", views: GROUPS, unit: "USD", meaning: "Cost of input, caches included.", how: Sum("input_cost") },
+    Entry { name: "output_cost", views: GROUPS, unit: "USD", meaning: "Cost of output, reasoning included.", how: Sum("output_cost") },
+    Entry { name: "total_cost", views: GROUPS, unit: "USD", meaning: "Cost.", how: Sum("total_cost") },
 
-fn kind_of(column: ColumnType) -> Option<FieldKind> {
-    match column {
-        ColumnType::Text => Some(FieldKind::Text),
-        ColumnType::Long => Some(FieldKind::Whole),
-        ColumnType::Double => Some(FieldKind::Number),
-        ColumnType::Boolean => Some(FieldKind::Boolean),
-        ColumnType::Timestamp => Some(FieldKind::Time),
-        ColumnType::Money => Some(FieldKind::Money),
-        ColumnType::TextList => Some(FieldKind::Texts),
-        ColumnType::Binary | ColumnType::TextMap | ColumnType::LongMap | ColumnType::MoneyMap => None,
-    }
-}
+    Entry { name: "observations", views: GROUPS, unit: "count", meaning: "Spans, generations and events.", how: Count(None) },
+    Entry { name: "calls", views: GROUPS, unit: "count", meaning: "Calls of a model: generations and embeddings.", how: Count(Some(is_call)) },
+    Entry { name: "tool_calls", views: GROUPS, unit: "count", meaning: "Observations of type TOOL.", how: Count(Some(|| ident("type").eq(lit("TOOL")))) },
+    Entry { name: "errors", views: GROUPS, unit: "count", meaning: "Observations with level ERROR or status error.", how: Count(Some(is_error)) },
+    Entry { name: "warnings", views: GROUPS, unit: "count", meaning: "Observations with level WARNING.", how: Count(Some(|| ident("level").eq(lit("WARNING")))) },
+    Entry { name: "truncated_calls", views: GROUPS, unit: "count", meaning: "Answers that were cut.", how: Count(Some(|| ident("truncated"))) },
+    Entry { name: "is_error", views: GROUPS, unit: "", meaning: "At least one observation has level ERROR or status error.", how: Any(is_error) },
+    Entry { name: "traces", views: LASTING, unit: "count", meaning: "Different traces.", how: Distinct("trace_id") },
+    Entry { name: "turns", views: SESSIONS, unit: "count", meaning: "Traces of the conversation.", how: Distinct("trace_id") },
+    Entry { name: "sessions", views: USERS, unit: "count", meaning: "Different sessions.", how: Distinct("session_id") },
+    Entry { name: "users", views: SESSIONS, unit: "count", meaning: "Different users.", how: Distinct("user_id") },
+    Entry { name: "models", views: GROUPS, unit: "", meaning: "Models called.", how: List("model") },
+    Entry { name: "providers", views: GROUPS, unit: "", meaning: "Providers called.", how: List("provider") },
+    Entry { name: "tools", views: GROUPS, unit: "", meaning: "Tools called.", how: List("tool_name") },
+    Entry { name: "agents", views: GROUPS, unit: "", meaning: "Agents at work.", how: List("agent_name") },
+    Entry { name: "types", views: GROUPS, unit: "", meaning: "Types of observations.", how: List("type") },
+    Entry { name: "steps", views: TRACES, unit: "", meaning: "Names of observations.", how: List("name") },
+    Entry { name: "path", views: TRACES, unit: "", meaning: "Names of the observations below the root in the order of their starts, the first twenty.", how: Path(|| ident("name"), || ident("is_root").is_not_true()) },
+    Entry { name: "path", views: SESSIONS, unit: "", meaning: "Names of the traces in the order of their starts, the first twenty.", how: Path(|| ident("trace_name"), || ident("is_root").is_true()) },
 
-/// What is said about a trace stands on each of its rows, and is nearly always the same on all.
-const TRACE_TEXTS: [&str; 14] = [
-    "trace_name",
-    "account",
-    "project",
-    "flow",
-    "user_id",
-    "session_id",
-    "environment",
-    "release",
-    "version",
-    "service_name",
-    "scope_name",
-    "sdk_name",
-    "sdk_version",
-    "source",
+    Entry { name: "start_time", views: GROUPS, unit: "", meaning: "The earliest start of an observation.", how: Start },
+    Entry { name: "end_time", views: GROUPS, unit: "", meaning: "The latest end of an observation.", how: End },
+    Entry { name: "latency_ms", views: TRACES, unit: "ms", meaning: "From the earliest start to the latest end.", how: Span },
+    Entry { name: "duration_ms", views: LASTING, unit: "ms", meaning: "From the earliest start to the latest end.", how: Span },
+    Entry { name: "ttft_ms", views: TRACES, unit: "ms", meaning: "From the earliest start to the first token.", how: FirstToken },
+    Entry { name: "turn", views: TRACES, unit: "", meaning: "The number of the trace among those of its session, by their starts.", how: Turn },
+    Entry { name: "gap_ms", views: TRACES, unit: "ms", meaning: "From the end of the session's trace before, never below 0.", how: Gap },
+    Entry { name: "score:", views: Views(1 | 2 | 4), unit: "", meaning: "The value of the last score of that name.", how: Score },
+    Entry { name: "score_label:", views: Views(1 | 2 | 4), unit: "", meaning: "The category or text of the last score of that name.", how: ScoreLabel },
+    Entry { name: "steps_reached", views: CONVERSED, unit: "count", meaning: "How many of the asked steps were reached in their order.", how: StepsReached },
+    Entry { name: "steps_ms", views: CONVERSED, unit: "ms", meaning: "From the first of the asked steps to the last, where all were reached.", how: StepsTime },
+
+    Entry { name: "trace_name", views: SCORES, unit: "", meaning: "The name of the trace judged.", how: OfTrace("name", K::Text) },
+    Entry { name: "user_id", views: SCORES, unit: "", meaning: "The user of the trace judged.", how: OfTrace("user_id", K::Text) },
+    Entry { name: "trace_session_id", views: SCORES, unit: "", meaning: "The session of the trace judged.", how: OfTrace("session_id", K::Text) },
+    Entry { name: "tags", views: SCORES, unit: "", meaning: "The tags of the trace judged.", how: OfTrace("tags", K::Texts) },
+    Entry { name: "release", views: SCORES, unit: "", meaning: "The release of the trace judged.", how: OfTrace("release", K::Text) },
+    Entry { name: "version", views: SCORES, unit: "", meaning: "The version of the trace judged.", how: OfTrace("version", K::Text) },
 ];
-const TRACE_SUMS: [&str; 9] = [
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-    "input_cost",
-    "output_cost",
-    "total_cost",
-];
-/// Stands between a trace's tags while the rows of the trace are brought together.
-const TAG_SEPARATOR: &str = "\u{1f}";
 
-fn trace_field(name: &str) -> Option<Field> {
-    let field = |kind, expr, needs| Some(Field { name: name.to_owned(), kind, expr, needs });
-    let own = |aggregate: Expr| vec![(name.to_owned(), aggregate)];
-    if let Some(key) = name.strip_prefix(METADATA) {
-        return field(FieldKind::Text, ident(name), own(max(get_field(ident("metadata"), key))));
-    }
-    let sum = |column: &str| AggregateUDF::call(&functions::exact_sum(), vec![ident(column)]);
-    match name {
-        "trace_id" => field(FieldKind::Text, ident(name), Vec::new()),
-        "name" => field(FieldKind::Text, ident(name), own(max(ident("trace_name")))),
-        text if TRACE_TEXTS.contains(&text) => field(FieldKind::Text, ident(name), own(max(ident(text)))),
-        "tags" | "finish_reasons" => {
-            let joined = array_to_string(ident(name), lit(TAG_SEPARATOR));
-            let empty_is_null = when(ident(name).not_eq(lit("")), ident(name)).end().ok()?;
-            let split = string_to_array(cast(empty_is_null, DataType::Utf8), lit(TAG_SEPARATOR), lit_null());
-            field(FieldKind::Texts, split, own(max(cast(joined, DataType::Utf8))))
-        }
-        "start_time" => field(FieldKind::Time, ident(name), Vec::new()),
-        "end_time" => field(FieldKind::Time, ident(name), own(max(ident(name)))),
-        "latency_ms" => {
-            let us = |column: &str| cast(ident(column), DataType::Int64);
-            let latency = cast(us("end_time") - us("start_time"), DataType::Float64) / lit(1000.0);
-            field(FieldKind::Number, latency, vec![("end_time".to_owned(), max(ident("end_time")))])
-        }
-        "observations" => field(FieldKind::Whole, ident(name), own(count(lit(1)))),
-        "errors" => field(FieldKind::Whole, ident(name), vec![trace_errors()]),
-        sums if TRACE_SUMS.contains(&sums) => match sums.ends_with("_cost") {
-            true => field(FieldKind::Money, ident(name), own(sum(sums))),
-            false => field(FieldKind::Whole, try_cast(ident(name), DataType::Int64), own(sum(sums))),
-        },
-        _ => None,
-    }
+fn speed() -> Expr {
+    let seconds = ident("latency_ms") / lit(1000.0);
+    let speed = cast(ident("output_tokens"), DataType::Float64) / seconds;
+    when(ident("latency_ms").gt(lit(0.0)), speed).end().expect("a condition with one branch is complete")
 }
 
-fn lit_null() -> Expr {
-    lit(datafusion::scalar::ScalarValue::Utf8(None))
+fn trace_name() -> Expr {
+    ident("trace_name")
 }
 
-/// The aggregate that places a trace in time.
-pub(super) fn trace_start() -> (String, Expr) {
-    ("start_time".to_owned(), min(ident("start_time")))
+fn flow_name() -> Expr {
+    coalesce(vec![ident("flow"), ident("trace_name")])
 }
 
+fn is_call() -> Expr {
+    ident("type").in_list(vec![lit("GENERATION"), lit("EMBEDDING")], false)
+}
+
+/// Never null.
 fn is_error() -> Expr {
-    ident("level").eq(lit("ERROR")).or(ident("status").eq(lit("error")))
+    ident("level").eq(lit("ERROR")).or(ident("status").eq(lit("error"))).is_true()
 }
 
-fn names(view: View) -> Vec<String> {
-    let extra = ["metadata:<key>", if view == View::Scores { "value" } else { "tokens_per_second" }];
-    match view {
-        View::Traces => {
-            let fixed = ["trace_id", "name", "tags", "start_time", "end_time", "latency_ms", "observations", "errors"];
-            fixed.iter().chain(&TRACE_TEXTS).chain(&TRACE_SUMS).chain(&extra[..1]).map(|n| n.to_string()).collect()
-        }
-        _ => {
-            let columns = table_of(view).columns().into_iter();
-            let columns = columns.filter(|(_, kind, _)| kind_of(*kind).is_some()).map(|(name, ..)| name.to_owned());
-            columns.chain(extra.iter().map(|name| name.to_string())).collect()
-        }
-    }
+fn error() -> Expr {
+    let fingerprint = functions::error_fingerprint().call(vec![ident("error_type"), ident("status_message")]);
+    when(is_error(), fingerprint).end().expect("a condition with one branch is complete")
 }
 
-fn unknown(view: View, name: &str) -> QueryError {
-    let shown: String = name.chars().take(80).collect();
-    let view_name = view.as_str_name().trim_start_matches("VIEW_").to_ascii_lowercase();
-    let mut near: Vec<(usize, String)> = names(view)
-        .into_iter()
-        .map(|known| (distance(&shown.to_ascii_lowercase(), &known), known))
-        .filter(|(distance, known)| *distance <= 3 || (shown.len() > 2 && known.contains(&shown.to_ascii_lowercase())))
-        .collect();
-    near.sort();
-    near.dedup();
-    let near: Vec<&str> = near.iter().take(4).map(|(_, known)| known.as_str()).collect();
-    match near.is_empty() {
-        true => QueryError::invalid(format!("{shown:?} is not a field of {view_name}: see sql/schema.sql")),
-        false => {
-            QueryError::invalid(format!("{shown:?} is not a field of {view_name}: did you mean {}?", near.join(" or ")))
-        }
-    }
+fn hour_of_day() -> Expr {
+    cast(date_part(lit("hour"), ident("start_time")), DataType::Int64)
 }
 
-/// Edits between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Arc<[char]> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, a) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (column, b) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[b.len()]
+fn weekday() -> Expr {
+    cast(date_part(lit("dow"), ident("start_time")), DataType::Int64)
 }

@@ -1,6 +1,7 @@
 //! Filters: a field, an operator, values; checked against the field's type.
 //!
 //! What is not there is not equal: the negative operators keep rows without a value.
+//! Filters combine by and, or and not, to a bounded depth.
 
 use chrono::DateTime;
 use datafusion::functions::string::expr_fn::starts_with;
@@ -9,7 +10,8 @@ use datafusion::functions_nested::expr_fn::{array_has, cardinality};
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::scalar::ScalarValue;
 
-use super::fields::{Field, FieldKind};
+use super::field::{self, Field, Needs, Scope};
+use super::fields::FieldKind;
 use crate::base::Money;
 use crate::query::error::QueryError;
 use crate::wire::{Filter, FilterOperator};
@@ -17,7 +19,57 @@ use crate::wire::{Filter, FilterOperator};
 /// Values of one filter.
 const VALUES_MAX: usize = 1000;
 
-pub(super) fn condition(field: &Field, filter: &Filter) -> Result<Expr, QueryError> {
+/// Filters nest this deep.
+const LEVELS_MAX: usize = 16;
+/// Comparisons of one request.
+pub(super) const FILTERS_MAX: usize = 200;
+
+/// All of `filters` hold; adds what they need. `None` without filters.
+pub(super) fn all_of(scope: Scope, filters: &[Filter], needs: &mut Needs) -> Result<Option<Expr>, QueryError> {
+    let mut left = FILTERS_MAX;
+    let conditions = filters.iter().map(|filter| one(scope, filter, needs, 1, &mut left));
+    Ok(conditions.collect::<Result<Vec<_>, _>>()?.into_iter().reduce(Expr::and))
+}
+
+fn one(scope: Scope, filter: &Filter, needs: &mut Needs, level: usize, left: &mut usize) -> Result<Expr, QueryError> {
+    if level > LEVELS_MAX {
+        return Err(QueryError::invalid(format!("filters nest at most {LEVELS_MAX} levels deep")));
+    }
+    let is_comparison = !filter.field.is_empty() || filter.operator != 0 || !filter.values.is_empty();
+    let groups = [&filter.all_of, &filter.any_of, &filter.none_of];
+    let filled = groups.iter().filter(|group| !group.is_empty()).count();
+    match (is_comparison, filled) {
+        (true, 0) => {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                QueryError::invalid(format!("more than {FILTERS_MAX} filters: use IN for lists of values"))
+            })?;
+            let field = field::resolve(scope, &filter.field)?;
+            let condition = condition(&field, filter)?;
+            needs.and(&field.needs);
+            return Ok(condition);
+        }
+        (false, 1) => {}
+        _ => {
+            return Err(QueryError::invalid(
+                "a filter is a comparison (field, operator, values) or one of all_of, any_of and none_of",
+            ));
+        }
+    }
+    let mut inner = |filters: &[Filter]| -> Result<Vec<Expr>, QueryError> {
+        filters.iter().map(|filter| one(scope, filter, needs, level + 1, left)).collect()
+    };
+    let nothing = || lit(false);
+    Ok(if !filter.all_of.is_empty() {
+        inner(&filter.all_of)?.into_iter().reduce(Expr::and).unwrap_or_else(nothing)
+    } else if !filter.any_of.is_empty() {
+        inner(&filter.any_of)?.into_iter().reduce(Expr::or).unwrap_or_else(nothing)
+    } else {
+        // What is not known to hold does not.
+        inner(&filter.none_of)?.into_iter().reduce(Expr::or).unwrap_or_else(nothing).is_not_true()
+    })
+}
+
+fn condition(field: &Field, filter: &Filter) -> Result<Expr, QueryError> {
     use FilterOperator as Op;
     let operator = FilterOperator::try_from(filter.operator).unwrap_or(Op::Unspecified);
     let is_text = field.kind == FieldKind::Text;

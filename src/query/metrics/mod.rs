@@ -1,13 +1,15 @@
-//! The metrics compiler: one request type, checked (`request`), turned into plans (`plan`, of `parts`), run and put together
-//! (`answer`). Built from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
+//! The metrics compiler: one request type, checked (`request`, by the table of `fields`), turned into plans (`plan`, of
+//! `rows` and `parts`), run and put together (`answer`). Built from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
 
 mod answer;
+mod field;
 mod fields;
 mod filter;
 mod parts;
 mod plan;
-pub(super) mod presets;
+pub mod presets;
 mod request;
+mod rows;
 mod value;
 
 pub(super) use answer::answer;

@@ -7,6 +7,7 @@ use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max, min};
 use datafusion::functions_aggregate::percentile_cont::percentile_cont;
+use datafusion::functions_aggregate::stddev::stddev;
 use datafusion::logical_expr::{AggregateUDF, Expr, cast, lit, when};
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
@@ -15,7 +16,6 @@ use super::fields::FieldKind;
 use super::request::{Aggregate, Question};
 use crate::query::functions::{self, FLOAT_UNIT};
 
-pub(super) const FAILED: &str = "failed";
 pub(super) const ROWS: &str = "rows";
 pub(super) const UNPRICED: &str = "unpriced";
 
@@ -31,7 +31,6 @@ pub(super) fn measure_name(at: usize) -> String {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Part {
     Rows,
-    Failures,
     Count(usize),
     Sum(usize),
     Min(usize),
@@ -40,6 +39,8 @@ pub(super) enum Part {
     Distinct(usize),
     /// 0 to 1.
     Exact(usize, f64),
+    Stddev(usize),
+    Samples(usize),
 }
 
 /// The parts of these measures, each once.
@@ -50,14 +51,19 @@ pub(super) fn of(question: &Question, measures: &[usize]) -> Vec<Part> {
     let made_of = measures.iter().flat_map(|at| match question.measures[*at].aggregate {
         Aggregate::CountRows => vec![],
         Aggregate::Count(input) => vec![Part::Count(input)],
-        Aggregate::Sum(input) => vec![Part::Sum(input)],
+        Aggregate::Sum(input) => sum(question, input),
+        Aggregate::Share(None) => vec![],
+        Aggregate::Share(Some(input)) => sum(question, input),
+        Aggregate::Rate(input, of) => std::iter::once(Part::Count(input)).chain(of.map(Part::Count)).collect(),
+        Aggregate::Stddev(input) => vec![Part::Stddev(input)],
+        Aggregate::Samples(input) => vec![Part::Samples(input)],
+        Aggregate::Histogram(input, _) | Aggregate::Sketch(input) => vec![Part::Sketch(input)],
         Aggregate::Avg(input) => vec![Part::Sum(input), Part::Count(input)],
         Aggregate::Min(input) => vec![Part::Min(input)],
         Aggregate::Max(input) => vec![Part::Max(input)],
         Aggregate::CountDistinct(input) => vec![Part::Distinct(input)],
         Aggregate::Percentile(input, q) if question.exact_percentiles => vec![Part::Exact(input, q)],
         Aggregate::Percentile(input, _) => vec![Part::Sketch(input)],
-        Aggregate::ErrorRate => vec![Part::Failures],
     });
     for part in made_of.chain(priced.map(Part::Count)) {
         if !parts.contains(&part) {
@@ -67,11 +73,15 @@ pub(super) fn of(question: &Question, measures: &[usize]) -> Vec<Part> {
     parts
 }
 
+/// A sum, and what says whether there was anything to add up.
+fn sum(question: &Question, input: usize) -> Vec<Part> {
+    std::iter::once(Part::Sum(input)).chain(question.inputs[input].passing.map(Part::Count)).collect()
+}
+
 impl Part {
     pub(super) fn name(self) -> String {
         match self {
             Self::Rows => ROWS.to_owned(),
-            Self::Failures => "failures".to_owned(),
             Self::Count(input) => format!("count_{input}"),
             Self::Sum(input) => format!("sum_{input}"),
             Self::Min(input) => format!("min_{input}"),
@@ -79,12 +89,14 @@ impl Part {
             Self::Sketch(input) => format!("sketch_{input}"),
             Self::Distinct(input) => format!("distinct_{input}"),
             Self::Exact(input, q) => format!("exact_{input}_{}", q.to_bits()),
+            Self::Stddev(input) => format!("stddev_{input}"),
+            Self::Samples(input) => format!("samples_{input}"),
         }
     }
 
     /// Whether the part of all groups follows from the parts of each: how many different values there are does not.
     pub(super) fn adds_up(self) -> bool {
-        !matches!(self, Self::Distinct(_) | Self::Exact(..))
+        !matches!(self, Self::Distinct(_) | Self::Exact(..) | Self::Stddev(_) | Self::Samples(_))
     }
 
     /// The aggregate over rows.
@@ -93,9 +105,8 @@ impl Part {
         let float = |at: usize| cast(value(at), DataType::Float64);
         Ok(match self {
             Self::Rows => count(lit(1)),
-            Self::Failures => count(when(ident(FAILED), lit(1)).end()?),
             Self::Count(input) => count(value(input)),
-            Self::Sum(input) => match question.inputs[input].kind {
+            Self::Sum(input) => match question.inputs[input].field.kind {
                 FieldKind::Number => functions::exact_units().call(vec![float(input)]),
                 _ => functions::exact_sum().call(vec![value(input)]),
             },
@@ -104,6 +115,8 @@ impl Part {
             Self::Sketch(input) => AggregateUDF::call(&functions::sketch(), vec![float(input)]),
             Self::Distinct(input) => count_distinct(value(input)),
             Self::Exact(input, q) => percentile_cont(float(input).sort(true, false), lit(q)),
+            Self::Stddev(input) => stddev(float(input)),
+            Self::Samples(input) => functions::samples().call(vec![cast(value(input), DataType::Utf8)]),
         })
     }
 
@@ -114,9 +127,13 @@ impl Part {
             Self::Min(_) => min(part),
             Self::Max(_) => max(part),
             Self::Sketch(_) => functions::sketch_merge().call(vec![part]),
-            Self::Rows | Self::Failures | Self::Count(_) | Self::Sum(_) | Self::Distinct(_) | Self::Exact(..) => {
-                functions::exact_sum().call(vec![part])
-            }
+            Self::Rows
+            | Self::Count(_)
+            | Self::Sum(_)
+            | Self::Distinct(_)
+            | Self::Exact(..)
+            | Self::Stddev(_)
+            | Self::Samples(_) => functions::exact_sum().call(vec![part]),
         }
     }
 
@@ -124,47 +141,54 @@ impl Part {
     pub(super) fn settled(self) -> Expr {
         let part = ident(self.name());
         match self {
-            Self::Rows | Self::Failures | Self::Count(_) => {
-                coalesce(vec![cast(part, DataType::Int64), lit(0i64)]).alias(self.name())
-            }
+            Self::Rows | Self::Count(_) => coalesce(vec![cast(part, DataType::Int64), lit(0i64)]).alias(self.name()),
             _ => part,
         }
     }
 }
 
-/// A measure, made of its parts.
+/// A measure, made of its parts. Of a share: what the group itself has.
 pub(super) fn measure(question: &Question, aggregate: Aggregate) -> Result<Expr> {
     let part = |part: Part| ident(part.name());
     let float = |expr: Expr| cast(expr, DataType::Float64);
-    let units = |input: usize| match question.inputs[input].kind {
+    let kind = |input: usize| question.inputs[input].field.kind;
+    let units = |input: usize| match kind(input) {
         FieldKind::Number => float(part(Part::Sum(input))) / lit(FLOAT_UNIT),
         _ => part(Part::Sum(input)),
     };
     Ok(match aggregate {
-        Aggregate::CountRows => part(Part::Rows),
+        Aggregate::CountRows | Aggregate::Share(None) => part(Part::Rows),
         Aggregate::Count(input) => part(Part::Count(input)),
-        Aggregate::Sum(input) => match question.inputs[input].kind {
+        Aggregate::Sum(input) | Aggregate::Share(Some(input)) => match kind(input) {
             // Nothing costs nothing, but calls without a price do not: what they cost is not known.
             FieldKind::Money => {
                 let zero = lit(ScalarValue::Decimal128(Some(0), 38, 12));
-                when(part(Part::Rows).eq(lit(0i64)), zero).otherwise(part(Part::Sum(input)))?
+                let rows = question.inputs[input].passing.map_or(Part::Rows, Part::Count);
+                when(part(rows).eq(lit(0i64)), zero).otherwise(part(Part::Sum(input)))?
             }
             FieldKind::Number => coalesce(vec![units(input), lit(0.0)]),
             _ => coalesce(vec![units(input), lit(ScalarValue::Decimal128(Some(0), 38, 0))]),
         },
-        Aggregate::Avg(input) => match question.inputs[input].kind {
+        Aggregate::Avg(input) => match kind(input) {
             FieldKind::Money => functions::exact_ratio().call(vec![part(Part::Sum(input)), part(Part::Count(input))]),
-            _ => float(units(input)) / float(part(Part::Count(input))),
+            _ => {
+                // Of nothing there is no average, and it is not infinite.
+                let counted = part(Part::Count(input));
+                when(counted.clone().gt(lit(0i64)), float(units(input)) / float(counted)).end()?
+            }
         },
         Aggregate::Min(input) => part(Part::Min(input)),
         Aggregate::Max(input) => part(Part::Max(input)),
         Aggregate::CountDistinct(input) => part(Part::Distinct(input)),
         Aggregate::Percentile(input, q) if question.exact_percentiles => part(Part::Exact(input, q)),
         Aggregate::Percentile(input, q) => functions::sketch_quantile().call(vec![part(Part::Sketch(input)), lit(q)]),
+        Aggregate::Histogram(input, _) | Aggregate::Sketch(input) => part(Part::Sketch(input)),
+        Aggregate::Stddev(input) => part(Part::Stddev(input)),
+        Aggregate::Samples(input) => part(Part::Samples(input)),
         // Nothing has no rate.
-        Aggregate::ErrorRate => {
-            let (failed, rows) = (part(Part::Failures), part(Part::Rows));
-            when(rows.clone().gt(lit(0i64)), float(failed) / float(rows)).end()?
+        Aggregate::Rate(input, of) => {
+            let (passed, rows) = (part(Part::Count(input)), part(of.map_or(Part::Rows, Part::Count)));
+            when(rows.clone().gt(lit(0i64)), float(passed) / float(rows)).end()?
         }
     })
 }

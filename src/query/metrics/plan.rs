@@ -1,5 +1,5 @@
 //! From a checked question to plans. Those over the table read the same rows: `base`, with a column per dimension,
-//! `at`, a column per input and `failed`. Those over kept groups read no file: what was grouped once is put together
+//! `at`, and a column per input. Those over kept groups read no file: what was grouped once is put together
 //! again for the ranking, the others and the total.
 
 use std::sync::Arc;
@@ -7,24 +7,20 @@ use std::sync::Arc;
 use datafusion::common::Column;
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, lit, when};
 use datafusion::prelude::ident;
-use datafusion::scalar::ScalarValue;
 
-use super::fields::{self, FieldKind};
-use super::parts::{self, FAILED, UNPRICED, input_name, measure_name};
-use super::request::{Aggregate, By, Question};
-use crate::base::{Day, TimestampUs};
+use super::field;
+use super::fields::FieldKind;
+use super::parts::{self, UNPRICED, input_name, measure_name};
+use super::request::{By, Question};
+use super::rows::{self, Tables};
 use crate::query::functions::{self, OrNone, ShownGroup};
-use crate::wire::View;
-
-/// A trace is looked for this far on both sides of the range: its rows lie no further apart.
-const TRACE_SPAN_MAX_US: i64 = Day::US;
 
 /// What a plan reads.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Table(Arc<dyn TableProvider>),
+    Tables(Tables),
     /// What a plan of [`groups`] or [`by_bucket`] gave: a row per group with the parts of all measures.
     Groups(Arc<dyn TableProvider>),
 }
@@ -41,7 +37,7 @@ pub(super) fn ranked(question: &Question, from: &Source) -> Result<LogicalPlan> 
         Some(_) => question.order.iter().filter_map(|order| measure_of(order.by)).collect(),
     };
     let groups = match from {
-        Source::Table(_) => grouped(question, from, true, None, dimensions(question), &measures)?,
+        Source::Tables(_) => grouped(question, from, true, None, dimensions(question), &measures)?,
         Source::Groups(kept) => kept_groups(kept)?,
     };
     let order = question.order.iter().filter_map(|order| {
@@ -119,30 +115,9 @@ fn group_of(question: &Question, shown: ShownGroup) -> Expr {
 }
 
 /// With `apart`, a row with several tags becomes one row per tag when tags are a dimension.
-fn base(question: &Question, table: &Arc<dyn TableProvider>, apart: bool) -> Result<LogicalPlanBuilder> {
-    let view = question.view;
-    let name = fields::table_of(view).name();
-    let mut rows = LogicalPlanBuilder::scan(name, provider_as_source(Arc::clone(table)), None)?;
-    let time = fields::time_of(view);
-    rows = match view {
-        View::Traces => {
-            // First all rows that may belong to a trace of the range, then the traces that begin in it.
-            let from = question.from_us.saturating_sub(TRACE_SPAN_MAX_US);
-            let to = question.to_us.saturating_add(TRACE_SPAN_MAX_US);
-            let parts: Vec<Expr> = question.needs.iter().map(|(name, part)| part.clone().alias(name)).collect();
-            rows.filter(within(&time, from, to))?.aggregate(vec![ident("trace_id")], parts)?.filter(within(
-                &time,
-                question.from_us,
-                question.to_us,
-            ))?
-        }
-        _ => rows.filter(within(&time, question.from_us, question.to_us))?,
-    };
-    if let Some(condition) = question.filters.iter().cloned().reduce(Expr::and) {
-        rows = rows.filter(condition)?;
-    }
-
-    let mut columns = vec![time.alias(AT)];
+fn base(question: &Question, tables: &Tables, apart: bool) -> Result<LogicalPlanBuilder> {
+    let mut rows = rows::of(question, tables)?;
+    let mut columns = vec![field::time_of(question.view).alias(AT)];
     if apart {
         let none = ScalarUDF::from(OrNone::new());
         columns.extend(question.dimensions.iter().enumerate().map(|(at, field)| {
@@ -153,9 +128,12 @@ fn base(question: &Question, table: &Arc<dyn TableProvider>, apart: bool) -> Res
             expr.alias(dimension_name(at))
         }));
     }
-    columns.extend(question.inputs.iter().enumerate().map(|(at, input)| input.expr.clone().alias(input_name(at))));
-    if question.measures.iter().any(|measure| measure.aggregate == Aggregate::ErrorRate) {
-        columns.extend(fields::error_of(view).map(|failed| failed.alias(FAILED)));
+    for (at, input) in question.inputs.iter().enumerate() {
+        let value = match &input.condition {
+            Some(condition) => when(condition.clone(), input.field.expr.clone()).end()?,
+            None => input.field.expr.clone(),
+        };
+        columns.push(value.alias(input_name(at)));
     }
     rows = rows.project(columns)?;
     if apart {
@@ -166,11 +144,6 @@ fn base(question: &Question, table: &Arc<dyn TableProvider>, apart: bool) -> Res
         }
     }
     Ok(rows)
-}
-
-fn within(time: &Expr, from_us: TimestampUs, to_us: TimestampUs) -> Expr {
-    let at = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
-    time.clone().gt_eq(at(from_us)).and(time.clone().lt(at(to_us)))
 }
 
 /// Group columns, then the parts of `measures`, brought together from rows or from kept groups.
@@ -184,14 +157,14 @@ fn grouped(
 ) -> Result<LogicalPlanBuilder> {
     let parts = parts::of(question, measures);
     let mut rows = match from {
-        Source::Table(table) => base(question, table, apart)?,
+        Source::Tables(tables) => base(question, tables, apart)?,
         Source::Groups(kept) => kept_groups(kept)?,
     };
     if let Some(condition) = condition {
         rows = rows.filter(condition)?;
     }
     match from {
-        Source::Table(_) => {
+        Source::Tables(_) => {
             let aggregates = parts.into_iter().map(|part| Ok(part.of_rows(question)?.alias(part.name())));
             rows.aggregate(groups, aggregates.collect::<Result<Vec<_>>>()?)
         }

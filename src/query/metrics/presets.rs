@@ -49,6 +49,7 @@ pub fn latency_percentiles(request: LatencyPercentilesRequest) -> MetricsRequest
         top_k: or_count(request.top_k, GROUPS_DEFAULT),
         with_total: true,
         exact_percentiles: request.exact,
+        ..Default::default()
     }
 }
 

@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use rust_decimal::Decimal;
 
 use super::fields::FieldKind;
 use super::request::{Aggregate, Question};
-use crate::wire::{MetricValue, metric_value};
+use crate::query::functions::{self, Bin};
+use crate::wire::{Histogram, HistogramBin, MetricValue, Texts, metric_value};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
@@ -20,6 +21,11 @@ pub(super) enum Value {
     /// In units of 10⁻¹² USD.
     Money(i128),
     Boolean(bool),
+    /// Microseconds.
+    Time(i64),
+    Texts(Vec<String>),
+    Bins(Vec<Bin>),
+    Sketch(Vec<u8>),
 }
 
 impl Value {
@@ -30,12 +36,25 @@ impl Value {
             (Value::Null, _) => return Ordering::Greater,
             (_, Value::Null) => return Ordering::Less,
             (Value::Text(a), Value::Text(b)) => a.cmp(b),
+            (Value::Time(a), Value::Time(b)) => a.cmp(b),
             (Value::Whole(a), Value::Whole(b)) | (Value::Money(a), Value::Money(b)) => a.cmp(b),
             (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
             (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
             _ => Ordering::Equal,
         };
         if ascending { ordering } else { ordering.reverse() }
+    }
+
+    /// What part of `total` it is.
+    pub(super) fn share_of(&self, total: &Value) -> Value {
+        let (own, all) = match (self, total) {
+            (Value::Whole(own), Value::Whole(all)) | (Value::Money(own), Value::Money(all)) => {
+                (*own as f64, *all as f64)
+            }
+            (Value::Number(own), Value::Number(all)) => (*own, *all),
+            _ => return Value::Null,
+        };
+        if all == 0.0 { Value::Null } else { Value::Number(own / all) }
     }
 }
 
@@ -61,9 +80,21 @@ pub(super) fn measure(question: &Question, at: usize, column: &ArrayRef, row: us
     if column.is_null(row) {
         return Value::Null;
     }
-    let is_money =
-        input_of(question.measures[at].aggregate).is_some_and(|input| question.inputs[input].kind == FieldKind::Money);
+    let aggregate = question.measures[at].aggregate;
+    let is_money = aggregate.input().is_some_and(|input| question.inputs[input].field.kind == FieldKind::Money);
     match column.data_type() {
+        DataType::Timestamp(..) => Value::Time(column.as_primitive::<TimestampMicrosecondType>().value(row)),
+        DataType::Binary => {
+            let sketch = column.as_binary::<i32>().value(row);
+            match aggregate {
+                Aggregate::Histogram(_, bins) => functions::bins(sketch, bins).map_or(Value::Null, Value::Bins),
+                _ => Value::Sketch(sketch.to_vec()),
+            }
+        }
+        DataType::List(_) => {
+            let texts = column.as_list::<i32>().value(row);
+            Value::Texts(texts.as_string::<i32>().iter().flatten().map(str::to_owned).collect())
+        }
         DataType::Int64 => Value::Whole(i128::from(column.as_primitive::<Int64Type>().value(row))),
         DataType::Decimal128(_, 0) => Value::Whole(column.as_primitive::<Decimal128Type>().value(row)),
         DataType::Decimal128(..) => Value::Money(column.as_primitive::<Decimal128Type>().value(row)),
@@ -80,23 +111,15 @@ pub(super) fn measure(question: &Question, at: usize, column: &ArrayRef, row: us
 pub(super) fn of_nothing(question: &Question, at: usize) -> Value {
     match question.measures[at].aggregate {
         Aggregate::CountRows | Aggregate::Count(_) | Aggregate::CountDistinct(_) => Value::Whole(0),
-        Aggregate::Sum(input) => match question.inputs[input].kind {
+        Aggregate::Samples(_) => Value::Texts(Vec::new()),
+        Aggregate::Histogram(..) => Value::Bins(Vec::new()),
+        Aggregate::Share(None) => Value::Whole(0),
+        Aggregate::Sum(input) | Aggregate::Share(Some(input)) => match question.inputs[input].field.kind {
             FieldKind::Money => Value::Money(0),
             FieldKind::Number => Value::Number(0.0),
             _ => Value::Whole(0),
         },
         _ => Value::Null,
-    }
-}
-
-fn input_of(aggregate: Aggregate) -> Option<usize> {
-    match aggregate {
-        Aggregate::Sum(input)
-        | Aggregate::Avg(input)
-        | Aggregate::Min(input)
-        | Aggregate::Max(input)
-        | Aggregate::Percentile(input, _) => Some(input),
-        Aggregate::CountRows | Aggregate::Count(_) | Aggregate::CountDistinct(_) | Aggregate::ErrorRate => None,
     }
 }
 
@@ -113,6 +136,13 @@ impl From<Value> for MetricValue {
             Value::Number(number) => Some(Wire::Number(number)),
             Value::Money(pico) => Some(Wire::Decimal(amount(pico))),
             Value::Boolean(boolean) => Some(Wire::Boolean(boolean)),
+            Value::Time(us) => Some(Wire::UnixMicros(us)),
+            Value::Texts(values) => Some(Wire::Texts(Texts { values })),
+            Value::Bins(bins) => {
+                let bins = bins.into_iter().map(|Bin { lower, upper, count }| HistogramBin { lower, upper, count });
+                Some(Wire::Histogram(Histogram { bins: bins.collect() }))
+            }
+            Value::Sketch(bytes) => Some(Wire::Sketch(bytes)),
         };
         Self { value }
     }

@@ -10,6 +10,7 @@ mod plans;
 mod requests;
 mod sql;
 mod system;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,11 +29,12 @@ use uuid::Uuid;
 use super::engine::Engine;
 use super::tenant::Snapshots;
 use super::{QueryError, QueryLimits, SqlLimits};
-use crate::base::{Day, Money, TenantId, TimestampUs};
+use crate::base::{Clock, Day, Money, SystemClock, TenantId, TimestampUs};
 use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
 use crate::store::{Location, Store, data_file, table_root};
+use crate::wire::{MetricsRequest, MetricsResponse};
 
 /// 2026-03-28 00:00 UTC: the clocks of Berlin change within two days.
 pub(super) const START_US: TimestampUs = 1_774_656_000_000_000;
@@ -154,6 +156,10 @@ impl Setting {
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = RecordBatch::try_new_with_options(table.table_schema(), columns, &options).unwrap();
         self.world.0.lock().fresh.entry((tenant.to_owned(), table)).or_default().batches.push(rows);
+    }
+
+    pub(super) async fn metrics(&self, tenant: &str, asked: MetricsRequest) -> Result<MetricsResponse, QueryError> {
+        Ok(self.engine.metrics(&tenant.parse().unwrap(), vec![asked]).await?.remove(0))
     }
 
     pub(super) async fn sql(&self, tenant: &str, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::base::Kind;
-use crate::wire::{
-    Aggregation, Filter, FilterOperator, Measure, MetricsRequest, OrderBy, TimeBucket, TimeRange, TimeUnit, View,
-};
+use crate::wire::{Aggregation, Filter, FilterOperator, Measure, OrderBy, TimeBucket, TimeRange, TimeUnit, View};
 
 pub(super) fn measure(aggregation: Aggregation, field: &str) -> Measure {
     Measure { field: field.to_owned(), aggregation: aggregation.into(), ..Default::default() }
@@ -16,7 +14,7 @@ pub(super) fn percentile(field: &str, percentile: f64) -> Measure {
 
 pub(super) fn filter(field: &str, operator: FilterOperator, values: &[&str]) -> Filter {
     let values = values.iter().map(|value| value.to_string()).collect();
-    Filter { field: field.to_owned(), operator: operator.into(), values }
+    Filter { field: field.to_owned(), operator: operator.into(), values, ..Default::default() }
 }
 
 pub(super) fn bucket(unit: TimeUnit, count: u32, zone: &str) -> Option<TimeBucket> {
@@ -40,9 +38,14 @@ async fn what_cannot_be_asked_is_named_with_what_could_be_meant() {
         filters: vec![filter(field, operator, values)],
         ..request(count(), &[])
     };
+    let filtered_by = |filter| MetricsRequest { filters: vec![filter], ..request(count(), &[]) };
+    let nested = |levels: usize| {
+        let innermost = filter("model", FilterOperator::IsNotNull, &[]);
+        (1..levels).fold(innermost, |inner, _| Filter { none_of: vec![inner], ..Default::default() })
+    };
     let cases = [
         (request(count(), &["modle"]), "\"modle\" is not a field of observations: did you mean model"),
-        (request(count(), &["qqqqqqqq"]), "is not a field of observations: see"),
+        (request(count(), &["qqqqqqqq"]), "is not a field of observations: it has"),
         (MetricsRequest { view: View::Traces.into(), ..request(count(), &["model"]) }, "is not a field of traces"),
         (request(vec![measure(Aggregation::Sum, "total_costs")], &[]), "did you mean total_cost"),
         (request(vec![measure(Aggregation::Sum, "model")], &[]), "sum needs a number"),
@@ -76,13 +79,28 @@ async fn what_cannot_be_asked_is_named_with_what_could_be_meant() {
             },
             "cannot order by \"cost\"",
         ),
+        (filtered_by(nested(17)), "at most 16 levels deep"),
+        (filtered_by(Filter::default()), "a filter is a comparison"),
+        (
+            filtered_by(Filter { any_of: vec![filter("model", FilterOperator::IsNull, &[])], ..nested(1) }),
+            "one of all_of",
+        ),
+        (request(vec![measure(Aggregation::Rate, "")], &[]), "rate needs filters"),
+        (request(vec![measure(Aggregation::Samples, "latency_ms")], &[]), "samples needs a text"),
+        (request(vec![measure(Aggregation::Min, "model")], &[]), "min needs a number or a time"),
+        (
+            request(vec![Measure { bins: 101, ..measure(Aggregation::Histogram, "latency_ms") }], &[]),
+            "101 bins are not possible: use 1 to 100",
+        ),
+        (request(count(), &["steps_reached"]), "is not a field of observations"),
+        (MetricsRequest { view: View::Traces.into(), ..request(count(), &["steps_reached"]) }, "needs `steps`"),
         (
             MetricsRequest { view: View::Scores.into(), ..request(vec![measure(Aggregation::ErrorRate, "")], &[]) },
             "scores have no error rate",
         ),
     ];
     for (request, expected) in cases {
-        let error = setting.engine.metrics(&"acme".parse().unwrap(), request).await.unwrap_err();
+        let error = setting.metrics("acme", request).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid, "{error}");
         assert!(error.to_string().contains(expected), "{error}\nnot: {expected}");
     }
@@ -96,15 +114,14 @@ async fn too_many_buckets_are_refused_by_the_name_of_the_limit() {
         top_k: 20,
         ..request(vec![measure(Aggregation::Count, "")], &["model"])
     };
-    let acme = "acme".parse().unwrap();
-    let error = setting.engine.metrics(&acme, minutes.clone()).await.unwrap_err();
+    let error = setting.metrics("acme", minutes.clone()).await.unwrap_err();
     assert_eq!((error.kind(), error.limit()), (Kind::LimitReached, Some("rows")));
     assert!(error.to_string().contains("10000"), "{error}");
     let mut without_gaps = minutes;
     if let Some(bucket) = &mut without_gaps.bucket {
         bucket.skip_gaps = true;
     }
-    let answer = setting.engine.metrics(&acme, without_gaps).await.unwrap();
+    let answer = setting.metrics("acme", without_gaps).await.unwrap();
     assert!(answer.rows.len() <= 300 && answer.rows.len() > 100);
 }
 
@@ -117,10 +134,10 @@ async fn a_request_cannot_carry_sql() {
             filters: vec![filter("user_id", FilterOperator::Equals, &[text])],
             ..request(vec![measure(Aggregation::Count, "")], &[&format!("metadata:{text}")])
         };
-        let answer = setting.engine.metrics(&"acme".parse().unwrap(), asked).await.unwrap();
+        let answer = setting.metrics("acme", asked).await.unwrap();
         assert_eq!(answer.rows.len(), 0, "{text}");
         let sum = request(vec![measure(Aggregation::Sum, text)], &[]);
-        let error = setting.engine.metrics(&"acme".parse().unwrap(), sum).await.unwrap_err();
+        let error = setting.metrics("acme", sum).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
     }
 }

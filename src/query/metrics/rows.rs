@@ -1,0 +1,169 @@
+//! The rows of a view: scanned, brought together by trace, session or user, joined with scores, filtered.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::datasource::{TableProvider, provider_as_source};
+use datafusion::error::Result;
+use datafusion::functions_aggregate::first_last::last_value;
+use datafusion::functions_aggregate::min_max::min_udaf;
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, JoinType, LogicalPlanBuilder, cast, lit, when};
+use datafusion::prelude::ident;
+use datafusion::scalar::ScalarValue;
+
+use super::field::{self, label_name, of_trace_name, score_name, step_name};
+use super::request::Question;
+use crate::base::{Day, TimestampUs};
+use crate::model::tables::Table;
+use crate::query::error::QueryError;
+use crate::query::tenant::TenantTables;
+use crate::wire::View;
+
+/// A trace or session is looked for this far on both sides of the range: its rows lie no further apart.
+pub(super) const GROUP_SPAN_MAX_US: i64 = Day::US;
+
+/// The tables a question reads.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    main: (Table, Arc<dyn TableProvider>),
+    scores: Option<Arc<dyn TableProvider>>,
+    facts: Option<Arc<dyn TableProvider>>,
+}
+
+impl Tables {
+    pub(super) async fn of(question: &Question, tables: &TenantTables) -> Result<Self, QueryError> {
+        let main = field::table_of(question.view);
+        let mut this = Self { main: (main, tables.at(main).await?), scores: None, facts: None };
+        if !question.needs.scores.is_empty() {
+            this.scores = Some(tables.at(Table::Scores).await?);
+        }
+        if !question.needs.of_trace.is_empty() {
+            this.facts = Some(tables.at(Table::TraceFacts).await?);
+        }
+        Ok(this)
+    }
+}
+
+/// One row per row of the view that lies in the range and passes the filters.
+pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuilder> {
+    let (from_us, to_us) = (question.from_us, question.to_us);
+    let (main, provider) = &tables.main;
+    let mut rows = scan(*main, provider)?;
+    let time = field::time_of(question.view);
+    rows = match field::group_of(question.view) {
+        None => rows.filter(within(&time, from_us, to_us))?,
+        Some(by) => {
+            // First all rows that may belong to a group of the range, then the groups that begin in it.
+            let around = match question.view {
+                View::Users => 0,
+                _ => GROUP_SPAN_MAX_US,
+            };
+            let rows = rows.filter(within(&time, from_us.saturating_sub(around), to_us.saturating_add(around)))?;
+            let rows = rows.filter(ident(by).is_not_null())?;
+            let rows = if question.needs.steps { reached(question, rows, by)? } else { rows };
+            let needs = &question.needs;
+            let aggregates: Vec<Expr> = needs
+                .aggregates
+                .iter()
+                .filter(|(name, _)| name != by)
+                .map(|(name, part)| part.clone().alias(name))
+                .collect();
+            let mut groups = rows.aggregate(vec![ident(by)], aggregates)?;
+            if !needs.windows.is_empty() {
+                groups = groups.window(needs.windows.iter().map(|(name, window)| window.clone().alias(name)))?;
+            }
+            groups.filter(within(&time, from_us, to_us))?
+        }
+    };
+    for (at, name) in question.needs.scores.iter().enumerate() {
+        if let Some(scores) = &tables.scores {
+            rows = scored(question, rows, scores, at, name)?;
+        }
+    }
+    if let Some(facts) = &tables.facts {
+        rows = of_traces(question, rows, facts)?;
+    }
+    match &question.condition {
+        Some(condition) => rows.filter(condition.clone()),
+        None => Ok(rows),
+    }
+}
+
+pub(super) fn scan(table: Table, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
+    LogicalPlanBuilder::scan(table.name(), provider_as_source(Arc::clone(provider)), None)
+}
+
+pub(super) fn within(time: &Expr, from_us: TimestampUs, to_us: TimestampUs) -> Expr {
+    let at = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
+    time.clone().gt_eq(at(from_us)).and(time.clone().lt(at(to_us)))
+}
+
+/// Adds for each step when its group first reached it: the first of its observations to begin after the step before.
+fn reached(question: &Question, mut rows: LogicalPlanBuilder, by: &str) -> Result<LogicalPlanBuilder> {
+    let time = field::time_of(question.view);
+    for (step, is_step) in question.steps.iter().enumerate() {
+        let follows = match step {
+            0 => is_step.clone(),
+            _ => is_step.clone().and(time.clone().gt(ident(step_name(step - 1)))),
+        };
+        let first = WindowFunction::new(min_udaf(), vec![when(follows, time.clone()).end()?]);
+        let first = Expr::from(first).partition_by(vec![ident(by)]).build()?;
+        rows = rows.window([first.alias(step_name(step))])?;
+    }
+    Ok(rows)
+}
+
+/// Joins the last score of a name that each row was given.
+fn scored(
+    question: &Question,
+    rows: LogicalPlanBuilder,
+    scores: &Arc<dyn TableProvider>,
+    at: usize,
+    name: &str,
+) -> Result<LogicalPlanBuilder> {
+    let keys: &[(&str, &str)] = match question.view {
+        View::Sessions => &[("session_id", "session_id")],
+        View::Traces => &[("trace_id", "trace_id")],
+        _ => &[("trace_id", "trace_id"), ("id", "observation_id")],
+    };
+    let time = ident("timestamp");
+    // A score may be given long after what it is about, hardly before.
+    let since = within(&time, question.from_us.saturating_sub(GROUP_SPAN_MAX_US), TimestampUs::MAX);
+    let given = keys.iter().map(|(_, key)| ident(*key).is_not_null()).fold(since, Expr::and);
+    let order = || vec![time.clone().sort(true, false), ident("id").sort(true, false)];
+    let key_name = |key: &str| format!("score {at} {key}");
+    let groups = keys.iter().map(|(_, key)| ident(*key).alias(key_name(key)));
+    let last = scan(Table::Scores, scores)?
+        .filter(given.and(ident("name").eq(lit(name))))?
+        .aggregate(
+            groups,
+            [
+                last_value(ident("value"), order()).alias(score_name(name)),
+                last_value(ident("string_value"), order()).alias(label_name(name)),
+            ],
+        )?
+        .build()?;
+    let columns = |names: Vec<String>| names.into_iter().map(Column::new_unqualified).collect::<Vec<_>>();
+    let left = columns(keys.iter().map(|(own, _)| (*own).to_owned()).collect());
+    let right = columns(keys.iter().map(|(_, key)| key_name(key)).collect());
+    rows.join(last, JoinType::Left, (left, right), None)
+}
+
+/// Joins what is said about the trace that each score is about.
+fn of_traces(
+    question: &Question,
+    rows: LogicalPlanBuilder,
+    facts: &Arc<dyn TableProvider>,
+) -> Result<LogicalPlanBuilder> {
+    let key = of_trace_name("id");
+    let columns = question.needs.of_trace.iter().map(|column| match column.as_str() {
+        "tags" => ident("tags").alias(of_trace_name("tags")),
+        text => cast(ident(text), DataType::Utf8View).alias(of_trace_name(text)),
+    });
+    let columns = std::iter::once(ident("trace_id").alias(&key)).chain(columns);
+    let said = scan(Table::TraceFacts, facts)?.project(columns)?.build()?;
+    let on = (vec![Column::new_unqualified("trace_id")], vec![Column::new_unqualified(key)]);
+    rows.join(said, JoinType::Left, on, None)
+}
