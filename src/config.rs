@@ -266,6 +266,7 @@ impl Settings {
             orphans_kept_s: self.orphans_kept.as_secs(),
             log_kept_s: self.ingest_log_kept.as_secs(),
             look_every_s: self.erase_after.as_secs().clamp(1, 30),
+            ..Default::default()
         };
         ServerSettings {
             data: self.data.clone(),
@@ -282,8 +283,11 @@ impl Settings {
     }
 
     /// The limits of memory and their names.
-    fn memory_parts(&self) -> [(&'static str, ByteSize); 4] {
+    fn memory_parts(&self) -> [(&'static str, ByteSize); 5] {
+        // Where files are merged, erasures share that memory.
+        let erasing = self.upkeep && self.compact.is_none();
         [
+            ("erase_memory", erasing.then(|| EraseSettings::default().memory_max).unwrap_or(ByteSize(0))),
             ("compact_memory_max", self.compact.as_ref().map_or(ByteSize(0), |compact| compact.memory_max)),
             ("ingest_memory_max", self.ingest_memory_max),
             ("query_memory_max", self.query_memory_max),

@@ -145,7 +145,6 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
     let upkeep = settings.upkeep.map(|settings| Upkeep::new(catalog.clone(), Arc::clone(&clock), settings));
-    let eraser = settings.erase.map(|settings| Eraser::new(catalog.clone(), Arc::clone(&clock), settings));
     let ingest =
         Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
             .await?;
@@ -153,6 +152,10 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         .compact
         .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
     let compactor = compactor.transpose()?;
+    let eraser = settings.erase.map(|settings| match &compactor {
+        Some(compactor) => Eraser::beside(compactor, settings),
+        None => Eraser::new(catalog.clone(), Arc::clone(&clock), settings),
+    });
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
     let computing = Computing::start().map_err(ServerError::Threads)?;
     let erasing = Arc::new(Forgetting { ingest: ingest.clone(), catalog: catalog.clone(), keys: keys.clone() });
@@ -166,7 +169,11 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),
         store,
-        budgets: std::iter::once(ingest.budget()).chain(compactor.as_ref().map(Compactor::budget)).cloned().collect(),
+        budgets: std::iter::once(ingest.budget())
+            .chain(compactor.as_ref().map(Compactor::budget))
+            .chain(eraser.as_ref().filter(|_| compactor.is_none()).map(Eraser::budget))
+            .cloned()
+            .collect(),
     };
     let compacting = compactor.map(|compactor| compactor.start()).transpose()?;
     let (close, closed) = oneshot::channel::<()>();

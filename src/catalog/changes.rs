@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, StringViewArray};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringViewArray};
+use arrow::compute::filter_record_batch;
+use arrow::error::ArrowError;
 
 use crate::format::index::key_hash;
-use crate::model::tables::Table;
-use crate::model::{DimensionKeys, TraceFacts};
+use crate::model::tables::{Table, stamp};
+use crate::model::{DimensionKeys, ReadError, TraceFacts};
 
 /// The values of a row's key columns.
 pub type RowKey = Box<[Box<str>]>;
@@ -32,6 +34,27 @@ impl RowKeys {
     pub fn contains(&self, hash: u64, parts: &[&str]) -> bool {
         let equal = |key: &RowKey| key.iter().map(AsRef::as_ref).eq(parts.iter().copied());
         self.by_hash.get(&hash).is_some_and(|same| same.iter().any(equal))
+    }
+
+    /// Which rows have none of these keys, when only `candidates` can have one. `None`: all of them.
+    pub fn staying(&self, keys: &BatchKeys<'_>, candidates: impl Iterator<Item = usize>) -> Option<BooleanArray> {
+        let is_named = |row: &usize| keys.is_whole(*row) && self.contains(keys.hash(*row), &keys.parts(*row));
+        let mut gone = candidates.filter(is_named).peekable();
+        gone.peek()?;
+        let mut stays = vec![true; keys.rows()];
+        gone.for_each(|row| stays[row] = false);
+        Some(BooleanArray::from(stays))
+    }
+
+    /// The rows of a batch of `table` that have none of these keys.
+    pub fn without(&self, table: Table, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if self.is_empty() {
+            return Ok(batch.clone());
+        }
+        match self.staying(&BatchKeys::of(table, batch), 0..batch.num_rows()) {
+            Some(stays) => filter_record_batch(batch, &stays),
+            None => Ok(batch.clone()),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -64,6 +87,19 @@ pub struct Changes {
     pub dimensions: Arc<DimensionKeys>,
 }
 
+/// Rows of `table` as if they had been written with all of `facts`.
+pub fn stamped(
+    table: Table,
+    rows: &RecordBatch,
+    facts: &HashMap<String, Arc<TraceFacts>>,
+    dimensions: &DimensionKeys,
+) -> Result<RecordBatch, ReadError> {
+    match table {
+        Table::Observations if !facts.is_empty() => stamp(rows, facts, dimensions),
+        _ => Ok(rows.clone()),
+    }
+}
+
 /// The keys of a batch's rows, by row.
 pub struct BatchKeys<'a> {
     columns: Vec<&'a StringViewArray>,
@@ -77,6 +113,19 @@ impl<'a> BatchKeys<'a> {
             column.as_string_view()
         };
         Self { columns: table.key_columns().iter().map(column).collect() }
+    }
+
+    /// Of a table's key columns, wherever they stand.
+    pub fn over(columns: Vec<&'a StringViewArray>) -> Self {
+        Self { columns }
+    }
+
+    fn rows(&self) -> usize {
+        self.columns.first().map_or(0, |column| column.len())
+    }
+
+    fn is_whole(&self, row: usize) -> bool {
+        self.columns.iter().all(|column| column.is_valid(row))
     }
 
     pub fn parts(&self, row: usize) -> Vec<&'a str> {

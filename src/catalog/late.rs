@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray, Date32Array, RecordBatch};
 use arrow::compute;
 
-use super::changes::{BatchKeys, Changes, RowKey, RowKeys};
+use super::changes::{BatchKeys, Changes, RowKey, RowKeys, stamped};
 use super::filters::Sought;
 use super::fresh::{Fresh, FreshTable};
 use super::snapshot::Snapshot;
@@ -17,7 +17,7 @@ use crate::format::index::key_hash;
 use crate::format::late::{LateObject, LateSlots};
 use crate::format::parquet;
 use crate::model::TraceFacts;
-use crate::model::tables::{Table, stamp};
+use crate::model::tables::Table;
 use crate::store;
 
 /// The open late changes of one table at one snapshot. Of several about one key the newest stands.
@@ -215,11 +215,8 @@ impl Catalog {
         let days: HashSet<i32> = snapshot.files.values().map(|file| file.day.days()).collect();
         for batch in &late.rows {
             let batch = standing(table, batch, &days, &fresh.replaced);
-            batches.push(match table {
-                Table::Observations if !facts.is_empty() => stamp(&batch, &facts, &fresh.dimensions)
-                    .map_err(|e| self.table(tenant, table).corrupt(e.to_string()))?,
-                _ => batch,
-            });
+            let batch = stamped(table, &batch, &facts, &fresh.dimensions);
+            batches.push(batch.map_err(|e| self.table(tenant, table).corrupt(e.to_string()))?);
         }
         batches.extend(fresh.batches);
         let mut replaced = RowKeys::clone(&late.replaced);
@@ -267,11 +264,8 @@ impl Catalog {
 
 /// The rows of `batch` whose home day is one of `days` and whose key is not in `replaced`.
 fn standing(table: Table, batch: &RecordBatch, days: &HashSet<i32>, replaced: &RowKeys) -> RecordBatch {
-    let keys = BatchKeys::of(table, batch);
     let home: &Date32Array = batch.column_by_name("day").expect("the table's schema").as_primitive();
-    let kept = |row| {
-        days.contains(&home.value(row)) && (replaced.is_empty() || !replaced.contains(keys.hash(row), &keys.parts(row)))
-    };
-    let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(kept(row))).collect();
-    compute::filter_record_batch(batch, &kept).expect("a mask of the batch's length")
+    let kept: BooleanArray = home.values().iter().map(|day| Some(days.contains(day))).collect();
+    let kept = compute::filter_record_batch(batch, &kept).expect("a mask of the batch's length");
+    replaced.without(table, &kept).expect("a mask of the batch's length")
 }

@@ -36,7 +36,7 @@ use crate::format::index::IndexObject;
 use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
-pub use changes::{BatchKeys, Changes, RowKey, RowKeys};
+pub use changes::{BatchKeys, Changes, RowKey, RowKeys, stamped};
 pub use checkpoint::CHECKPOINT_EVERY;
 pub use clean::LOG_KEPT_MIN;
 pub use commit::{Append, Change, Checked, Committed, NewFile, Rewrite};

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Result;
-use crate::base::{Clock, TenantId, TimestampUs};
+use super::lease::Leases;
+use super::workshop::Workshop;
+use super::{CompactError, CompactSettings, Compactor, Result};
+use crate::base::{Budget, ByteSize, Clock, TenantId, TimestampUs};
 use crate::catalog::erasures::{Erasure, ErasureKind, Masked, Receipt, Rewritten};
 use crate::catalog::{Catalog, ERASED_FROM};
 
@@ -30,11 +32,27 @@ pub struct EraseSettings {
     /// Log objects that are in every table are kept this long.
     pub log_kept_s: u64,
     pub look_every_s: u64,
+    /// Memory for writing files again, where nothing is merged.
+    pub memory_max: ByteSize,
+    /// Files are not made larger than twice this.
+    pub target_bytes: ByteSize,
+    /// How long an eraser that fell silent keeps others away from the files it was at.
+    pub lease_s: u64,
 }
 
 impl Default for EraseSettings {
     fn default() -> Self {
-        Self { settle_s: 60, linger_s: 2 * 3600, orphans_kept_s: 86_400, log_kept_s: 3600, look_every_s: 30 }
+        let CompactSettings { target_bytes, lease_s, .. } = CompactSettings::default();
+        Self {
+            settle_s: 60,
+            linger_s: 2 * 3600,
+            orphans_kept_s: 86_400,
+            log_kept_s: 3600,
+            look_every_s: 30,
+            memory_max: ByteSize::mib(64),
+            target_bytes,
+            lease_s,
+        }
     }
 }
 
@@ -44,8 +62,7 @@ const PATIENCE_MAX_US: i64 = 600_000_000;
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Eraser {
-    catalog: Catalog,
-    clock: Arc<dyn Clock>,
+    workshop: Arc<Workshop>,
     settings: Arc<EraseSettings>,
     memory: Arc<Mutex<Memory>>,
 }
@@ -76,8 +93,35 @@ impl Left {
 }
 
 impl Eraser {
+    /// With memory of its own, where nothing is merged.
     pub fn new(catalog: Catalog, clock: Arc<dyn Clock>, settings: EraseSettings) -> Self {
-        Self { catalog, clock, settings: Arc::new(settings), memory: Arc::default() }
+        let workshop = Workshop {
+            leases: Leases::new(catalog.store().clone(), Arc::clone(&clock), Duration::from_secs(settings.lease_s)),
+            budget: Budget::new("erasures", settings.memory_max),
+            memory_of_one: settings.memory_max,
+            target_bytes: settings.target_bytes,
+            catalog,
+            clock,
+        };
+        Self { workshop: Arc::new(workshop), settings: Arc::new(settings), memory: Arc::default() }
+    }
+
+    /// With the memory that merges of this process have.
+    pub fn beside(compactor: &Compactor, settings: EraseSettings) -> Self {
+        let workshop = Arc::clone(&compactor.0.workshop);
+        Self { workshop, settings: Arc::new(settings), memory: Arc::default() }
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.workshop.budget
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.workshop.catalog
+    }
+
+    fn now_us(&self) -> TimestampUs {
+        self.workshop.clock.now_us()
     }
 
     /// Round after round, until dropped.
@@ -92,7 +136,7 @@ impl Eraser {
 
     /// Brings every erasure as far as it can come now. Returns how many are not done.
     pub async fn round(&self) -> Result<usize> {
-        let erasures = self.catalog.erasures();
+        let erasures = self.catalog().erasures();
         erasures.catch_up().await?;
         if self.memory.lock().done.is_none() {
             let done = erasures.done().await?;
@@ -104,7 +148,7 @@ impl Eraser {
         for erasure in erasures.after(0).into_iter().filter(is_open) {
             open += 1;
             let not_before_us = self.memory.lock().not_before_us.get(&erasure.number).copied();
-            if not_before_us.is_some_and(|not_before_us| self.clock.now_us() < not_before_us) {
+            if not_before_us.is_some_and(|not_before_us| self.now_us() < not_before_us) {
                 continue;
             }
             // Whatever is the matter with one, the others have their turn.
@@ -116,6 +160,10 @@ impl Eraser {
                     memory.done.get_or_insert_default().insert(erasure.id.clone());
                 }
                 Ok(false) => {}
+                Err(CompactError::Busy) => {
+                    let (id, tenant) = (&erasure.id, &erasure.tenant);
+                    tracing::debug!(erasure = id, tenant, "an erasure waits for others at the same files");
+                }
                 Err(error) => {
                     let (id, tenant) = (&erasure.id, &erasure.tenant);
                     tracing::warn!(erasure = id, tenant, %error, "an erasure waits; it is tried again");
@@ -127,12 +175,12 @@ impl Eraser {
 
     /// True if it is done.
     async fn advance(&self, erasure: &Erasure) -> Result<bool> {
-        let erasures = self.catalog.erasures();
+        let erasures = self.catalog().erasures();
         if erasures.receipt(erasure).await?.is_some() {
             return Ok(true);
         }
         let Ok(tenant) = erasure.tenant.parse::<TenantId>() else { return Ok(false) };
-        let now_us = self.clock.now_us();
+        let now_us = self.now_us();
         let settled_us = erasure.asked_us + seconds(self.settings.settle_s);
         if now_us < settled_us {
             self.memory.lock().not_before_us.insert(erasure.number, settled_us);
@@ -142,8 +190,8 @@ impl Eraser {
             Some(rewritten) => rewritten,
             None => {
                 let (_, files) = self.rewrite(&tenant, erasure).await?;
-                let now_us = self.clock.now_us();
-                let logs = copies::last_log_objects(self.catalog.store()).await?;
+                let now_us = self.now_us();
+                let logs = copies::last_log_objects(self.catalog().store()).await?;
                 let mut rewritten = Rewritten { at_us: now_us, files, logs, ..Default::default() };
                 rewritten.copies = self.copies_left(&tenant, erasure, &rewritten, false).await?.objects;
                 erasures.set_rewritten(erasure, rewritten).await?
@@ -159,7 +207,7 @@ impl Eraser {
         // Who was away all this time may have brought rows since.
         let (more, files) = self.rewrite(&tenant, erasure).await?;
         if more || files > 0 {
-            self.memory.lock().again_us.insert(erasure.number, self.clock.now_us());
+            self.memory.lock().again_us.insert(erasure.number, self.now_us());
             return Ok(false);
         }
         self.receipt(erasure, rewritten).await?;
@@ -172,15 +220,15 @@ impl Eraser {
         if erasure.kind == ErasureKind::Tenant {
             return Ok((false, 0));
         }
-        let rows = self.catalog.mask(tenant, erasure).await?;
+        let rows = self.catalog().mask(tenant, erasure).await?;
         let more = !rows.is_empty();
         if more {
-            let masked = Masked { at_us: self.clock.now_us(), rows };
-            self.catalog.erasures().add_masked(erasure, masked).await?;
+            let masked = Masked { at_us: self.now_us(), rows };
+            self.catalog().erasures().add_masked(erasure, masked).await?;
         }
         let mut files = 0;
         for table in ERASED_FROM {
-            files += fold::fold(&self.catalog, tenant, table, self.clock.now_us()).await?;
+            files += fold::fold(&self.workshop, tenant, table).await?;
         }
         Ok((more, files))
     }
@@ -195,9 +243,9 @@ impl Eraser {
     ) -> Result<Left> {
         let again_us = self.memory.lock().again_us.get(&erasure.number).copied();
         let look = copies::Look {
-            catalog: &self.catalog,
+            catalog: self.catalog(),
             settings: &self.settings,
-            now_us: self.clock.now_us(),
+            now_us: self.now_us(),
             rewritten_us: rewritten.at_us.max(again_us.unwrap_or(rewritten.at_us)),
             delete,
         };
@@ -211,7 +259,7 @@ impl Eraser {
     }
 
     async fn receipt(&self, erasure: &Erasure, rewritten: Rewritten) -> Result<()> {
-        let erasures = self.catalog.erasures();
+        let erasures = self.catalog().erasures();
         let mut rows: BTreeMap<String, u64> = BTreeMap::new();
         for masked in erasures.masked(erasure).await? {
             masked.rows.into_iter().for_each(|(table, count)| *rows.entry(table).or_default() += count);
@@ -224,7 +272,7 @@ impl Eraser {
             asked_by: erasure.asked_by.clone(),
             asked_us: erasure.asked_us,
             rewritten_us: rewritten.at_us,
-            done_us: self.clock.now_us(),
+            done_us: self.now_us(),
             rows,
             files_rewritten: rewritten.files,
             copies_gone: rewritten.copies,

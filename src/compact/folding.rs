@@ -12,10 +12,10 @@ use super::fold::Fold;
 use super::plan::{Job, JobKind};
 use super::{CompactError, Result};
 use crate::base::{Day, TenantId, TimestampUs};
-use crate::catalog::{Asked, BatchKeys, Catalog, Late, RowKey, RowKeys, Snapshot};
+use crate::catalog::{Asked, BatchKeys, Catalog, Late, RowKey, RowKeys, Snapshot, stamped};
 use crate::format::parquet;
-use crate::model::tables::{Table, stamp};
-use crate::model::{DimensionKeys, TraceFacts};
+use crate::model::tables::Table;
+use crate::model::{DimensionKeys, ReadError, TraceFacts};
 
 /// Files one fold opens at most, unless a single late object touches more.
 const FILES_MAX: usize = 32;
@@ -122,7 +122,8 @@ impl FoldPlan {
             }
             let failed = |source| CompactError::Arrow { table: table.name(), source };
             let batch = compute::filter_record_batch(batch, &here).map_err(failed)?;
-            let batch = stamped(table, &batch, &self.late.facts, &self.dimensions).map_err(failed)?;
+            let batch = stamped(table, &batch, &self.late.facts, &self.dimensions);
+            let batch = batch.map_err(unreadable).map_err(failed)?;
             let columns: Vec<usize> = (0..batch.num_columns() - 1).collect();
             rows.push(batch.project(&columns).map_err(failed)?);
         }
@@ -155,16 +156,8 @@ pub(super) struct DayFold {
 
 impl Fold for DayFold {
     fn keep(&self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let kept = match self.replaced.is_empty() {
-            true => rows,
-            false => {
-                let keys = BatchKeys::of(self.table, &rows);
-                let stays = |row: usize| !self.replaced.contains(keys.hash(row), &keys.parts(row));
-                let stays: BooleanArray = (0..rows.num_rows()).map(|row| Some(stays(row))).collect();
-                compute::filter_record_batch(&rows, &stays)?
-            }
-        };
-        stamped(self.table, &kept, &self.facts, &self.dimensions)
+        let kept = self.replaced.without(self.table, &rows)?;
+        stamped(self.table, &kept, &self.facts, &self.dimensions).map_err(unreadable)
     }
 
     fn replacements(&self) -> Vec<RecordBatch> {
@@ -172,16 +165,6 @@ impl Fold for DayFold {
     }
 }
 
-fn stamped(
-    table: Table,
-    rows: &RecordBatch,
-    facts: &HashMap<String, Arc<TraceFacts>>,
-    dimensions: &DimensionKeys,
-) -> Result<RecordBatch, ArrowError> {
-    match table {
-        Table::Observations if !facts.is_empty() => {
-            stamp(rows, facts, dimensions).map_err(|e| ArrowError::ExternalError(Box::new(e)))
-        }
-        _ => Ok(rows.clone()),
-    }
+fn unreadable(error: ReadError) -> ArrowError {
+    ArrowError::ExternalError(Box::new(error))
 }

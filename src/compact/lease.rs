@@ -174,6 +174,18 @@ impl Lease {
         Instant::now() < self.valid_until
     }
 
+    /// Does `work` and renews the lease meanwhile. What came of it counts only if the lease held to the end.
+    pub(super) async fn during<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let done = tokio::select! {
+            done = work => done?,
+            lost = self.keep() => return Err(lost),
+        };
+        match self.is_valid() {
+            true => Ok(done),
+            false => Err(self.lost()),
+        }
+    }
+
     /// Renews it as long as it is polled; resolves when it is lost.
     pub(super) async fn keep(&mut self) -> CompactError {
         let length = self.leases.length;

@@ -26,6 +26,7 @@ mod role;
 mod sweep;
 mod vacuum;
 mod worker;
+mod workshop;
 
 use std::time::Duration;
 

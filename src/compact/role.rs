@@ -165,7 +165,7 @@ async fn look(shared: &Shared, visit: &mut Visit) -> Result<Looked> {
     let (tenant, table) = (visit.tenant.clone(), visit.table);
     let snapshot = match now >= visit.refresh_at {
         true => {
-            let snapshot = shared.catalog.snapshot(&tenant, table).await?;
+            let snapshot = shared.catalog().snapshot(&tenant, table).await?;
             // Changed as often as we look: look more often. Never changed: less.
             let every = match snapshot.version == visit.version {
                 true => visit.refresh_every * 2,
@@ -175,7 +175,7 @@ async fn look(shared: &Shared, visit: &mut Visit) -> Result<Looked> {
             visit.refresh_at = now + jittered(visit.refresh_every);
             Some(snapshot)
         }
-        false => shared.catalog.loaded_snapshot(&tenant, table),
+        false => shared.catalog().loaded_snapshot(&tenant, table),
     };
     let Some(snapshot) = snapshot else { return Ok(Looked::Nothing) };
     // A day becomes due by the clock alone, but not every few seconds.

@@ -1,3 +1,4 @@
+mod erasing;
 mod folds;
 mod leases;
 mod rewrites;

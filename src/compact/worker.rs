@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,7 +14,8 @@ use super::fold::NoFold;
 use super::folding::{self, FoldPlan};
 use super::lease::{Lease, Leases};
 use super::plan::{self, Job};
-use super::rewrite::{Rewritten, Workplace, rewrite};
+use super::rewrite::Rewritten;
+use super::workshop::Workshop;
 use super::{CompactError, CompactSettings, Result};
 use crate::base::{Budget, ByteSize, Clock, Day, TenantId};
 use crate::catalog::tenants::{TenantState, Tenants};
@@ -34,12 +33,9 @@ pub struct Compactor(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) catalog: Catalog,
+    pub(super) workshop: Arc<Workshop>,
     tenants: Tenants,
-    clock: Arc<dyn Clock>,
     pub(super) settings: CompactSettings,
-    leases: Leases,
-    budget: Budget,
     parked: Mutex<BTreeMap<Where, Parked>>,
     done: Mutex<Done>,
     /// Set once, when workers are to give up what they are at.
@@ -123,14 +119,20 @@ pub(super) enum Looked {
 impl Compactor {
     pub fn new(catalog: Catalog, tenants: Tenants, clock: Arc<dyn Clock>, settings: CompactSettings) -> Result<Self> {
         settings.check()?;
-        let leases = Leases::new(catalog.store().clone(), Arc::clone(&clock), settings.lease());
-        let budget = Budget::new("upkeep", settings.memory_max);
+        let workshop = Arc::new(Workshop {
+            leases: Leases::new(catalog.store().clone(), Arc::clone(&clock), settings.lease()),
+            budget: Budget::new("upkeep", settings.memory_max),
+            memory_of_one: settings.memory_of_one(),
+            target_bytes: settings.target_bytes,
+            catalog,
+            clock,
+        });
         let (parked, done, stopping) = (Mutex::default(), Mutex::default(), watch::Sender::new(false));
-        Ok(Self(Arc::new(Shared { catalog, tenants, clock, settings, leases, budget, parked, done, stopping })))
+        Ok(Self(Arc::new(Shared { workshop, tenants, settings, parked, done, stopping })))
     }
 
     pub fn budget(&self) -> &Budget {
-        &self.0.budget
+        &self.0.workshop.budget
     }
 
     pub fn done(&self) -> Done {
@@ -156,7 +158,7 @@ impl Compactor {
             workers.spawn(async move {
                 loop {
                     let Some((tenant, table)) = queue.lock().pop() else { return Ok(()) };
-                    let snapshot = shared.catalog.snapshot(&tenant, table).await?;
+                    let snapshot = shared.catalog().snapshot(&tenant, table).await?;
                     shared.work_on(&tenant, table, snapshot).await?;
                 }
             });
@@ -198,9 +200,13 @@ impl Done {
 }
 
 impl Shared {
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.workshop.catalog
+    }
+
     /// Tenants that have data.
     pub(super) async fn tenants(&self) -> Result<Vec<TenantId>> {
-        let names = self.catalog.store().list_folders(&store::tenants()).await?;
+        let names = self.catalog().store().list_folders(&store::tenants()).await?;
         Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -211,17 +217,17 @@ impl Shared {
         let mut left_alone: HashSet<Day> = HashSet::new();
         if self.fold(tenant, table, &snapshot).await? == Looked::Worked {
             looked = Looked::Worked;
-            snapshot = self.catalog.snapshot(tenant, table).await?;
+            snapshot = self.catalog().snapshot(tenant, table).await?;
         }
         loop {
-            let jobs = plan::plan(&snapshot, self.clock.now_us(), &self.settings.plan());
+            let jobs = plan::plan(&snapshot, self.workshop.clock.now_us(), &self.settings.plan());
             let mut jobs = jobs.into_iter().filter(|job| !left_alone.contains(&job.day));
             let Some(job) = jobs.find(|job| !self.is_parked(tenant, table, job.day)) else { return Ok(looked) };
             // Its files are on their way out.
             if self.tenants.state(tenant).await? == TenantState::Deleted {
                 return Ok(looked);
             }
-            let Some(mut lease) = self.leases.claim(tenant, table, job.day).await? else {
+            let Some(mut lease) = self.workshop.leases.claim(tenant, table, job.day).await? else {
                 self.done.lock().busy += 1;
                 left_alone.insert(job.day);
                 looked = Looked::Busy;
@@ -239,7 +245,7 @@ impl Shared {
                     self.settle(tenant, table, job.day, error)?;
                 }
             }
-            snapshot = self.catalog.snapshot(tenant, table).await?;
+            snapshot = self.catalog().snapshot(tenant, table).await?;
         }
     }
 
@@ -249,14 +255,14 @@ impl Shared {
         if snapshot.late.is_empty() || self.is_parked(tenant, table, FOLDS) {
             return Ok(Looked::Nothing);
         }
-        let (now_us, times) = (self.clock.now_us(), self.settings.fold());
+        let (now_us, times) = (self.workshop.clock.now_us(), self.settings.fold());
         let keys = Arc::default();
-        let due = folding::plan(&self.catalog, tenant, table, snapshot, now_us, times, keys).await?;
+        let due = folding::plan(self.catalog(), tenant, table, snapshot, now_us, times, keys).await?;
         let Some(due) = due else { return Ok(Looked::Nothing) };
         if self.tenants.state(tenant).await? == TenantState::Deleted {
             return Ok(Looked::Nothing);
         }
-        let Some(mut lease) = self.leases.claim(tenant, table, FOLDS).await? else {
+        let Some(mut lease) = self.workshop.leases.claim(tenant, table, FOLDS).await? else {
             self.done.lock().busy += 1;
             return Ok(Looked::Busy);
         };
@@ -277,20 +283,16 @@ impl Shared {
     async fn fold_under(&self, lease: &mut Lease, tenant: &TenantId, table: Table, due: &FoldPlan) -> Result<()> {
         let mut stopping = self.stopping.subscribe();
         let all = tokio::select! {
-            all = self.fold_days(tenant, table, due) => all?,
-            lost = lease.keep() => return Err(lost),
+            all = lease.during(self.fold_days(tenant, table, due)) => all?,
             _ = stopping.wait_for(|stopping| *stopping) => return Err(CompactError::Stopped),
         };
-        if !lease.is_valid() {
-            return Err(lease.lost());
-        }
         let mut change = Rewrite { folded: due.numbers.clone(), ..Default::default() };
         for rewritten in &all {
             change.inputs.extend(rewritten.inputs.iter().cloned());
             change.outputs.extend(rewritten.outputs.iter().cloned());
             change.dropped += rewritten.merged;
         }
-        if let Committed::Done { version } = self.catalog.commit(tenant, table, Change::Rewrite(change)).await? {
+        if let Committed::Done { version } = self.catalog().commit(tenant, table, Change::Rewrite(change)).await? {
             tracing::debug!(%tenant, table = table.name(), version, objects = due.numbers.len(), "late changes folded in");
             let mut done = self.done.lock();
             done.folded += due.numbers.len() as u64;
@@ -303,48 +305,30 @@ impl Shared {
         let mut all = Vec::with_capacity(due.jobs.len());
         for job in &due.jobs {
             let fold = due.of_day(table, job.day)?;
-            let rewritten = AssertUnwindSafe(rewrite(self.workplace(), tenant, table, job, &fold)).catch_unwind().await;
-            all.push(rewritten.unwrap_or_else(|_| Err(CompactError::Panicked { table: table.name() }))?);
+            all.push(self.workshop.rewrite(tenant, table, job, &fold).await?);
         }
         Ok(all)
     }
 
-    fn workplace(&self) -> Workplace<'_> {
-        Workplace {
-            store: self.catalog.store(),
-            clock: self.clock.as_ref(),
-            budget: &self.budget,
-            memory_max: self.settings.memory_of_one(),
-            target_bytes: self.settings.target_bytes,
-        }
-    }
-
     /// Does a job while its lease holds, and commits it. Nothing is done if others were faster.
     async fn work_under(&self, lease: &mut Lease, tenant: &TenantId, table: Table, job: &Job) -> Result<()> {
-        let live = self.catalog.snapshot(tenant, table).await?;
+        let live = self.catalog().snapshot(tenant, table).await?;
         if job.inputs.iter().any(|file| !live.files.contains_key(&file.path)) {
             return Ok(());
         }
         let mut stopping = self.stopping.subscribe();
         let rewritten = tokio::select! {
-            rewritten = self.rewrite_what_fits(tenant, table, job) => rewritten?,
-            lost = lease.keep() => return Err(lost),
+            rewritten = lease.during(self.rewrite_what_fits(tenant, table, job)) => rewritten?,
             _ = stopping.wait_for(|stopping| *stopping) => return Err(CompactError::Stopped),
         };
-        if !lease.is_valid() {
-            return Err(lease.lost());
-        }
         self.commit(tenant, table, &rewritten).await
     }
 
     /// The job, or half of it, or half of that: as much of it as fits into memory.
     async fn rewrite_what_fits(&self, tenant: &TenantId, table: Table, job: &Job) -> Result<Rewritten> {
-        let place = self.workplace();
         let mut job = job.clone();
         loop {
-            // What reads files may panic on bytes nobody wrote; it must not take the worker with it.
-            let rewritten = AssertUnwindSafe(rewrite(place, tenant, table, &job, &NoFold)).catch_unwind().await;
-            match rewritten.unwrap_or_else(|_| Err(CompactError::Panicked { table: table.name() })) {
+            match self.workshop.rewrite(tenant, table, &job, &NoFold).await {
                 Err(over @ CompactError::OverBudget { .. }) => match job.half() {
                     Some(half) => {
                         tracing::debug!(%tenant, table = table.name(), day = %job.day, files = job.inputs.len(), "halved");
@@ -358,7 +342,7 @@ impl Shared {
     }
 
     async fn commit(&self, tenant: &TenantId, table: Table, rewritten: &Rewritten) -> Result<()> {
-        let Committed::Done { version } = self.catalog.commit(tenant, table, rewritten.change()).await? else {
+        let Committed::Done { version } = self.catalog().commit(tenant, table, rewritten.change()).await? else {
             return Ok(());
         };
         let (files_in, files_out) = (rewritten.inputs.len(), rewritten.outputs.len());

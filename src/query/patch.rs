@@ -33,8 +33,7 @@ use futures::{StreamExt, TryStreamExt, future};
 use parking_lot::Mutex;
 
 use super::stamp::{NEEDED, TRACE, is_stamped, stamped};
-use crate::catalog::Changes;
-use crate::format::index::key_hash;
+use crate::catalog::{BatchKeys, Changes};
 use crate::model::tables::Table;
 
 /// Stands above the scan of the files that open changes may touch. Its input has the asked columns first, then those
@@ -126,19 +125,8 @@ impl Patch {
         }
         let columns: Vec<&ArrayRef> = self.keys.iter().map(|at| batch.column(*at)).collect();
         let hits = lookup.replaced.hits(&columns)?;
-        let parts: Vec<&StringViewArray> = columns.iter().map(|column| column.as_string_view()).collect();
-        let is_replaced = |row: usize| {
-            let named = parts.iter().all(|part| part.is_valid(row));
-            let key: Vec<&str> = parts.iter().map(|part| part.value(row)).collect();
-            named && self.changes.replaced.contains(key_hash(&key), &key)
-        };
-        let gone: Vec<usize> = hits.into_iter().filter(|row| is_replaced(*row)).collect();
-        if gone.is_empty() {
-            return Ok(None);
-        }
-        let mut kept = vec![true; batch.num_rows()];
-        gone.into_iter().for_each(|row| kept[row] = false);
-        Ok(Some(BooleanArray::from(kept)))
+        let keys = BatchKeys::over(columns.iter().map(|column| column.as_string_view()).collect());
+        Ok(self.changes.replaced.staying(&keys, hits.into_iter()))
     }
 
     /// Made once for all partitions, out of the query's own memory.

@@ -3,8 +3,8 @@
 use arrow::array::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 
-use crate::catalog::Changes;
-use crate::model::tables::stamp;
+use crate::catalog::{self, Changes};
+use crate::model::tables::Table;
 
 /// The columns that a trace's facts can change.
 const STAMPED: [&str; 12] = [
@@ -33,7 +33,8 @@ pub(super) fn is_stamped(column: &str) -> bool {
 
 /// Rows with the columns of [`NEEDED`], as if they had been written with all facts.
 pub(super) fn stamped(rows: &RecordBatch, changes: &Changes) -> Result<RecordBatch> {
-    stamp(rows, &changes.facts, &changes.dimensions).map_err(|e| DataFusionError::External(Box::new(e)))
+    let stamped = catalog::stamped(Table::Observations, rows, &changes.facts, &changes.dimensions);
+    stamped.map_err(|e| DataFusionError::External(Box::new(e)))
 }
 
 #[cfg(test)]
@@ -44,7 +45,6 @@ mod tests {
     use arrow::array::Int64Array;
 
     use super::*;
-    use crate::model::tables::Table;
     use crate::model::{DimensionKeys, TraceFacts};
 
     #[test]

@@ -142,7 +142,14 @@ impl World {
     async fn finish(&self) {
         let store = Store::open(path(self.folder.path()).parse().unwrap()).await.unwrap();
         let clock = Arc::new(SystemClock);
-        let at_once = EraseSettings { settle_s: 0, linger_s: 0, orphans_kept_s: 0, log_kept_s: 0, look_every_s: 1 };
+        let at_once = EraseSettings {
+            settle_s: 0,
+            linger_s: 0,
+            orphans_kept_s: 0,
+            log_kept_s: 0,
+            look_every_s: 1,
+            ..Default::default()
+        };
         let eraser = Eraser::new(Catalog::new(store, clock.clone()), clock, at_once);
         for _ in 0..120 {
             if eraser.round().await.unwrap() == 0 {

@@ -1,171 +1,156 @@
 //! Files and late objects of one table, written again without the rows that are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use ::parquet::errors::ParquetError;
-use arrow::array::{AsArray, BooleanArray, Date32Array, RecordBatch};
+use arrow::array::{AsArray, Date32Array, RecordBatch};
 use arrow::compute;
-use bytes::Bytes;
-use uuid::Uuid;
+use arrow::error::ArrowError;
 
 use crate::base::{Day, TenantId, TimestampUs};
-use crate::catalog::{
-    BatchKeys, Catalog, CatalogError, Change, Checked, Committed, DataFile, Late, NewFile, Rewrite, RowKeys, Snapshot,
-};
+use crate::catalog::{CatalogError, Change, Checked, Committed, DataFile, Late, Rewrite, RowKeys, Snapshot};
+use crate::compact::fold::Fold;
+use crate::compact::plan::{Job, JobKind};
+use crate::compact::workshop::Workshop;
 use crate::compact::{CompactError, Result};
-use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
-use crate::format::late::{LateDay, LateObject, RemovedKey};
+use crate::format::late::{LateDay, LateObject};
 use crate::format::parquet;
+use crate::model::TraceFacts;
 use crate::model::tables::Table;
 use crate::store;
 
 /// Lost races before it is given up until the next round.
 const RACES_MAX: u32 = 20;
-/// Rows decoded at once; few of a table with large texts.
-const BATCH_ROWS: usize = 4096;
-const TEXT_BATCH_ROWS: usize = 64;
 
-/// Returns how many files were written again, or left the table whole.
-pub(super) async fn fold(catalog: &Catalog, tenant: &TenantId, table: Table, now_us: TimestampUs) -> Result<u64> {
+/// Writes every file again that holds rows that are gone, each by a commit of its own; then the late objects that said
+/// so. Returns how many files were written again, or left the table whole.
+pub(super) async fn fold(workshop: &Workshop, tenant: &TenantId, table: Table) -> Result<u64> {
+    let catalog = &workshop.catalog;
+    let mut rewritten = 0;
+    // Looked through: they hold none of the keys that their filters may hold.
+    let mut clean = HashSet::new();
     for _ in 0..RACES_MAX {
         let snapshot = catalog.snapshot(tenant, table).await?;
         let late = catalog.late(tenant, table, &snapshot).await?;
-        let mut gone = RowKeys::default();
-        late.gone().for_each(|(hash, key)| _ = gone.insert(hash, key.clone()));
-        let fold = Fold { catalog, tenant, table, gone, now_us };
-        if fold.gone.is_empty() && !fold.holds_erased_facts(&late) {
-            return Ok(0);
+        let mut keys = RowKeys::default();
+        late.gone().for_each(|(hash, key)| _ = keys.insert(hash, key.clone()));
+        let work = Work { workshop, tenant, table, gone: Gone { table, keys }, now_us: workshop.clock.now_us() };
+        if work.gone.keys.is_empty() && !work.holds_erased_facts(&late) {
+            return Ok(rewritten);
         }
-        let written = fold.write(&snapshot).await?;
-        if let Some(files) = fold.commit(&snapshot, written).await? {
-            return Ok(files);
+        let mut files = catalog.files_with(tenant, table, &snapshot, &work.gone.keys).await?;
+        files.retain(|file| !clean.contains(&file.path));
+        if files.is_empty() && work.let_late_objects_go(&snapshot, &late).await? {
+            return Ok(rewritten);
+        }
+        for file in files {
+            match work.write_again(&file).await {
+                Ok(true) => rewritten += 1,
+                Ok(false) => _ = clean.insert(file.path.clone()),
+                // Merged meanwhile: what became of it is found by the next look.
+                Err(CompactError::Catalog(CatalogError::InputGone { .. })) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     Err(CompactError::Races { table: table.name() })
 }
 
-struct Fold<'a> {
-    catalog: &'a Catalog,
+/// Rows with these keys go, and nothing takes their place.
+struct Gone {
+    table: Table,
+    keys: RowKeys,
+}
+
+impl Fold for Gone {
+    fn keep(&self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        self.keys.without(self.table, &rows)
+    }
+
+    fn replacements(&self) -> Vec<RecordBatch> {
+        Vec::new()
+    }
+}
+
+struct Work<'a> {
+    workshop: &'a Workshop,
     tenant: &'a TenantId,
     table: Table,
-    /// Keys of rows that are gone.
-    gone: RowKeys,
+    gone: Gone,
     now_us: TimestampUs,
 }
 
-#[derive(Default)]
-struct Written {
-    inputs: Vec<String>,
-    outputs: Vec<NewFile>,
-    dropped: u64,
-}
+impl Work<'_> {
+    /// One file without the rows that are gone; false if it has none of them. Answers do not change: the late objects
+    /// hide the same rows.
+    async fn write_again(&self, file: &Arc<DataFile>) -> Result<bool> {
+        let Self { workshop, tenant, table, .. } = self;
+        let lease = workshop.leases.claim(tenant, *table, file.day).await?;
+        let mut lease = lease.ok_or(CompactError::Busy)?;
+        let job = Job { day: file.day, kind: JobKind::Fold, inputs: vec![Arc::clone(file)] };
+        let written = lease.during(workshop.rewrite(tenant, *table, &job, &self.gone)).await;
+        let committed = match written {
+            Ok(written) if written.merged == 0 => {
+                // Nobody knows of what was written.
+                for output in &written.outputs {
+                    let path = store::data_object(tenant, table.name(), &output.path);
+                    workshop.catalog.store().delete(&path).await?;
+                }
+                Ok(false)
+            }
+            Ok(written) => match workshop.catalog.commit(tenant, *table, written.change()).await {
+                Ok(Committed::Done { version }) => {
+                    let (rows, path) = (written.merged, &file.path);
+                    tracing::info!(%tenant, table = table.name(), version, path, rows, "written again without what was erased");
+                    Ok(true)
+                }
+                Ok(_) => Err(CompactError::Races { table: table.name() }),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error),
+        };
+        lease.release().await;
+        committed
+    }
 
-impl Fold<'_> {
+    /// Replaces the late objects by one that says what they say about rows that are not gone. False: something was
+    /// committed since `snapshot`, which may be a file with a row that only the late objects hide.
+    async fn let_late_objects_go(&self, snapshot: &Snapshot, late: &Late) -> Result<bool> {
+        let Self { workshop, tenant, table, .. } = self;
+        let catalog = &workshop.catalog;
+        let rest = self.rest_of(late).map_err(|source| {
+            let path = store::late_object(tenant, table.name(), None).to_string();
+            CompactError::Parquet { path, source }
+        })?;
+        let late = match rest.is_empty() {
+            true => None,
+            false => Some(catalog.put_late(tenant, *table, snapshot, &rest).await?),
+        };
+        let folded = snapshot.late.values().copied().collect();
+        let checked = Some(Checked(snapshot.version));
+        let rewrite = Rewrite { folded, late, checked, ..Default::default() };
+        match catalog.commit(tenant, *table, Change::Rewrite(rewrite)).await {
+            Ok(committed) => Ok(matches!(committed, Committed::Done { .. })),
+            Err(CatalogError::InputGone { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether something is said late about a trace that was erased.
     fn holds_erased_facts(&self, late: &Late) -> bool {
         late.facts.values().any(|facts| self.is_erased(facts))
     }
 
-    fn is_erased(&self, facts: &crate::model::TraceFacts) -> bool {
-        let denied = self.catalog.erasures().denied(self.tenant);
+    fn is_erased(&self, facts: &TraceFacts) -> bool {
+        let denied = self.workshop.catalog.erasures().denied(self.tenant);
         denied.is_some_and(|denied| {
             denied.trace(&facts.trace_id, self.now_us)
                 || denied.owner(facts.user_id.as_deref(), facts.session_id.as_deref(), self.now_us)
         })
     }
 
-    /// New files for those that hold rows that are gone; orphans until they are committed.
-    async fn write(&self, snapshot: &Snapshot) -> Result<Written> {
-        let (catalog, tenant, table) = (self.catalog, self.tenant, self.table);
-        let objects = catalog.store();
-        let mut written = Written::default();
-        let index_id = Uuid::now_v7().to_string();
-        let mut indexes = Vec::new();
-        for file in catalog.files_with(tenant, table, snapshot, &self.gone).await? {
-            let path = store::data_object(tenant, table.name(), &file.path);
-            let gone_input = || CatalogError::InputGone { table: table.name(), path: file.path.clone() };
-            let body = objects.get(&path).await?.ok_or_else(gone_input)?;
-            let (keys, of) = (self.gone.clone(), Arc::clone(&file));
-            let rewriting = tokio::task::spawn_blocking(move || without(table, &of, body, &keys));
-            let rewriting = rewriting.await.map_err(|_| CompactError::Stopped)?;
-            let Some((dropped, rest)) =
-                rewriting.map_err(|source| CompactError::Parquet { path: path.to_string(), source })?
-            else {
-                continue;
-            };
-            written.inputs.push(file.path.clone());
-            written.dropped += dropped;
-            if let Some(Rest { bytes, keys, traces }) = rest {
-                let path = store::data_file(file.day, Uuid::now_v7());
-                objects.put(&store::data_object(tenant, table.name(), &path), bytes.bytes.clone()).await?;
-                indexes.push(FileIndex { path: path.clone(), keys, traces });
-                written.outputs.push(NewFile {
-                    path,
-                    day: file.day,
-                    size_bytes: bytes.bytes.len() as u64,
-                    footer_bytes: bytes.footer_bytes,
-                    time_us: bytes.time_us,
-                    stats: bytes.delta_stats(table),
-                    index: Some(index_id.clone()),
-                    rewrites: file.rewrites,
-                });
-            }
-        }
-        if !indexes.is_empty() {
-            let object = IndexObject { table: table.name().to_owned(), files: indexes };
-            objects.put(&store::index_file(tenant, table.name(), &index_id), index::encode(&object)).await?;
-            catalog.remember_index(tenant, table, &index_id, &object);
-        }
-        Ok(written)
-    }
-
-    /// `None`: what was written does not fit any more, look again.
-    async fn commit(&self, before: &Snapshot, written: Written) -> Result<Option<u64>> {
-        let (catalog, tenant, table) = (self.catalog, self.tenant, self.table);
-        for _ in 0..RACES_MAX {
-            let snapshot = catalog.snapshot(tenant, table).await?;
-            if written.inputs.iter().any(|path| !snapshot.files.contains_key(path)) {
-                return Ok(None);
-            }
-            // A file that came since may hold a row that only the mask hides.
-            let with = catalog.files_with(tenant, table, &snapshot, &self.gone).await?;
-            if with.iter().any(|file| !before.files.contains_key(&file.path)) {
-                return Ok(None);
-            }
-            let late = catalog.late(tenant, table, &snapshot).await?;
-            let rest = self.rest_of(&late).map_err(|source| {
-                let path = store::late_object(tenant, table.name(), None).to_string();
-                CompactError::Parquet { path, source }
-            })?;
-            let late = match rest.is_empty() {
-                true => None,
-                false => Some(catalog.put_late(tenant, table, &snapshot, &rest).await?),
-            };
-            let rewrite = Rewrite {
-                inputs: written.inputs.clone(),
-                outputs: written.outputs.clone(),
-                dropped: written.dropped,
-                folded: snapshot.late.values().copied().collect(),
-                late,
-                checked: Some(Checked(snapshot.version)),
-            };
-            match catalog.commit(tenant, table, Change::Rewrite(rewrite)).await {
-                Ok(Committed::Done { version }) => {
-                    let (files, rows) = (written.inputs.len(), written.dropped);
-                    tracing::info!(%tenant, table = table.name(), version, files, rows, "written again without what was erased");
-                    return Ok(Some(files as u64));
-                }
-                Ok(_) => {}
-                Err(CatalogError::InputGone { .. }) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
-    }
-
-    /// What the late objects say about rows that are not gone.
+    /// What the late objects say about rows that are not gone. That others are gone is in no file any more.
     fn rest_of(&self, late: &Late) -> Result<LateObject, ParquetError> {
         let mut rest = LateObject { table: self.table.name().to_owned(), ..Default::default() };
         let mut days: BTreeMap<Day, Vec<RecordBatch>> = BTreeMap::new();
@@ -183,63 +168,6 @@ impl Fold<'_> {
         let facts = late.facts.values().filter(|facts| !self.is_erased(facts));
         rest.facts = facts.map(|facts| facts.as_ref().clone()).collect();
         rest.facts.sort_by(|one, other| one.trace_id.cmp(&other.trace_id));
-        for (hash, key) in late.gone() {
-            let parts: Vec<&str> = key.iter().map(AsRef::as_ref).collect();
-            if !self.gone.contains(hash, &parts) {
-                rest.removed.push(RemovedKey { parts: parts.into_iter().map(str::to_owned).collect() });
-            }
-        }
         Ok(rest)
     }
-}
-
-/// A file without some rows.
-struct Rest {
-    bytes: parquet::DataFileBytes,
-    keys: Option<KeyFilter>,
-    traces: Option<KeyFilter>,
-}
-
-/// How many rows of a file are gone, and what is left of it; `None` if none is gone.
-fn without(
-    table: Table,
-    file: &DataFile,
-    body: Bytes,
-    gone: &RowKeys,
-) -> Result<Option<(u64, Option<Rest>)>, ParquetError> {
-    let rows = if table == Table::ObservationIo { TEXT_BATCH_ROWS } else { BATCH_ROWS };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(body)?.with_batch_size(rows).build()?;
-    let (mut hashes, mut traces) = (Vec::new(), Vec::new());
-    let (mut dropped, mut kept, mut failed) = (0, 0, None);
-    let batches = reader.map_while(|batch| match batch {
-        Ok(batch) => {
-            let batch = parquet::conform(table, &batch, file.day);
-            let keys = BatchKeys::of(table, &batch);
-            let stays = |row| !gone.contains(keys.hash(row), &keys.parts(row));
-            let stays: BooleanArray = (0..batch.num_rows()).map(|row| Some(stays(row))).collect();
-            let rest = compute::filter_record_batch(&batch, &stays).expect("a mask of the batch's length");
-            let file_columns: Vec<usize> = (0..rest.num_columns() - 1).collect();
-            let rest = rest.project(&file_columns).expect("columns it has");
-            dropped += (batch.num_rows() - rest.num_rows()) as u64;
-            kept += rest.num_rows();
-            hashes.extend(parquet::key_hashes(table.key_columns(), &rest));
-            if table == Table::Observations {
-                traces.extend(parquet::trace_hashes(&rest));
-            }
-            Some(rest)
-        }
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
-    });
-    let bytes = parquet::write(table, batches)?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    if dropped == 0 {
-        return Ok(None);
-    }
-    let traces = (table == Table::Observations).then(|| KeyFilter::of(traces)).flatten();
-    Ok(Some((dropped, (kept > 0).then(|| Rest { bytes, keys: KeyFilter::of(hashes), traces }))))
 }

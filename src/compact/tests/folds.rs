@@ -21,7 +21,7 @@ use crate::model::{DimensionKeys, TraceFacts};
 use crate::store::{Location, Store};
 
 /// A commit that only makes a late object live.
-async fn commit_late(catalog: &Catalog, table: Table, object: LateObject) {
+pub(super) async fn commit_late(catalog: &Catalog, table: Table, object: LateObject) {
     let snapshot = catalog.known_snapshot(&tenant(), table).await.unwrap();
     let late = Some(catalog.put_late(&tenant(), table, &snapshot, &object).await.unwrap());
     let writer = "late".parse().unwrap();
@@ -48,7 +48,7 @@ fn late_rows(table: Table, rows: &RecordBatch) -> LateDay {
     LateDay::new(day(), written.bytes, rows.num_rows() as u64)
 }
 
-fn parts(table: Table, rows: &RecordBatch, row: usize) -> Vec<String> {
+pub(super) fn parts(table: Table, rows: &RecordBatch, row: usize) -> Vec<String> {
     BatchKeys::of(table, rows).parts(row).into_iter().map(str::to_owned).collect()
 }
 
