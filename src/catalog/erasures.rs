@@ -123,6 +123,11 @@ impl Erasures {
         self.0.known.read().denied.get(tenant).cloned()
     }
 
+    /// The tenants of whom anything was ever refused.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.0.known.read().denied.keys().cloned().collect()
+    }
+
     /// Puts an erasure in force that a log tells of.
     pub fn deny(&self, erasure: &Erasure) {
         let Ok(tenant) = erasure.tenant.parse::<TenantId>() else { return };

@@ -15,13 +15,19 @@ use super::writer::Writer;
 use super::{Ingest, Result, Shared, flush, marks};
 use crate::base::{TenantId, TimestampUs};
 use crate::catalog::FreshRows;
-use crate::catalog::erasures::{Denied, Erasure, ErasureKind, Masked, NewErasure};
+use crate::catalog::erasures::{Denied, Erasure, ErasureKind, Masked, NewErasure, SUBJECTS_MAX};
+use crate::format::index::key_hash;
 use crate::format::log::{EncodedFrame, EraseFrame, FrameKind};
 use crate::model::tables::Table;
 use crate::model::{EventBatch, EventKind, RejectReason, Rejection};
 
 /// How soon what others were asked takes effect here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long this process alone refuses a trace that was named as a forgotten one's, before it is written down for all.
+/// One of which rows stand is written down at once.
+const NAMED_KEPT_US: i64 = 600 * 1_000_000;
+/// Who asks that such traces are erased.
+const ASKED_BY: &str = "tracelake: named after the erasure";
 
 /// Erasures that did not take effect here yet.
 #[derive(Debug, Default)]
@@ -50,6 +56,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         if let Err(error) = look(&shared).await {
             tracing::warn!(%error, "erasures asked elsewhere cannot be read; it is tried again");
         }
+        if let Err(error) = erase_named(&shared, false).await {
+            tracing::warn!(%error, "traces of forgotten users wait to be erased; it is tried again");
+        }
     }
 }
 
@@ -68,6 +77,52 @@ pub(super) async fn look(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Erases traces that were named as a forgotten user's or session's after the erasure was asked: their rows may have come
+/// before, naming nobody, and may still come, here or elsewhere. Those of which rows stand at once, others in few steps;
+/// with `all`, all of them.
+pub(super) async fn erase_named(shared: &Shared, all: bool) -> Result<()> {
+    let (erasures, now_us) = (shared.catalog.erasures(), shared.clock.now_us());
+    let mut pending = shared.erasing.lock().await;
+    for tenant in erasures.tenants() {
+        let Some(denied) = erasures.denied(&tenant) else { continue };
+        let mut named = denied.learned();
+        if named.is_empty() {
+            continue;
+        }
+        named.truncate(SUBJECTS_MAX);
+        let hashes: Vec<u64> = named.iter().map(|(trace, _)| key_hash(&[trace])).collect();
+        let is_due = all
+            || named.len() == SUBJECTS_MAX
+            || named.iter().any(|(_, at_us)| now_us.saturating_sub(*at_us) >= NAMED_KEPT_US)
+            || stand_rows(shared, &tenant, &hashes).await?;
+        if is_due {
+            let values = named.into_iter().map(|(trace, _)| trace).collect();
+            let (tenant, asked_by) = (tenant.clone(), ASKED_BY.to_owned());
+            let traces = hashes.into_iter().collect();
+            ask(shared, &mut pending, NewErasure { tenant, kind: ErasureKind::Trace, values, asked_by, traces })
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether files may hold rows of these traces.
+async fn stand_rows(shared: &Shared, tenant: &TenantId, traces: &[u64]) -> Result<bool> {
+    let table = Table::Observations;
+    let snapshot = shared.catalog.snapshot(tenant, table).await?;
+    let may = shared.catalog.traces_with_rows(tenant, table, &snapshot, traces).await?;
+    Ok(may.contains(&true))
+}
+
+/// Writes an erasure down and brings it into effect.
+async fn ask(shared: &Shared, pending: &mut Pending, asked: NewErasure) -> Result<Arc<Erasure>> {
+    let erasure = shared.catalog.erasures().ask(asked).await?;
+    pending.take_in(shared);
+    apply(shared, &erasure, true).await?;
+    pending.open.retain(|open| open.number != erasure.number);
+    Ok(erasure)
+}
+
 impl Ingest {
     /// Forgets `values`: on return no answer of this process shows them, within two seconds no other's, and what is said
     /// about them is refused for seven days. The files follow by themselves.
@@ -81,13 +136,9 @@ impl Ingest {
         let shared = &self.shared;
         let pinned = self.pin(tenant);
         let traces = shared.catalog.traces_of(tenant, kind, &values, pinned.as_ref()).await?;
-        let asked = NewErasure { tenant: tenant.clone(), kind, values, asked_by: asked_by.to_owned(), traces };
+        let (tenant, asked_by) = (tenant.clone(), asked_by.to_owned());
         let mut pending = shared.erasing.lock().await;
-        let erasure = shared.catalog.erasures().ask(asked).await?;
-        pending.take_in(shared);
-        apply(shared, &erasure, true).await?;
-        pending.open.retain(|open| open.number != erasure.number);
-        Ok(erasure)
+        ask(shared, &mut pending, NewErasure { tenant, kind, values, asked_by, traces }).await
     }
 
     /// Takes events out of `batch` that are about what was erased, and counts them as rejected.
@@ -116,7 +167,7 @@ fn refuse(denied: &Denied, batch: &mut EventBatch, now_us: TimestampUs) -> (Vec<
     let owners = denied.has_owners();
     for event in batch.events.iter().filter(|_| owners) {
         if let Some(EventKind::Trace(facts)) = &event.kind {
-            denied.learn(&facts.trace_id, facts.user_id.as_deref(), facts.session_id.as_deref());
+            denied.learn(&facts.trace_id, facts.user_id.as_deref(), facts.session_id.as_deref(), now_us);
         }
     }
     let mut rejections = Vec::new();
@@ -140,7 +191,8 @@ fn refuse(denied: &Denied, batch: &mut EventBatch, now_us: TimestampUs) -> (Vec<
             !refused
         }
         Some(EventKind::Trace(it)) => {
-            let refused = denied.trace(&it.trace_id, now_us);
+            let owner = || owners && denied.owner(it.user_id.as_deref(), it.session_id.as_deref(), now_us);
+            let refused = denied.trace(&it.trace_id, now_us) || owner();
             facts_refused |= refused;
             !refused
         }
@@ -159,7 +211,7 @@ pub(super) fn strip(denied: &Denied, events: &mut Vec<PackedEvent>, stamp_us: Ti
     for event in events.iter().filter(|_| owners) {
         if let PackedKind::Trace { trace_id, packed } = &event.kind {
             let facts = packed.whole();
-            denied.learn(trace_id, facts.user_id.as_deref(), facts.session_id.as_deref());
+            denied.learn(trace_id, facts.user_id.as_deref(), facts.session_id.as_deref(), stamp_us);
         }
     }
     let is_denied = |event: &mut PackedEvent| match &event.kind {
@@ -170,7 +222,13 @@ pub(super) fn strip(denied: &Denied, events: &mut Vec<PackedEvent>, stamp_us: Ti
             };
             denied.trace(trace_id, stamp_us) || (owners && owner())
         }
-        PackedKind::Trace { trace_id, .. } => denied.trace(trace_id, stamp_us),
+        PackedKind::Trace { trace_id, packed } => {
+            let owner = || {
+                let said = packed.whole();
+                denied.owner(said.user_id.as_deref(), said.session_id.as_deref(), stamp_us)
+            };
+            denied.trace(trace_id, stamp_us) || (owners && owner())
+        }
         PackedKind::Score { packed, .. } => {
             let said = packed.whole();
             let of_trace = said.trace_id.as_deref().is_some_and(|trace| denied.trace(trace, stamp_us));

@@ -254,6 +254,10 @@ impl Ingest {
     /// Flushes and stops. Requests after this are refused.
     pub async fn stop(&self) -> Result<()> {
         self.shared.stopping.send_replace(true);
+        // No other process knows of them.
+        if let Err(error) = erase::erase_named(&self.shared, true).await {
+            tracing::warn!(%error, "traces named after an erasure are not written down: they are refused no longer");
+        }
         self.flush(false).await
     }
 }

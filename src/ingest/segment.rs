@@ -146,12 +146,13 @@ impl Segment {
         let before_any_end = TimestampUs::MIN;
         if owners {
             for (trace, entry) in &self.traces {
+                let stamp_us = entry.origin().stamp_us;
                 for facts in entry.said.iter().map(|said| said.packed.whole()) {
-                    denied.learn(trace, facts.user_id.as_deref(), facts.session_id.as_deref());
+                    denied.learn(trace, facts.user_id.as_deref(), facts.session_id.as_deref(), stamp_us);
                 }
             }
             for (trace, facts) in &self.inherited {
-                denied.learn(trace, facts.user_id.as_deref(), facts.session_id.as_deref());
+                denied.learn(trace, facts.user_id.as_deref(), facts.session_id.as_deref(), before_any_end);
             }
         }
         let observations: Vec<_> = self

@@ -24,9 +24,18 @@ struct Keys {
     /// Of sessions and users, by digest.
     sessions: HashMap<String, TimestampUs>,
     users: HashMap<String, TimestampUs>,
-    /// Traces that turned out to belong to one of them.
-    learned: HashMap<u64, TimestampUs>,
+    /// Traces that turned out to belong to one of them, until an erasure of their own names them.
+    learned: HashMap<u64, Named>,
     all: bool,
+}
+
+/// A trace that was named as a denied one's after the erasure was asked: rows that named nobody may stand anywhere.
+#[derive(Debug)]
+struct Named {
+    trace_id: String,
+    /// When what named it came.
+    at_us: TimestampUs,
+    until_us: TimestampUs,
 }
 
 impl Denied {
@@ -47,12 +56,14 @@ impl Denied {
         }
         let mut keys = self.keys.write();
         let until_us = erasure.until_us;
-        extend(&mut keys.traces, erasure.traces.iter().copied(), until_us);
+        let mut traces: Vec<u64> = erasure.traces.iter().copied().collect();
+        if erasure.kind == ErasureKind::Trace {
+            traces.extend(erasure.subjects.iter().map(|trace| key_hash(&[trace])));
+        }
+        traces.iter().for_each(|trace| _ = keys.learned.remove(trace));
+        extend(&mut keys.traces, traces.into_iter(), until_us);
         match erasure.kind {
-            ErasureKind::Trace => {
-                let hashes = erasure.subjects.iter().map(|trace| key_hash(&[trace]));
-                extend(&mut keys.traces, hashes, until_us);
-            }
+            ErasureKind::Trace => {}
             ErasureKind::Session => extend(&mut keys.sessions, erasure.subjects.iter().cloned(), until_us),
             ErasureKind::User => extend(&mut keys.users, erasure.subjects.iter().cloned(), until_us),
             ErasureKind::Tenant => keys.all = true,
@@ -80,8 +91,8 @@ impl Denied {
     pub fn trace(&self, trace_id: &str, at_us: TimestampUs) -> bool {
         let keys = self.keys.read();
         let hash = key_hash(&[trace_id]);
-        let denied = |traces: &HashMap<u64, TimestampUs>| traces.get(&hash).is_some_and(|until_us| at_us < *until_us);
-        keys.all || denied(&keys.traces) || denied(&keys.learned)
+        let until_us = keys.traces.get(&hash).copied().max(keys.learned.get(&hash).map(|named| named.until_us));
+        keys.all || until_us.is_some_and(|until_us| at_us < until_us)
     }
 
     /// Whether a person or session is denied.
@@ -99,12 +110,21 @@ impl Denied {
         user.max(until(&keys.sessions, ErasureKind::Session, session_id))
     }
 
-    /// A trace belongs to a denied person or session: what else is said about it is denied too.
-    pub fn learn(&self, trace_id: &str, user_id: Option<&str>, session_id: Option<&str>) {
-        let Some(until_us) = self.owner_until(user_id, session_id) else { return };
+    /// If what came at `at_us` says that a trace belongs to a denied person or session, what else is said about it is
+    /// denied too.
+    pub fn learn(&self, trace_id: &str, user_id: Option<&str>, session_id: Option<&str>, at_us: TimestampUs) {
+        let Some(until_us) = self.owner_until(user_id, session_id).filter(|until_us| at_us < *until_us) else { return };
         let mut keys = self.keys.write();
-        if keys.learned.len() < LEARNED_MAX {
-            keys.learned.insert(key_hash(&[trace_id]), until_us);
+        let hash = key_hash(&[trace_id]);
+        if keys.learned.len() < LEARNED_MAX && !keys.traces.contains_key(&hash) {
+            let named = || Named { trace_id: trace_id.to_owned(), at_us, until_us };
+            keys.learned.entry(hash).or_insert_with(named);
         }
+    }
+
+    /// Traces that belong to a denied person or session and that no erasure names: only this process knows of them.
+    /// With when what named them came.
+    pub fn learned(&self) -> Vec<(String, TimestampUs)> {
+        self.keys.read().learned.values().map(|named| (named.trace_id.clone(), named.at_us)).collect()
     }
 }

@@ -58,9 +58,14 @@ async fn what_is_erased_is_refused_for_seven_days_and_traces_of_a_person_with_it
     assert!(denied.owner(None, Some("s"), REFUSED_FOR_US - 1) && denied.trace("t1", REFUSED_FOR_US - 1));
     assert!(!denied.owner(None, Some("s"), REFUSED_FOR_US) && !denied.trace("t1", REFUSED_FOR_US));
     assert!(!denied.is_over(REFUSED_FOR_US - 1) && denied.is_over(REFUSED_FOR_US));
-    denied.learn("t2", None, Some("s"));
-    denied.learn("t3", Some("s"), None);
-    assert!(denied.trace("t2", 5) && !denied.trace("t3", 5) && !denied.all());
+    denied.learn("t1", None, Some("s"), 3);
+    denied.learn("t2", None, Some("s"), 4);
+    denied.learn("t3", Some("s"), None, 4);
+    denied.learn("t4", None, Some("s"), REFUSED_FOR_US);
+    assert!(denied.trace("t2", 5) && !denied.trace("t3", 5) && !denied.trace("t4", 5) && !denied.all());
+    assert_eq!(denied.learned(), [("t2".to_owned(), 4)], "what no erasure names yet");
+    erasures.ask(asked(ErasureKind::Trace, &["t2"])).await.unwrap();
+    assert!(denied.trace("t2", 5) && denied.learned().is_empty());
     erasures.ask(asked(ErasureKind::Tenant, &["acme"])).await.unwrap();
     assert!(denied.all() && denied.trace("anything", i64::MAX - 1));
 }

@@ -198,3 +198,43 @@ fn what_is_refused_for_seven_days_may_come_again_after_them() {
     assert_eq!(process.send(vec![whose("t7", "ada", "s7"), span("t7", "f", None)]), [""; 0]);
     assert_eq!(process.ids("acme", Table::Observations), once(&["d", "f"]));
 }
+
+#[test]
+fn rows_that_named_nobody_go_when_their_trace_is_named_as_a_forgotten_users() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", said()).unwrap();
+    process.erase(ErasureKind::User, "ada");
+    // Nobody says whose they are: in files, and fresh.
+    assert_eq!(process.send(vec![span("t9", "early", None), score("of t9", Some("t9"), None)]), [""; 0]);
+    process.flush().unwrap();
+    assert_eq!(process.send(vec![span("t9", "fresh", None), span("t3", "g", None)]), [""; 0]);
+    assert_eq!(process.ids("acme", Table::Observations), once(&["d", "early", "fresh", "g"]));
+    process.send(vec![whose("t9", "ada", "s9")]);
+    let shared = &process.ingest.shared;
+    process.run(crate::ingest::erase::erase_named(shared, false)).unwrap();
+    let left: Vec<Vec<String>> = vec![
+        vec!["d".into(), "g".into()],
+        vec!["".into(), "d".into(), "g".into()],
+        vec!["t3".into()],
+        vec!["of s1".into(), "of t3".into()],
+    ];
+    assert_eq!(process.all_ids(), left);
+    balance(&process);
+    // Named before any row came: refused here at once, and everywhere from the next look on, after a kill too.
+    process.send(vec![whose("t10", "ada", "s9")]);
+    assert_eq!(process.send(vec![span("t10", "h", None)]), ["h"]);
+    process.run(crate::ingest::erase::erase_named(shared, false)).unwrap();
+    assert_eq!(process.catalog.erasures().last(), 2, "no rows of it stand: it can wait for others");
+    world.clock.advance_us(600 * 1_000_000);
+    process.run(crate::ingest::erase::erase_named(shared, false)).unwrap();
+    assert_eq!(process.catalog.erasures().last(), 3);
+    drop(process);
+    let process = Process::start(&world, "main");
+    assert_eq!(process.send(vec![span("t10", "h", None), span("t9", "late", None)]), ["h", "late"]);
+    assert_eq!(process.all_ids(), left);
+    let two = Process::start(&world, "two");
+    assert_eq!(two.send(vec![span("t10", "h", None)]), ["h"], "another process knows too");
+    process.run(crate::ingest::erase::erase_named(&process.ingest.shared, false)).unwrap();
+    assert_eq!(process.catalog.erasures().last(), 3, "nothing is asked twice");
+}
