@@ -22,7 +22,7 @@ CREATE TABLE erasures (
     kind                    VARCHAR,                    -- trace, session, user or tenant.
     subjects                VARCHAR,                    -- Traces by their ids, sessions and users by digests; joined by commas.
     state                   VARCHAR,                    -- asked, masked (no answer shows it), rewritten (no live file holds it) or done.
-    asked_by                VARCHAR,                    -- The public key that asked.
+    asked_by                VARCHAR,                    -- The public key that asked; tracelake itself for traces that were named as a forgotten user's later.
     asked_at                TIMESTAMP WITH TIME ZONE,   -- When that was.
     refused_until           TIMESTAMP WITH TIME ZONE,   -- What is said about it is refused until then.
     rewritten_at            TIMESTAMP WITH TIME ZONE,   -- When no live file held it any more.
