@@ -56,7 +56,11 @@ const ERASURES: SystemTable = SystemTable {
         ("kind", TEXT, "trace, session, user or tenant."),
         ("subjects", TEXT, "Traces by their ids, sessions and users by digests; joined by commas."),
         ("state", TEXT, "asked, masked (no answer shows it), rewritten (no live file holds it) or done."),
-        ("asked_by", TEXT, "The public key that asked."),
+        (
+            "asked_by",
+            TEXT,
+            "The public key that asked; tracelake itself for traces that were named as a forgotten user's later.",
+        ),
         ("asked_at", TIMESTAMP, "When that was."),
         ("refused_until", TIMESTAMP, "What is said about it is refused until then."),
         ("rewritten_at", TIMESTAMP, "When no live file held it any more."),
