@@ -314,7 +314,7 @@ fn refuse_query(error: &QueryError) -> Refusal {
 impl Answers for WayOut {
     async fn sql(&self, who: &Identity, sql: &str, asked: AskedLimits) -> Result<SqlAnswer, Refusal> {
         let limits = SqlLimits { rows_max: asked.rows_max, time_max: asked.time_max };
-        let answer = self.0.sql(&who.tenant, sql, limits).await.map_err(|error| refuse_query(&error))?;
+        let answer = self.0.sql(who, sql, limits).await.map_err(|error| refuse_query(&error))?;
         let schema = answer.schema();
         let batches = answer.map(|batch| batch.map_err(|error| refuse_query(&error))).boxed();
         Ok(SqlAnswer { schema, batches })
@@ -325,7 +325,7 @@ impl Answers for WayOut {
         who: &Identity,
         asked: Vec<wire::MetricsRequest>,
     ) -> Result<Vec<wire::MetricsResponse>, Refusal> {
-        self.0.metrics(&who.tenant, asked).await.map_err(|error| refuse_query(&error))
+        self.0.metrics(who, asked).await.map_err(|error| refuse_query(&error))
     }
 
     async fn metrics_series(
@@ -333,7 +333,7 @@ impl Answers for WayOut {
         who: &Identity,
         asked: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, Refusal> {
-        self.0.metrics_series(&who.tenant, asked).await.map_err(|error| refuse_query(&error))
+        self.0.metrics_series(who, asked).await.map_err(|error| refuse_query(&error))
     }
 }
 

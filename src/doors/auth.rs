@@ -31,10 +31,6 @@ pub(super) async fn caller(doors: &Doors, headers: &HeaderMap, role: Role) -> Re
     let (public_key, secret_key) = basic(headers.get(AUTHORIZATION))?;
     let who = doors.keys.authenticate(&public_key, &secret_key).await?;
     who.require(role)?;
-    if role == Role::Read && who.bound.is_some() && !doors.answers.serves_bound_keys() {
-        let message = "this server does not answer keys bound to one account or user";
-        return Err(Refusal::new(Kind::Forbidden, message));
-    }
     let named = match role {
         Role::Ingest => headers.get(TENANT_HEADER).map(tenant_named).transpose()?,
         _ => None,

@@ -66,7 +66,7 @@ pub trait Erasing: Send + Sync {
     async fn erasures(&self, who: &Identity) -> Result<Vec<ErasureStatus>, Refusal>;
 }
 
-/// The way out, as the doors need it.
+/// The way out, as the doors need it. A key bound to one account or user is shown only what is that one's.
 #[async_trait]
 pub trait Answers: Send + Sync {
     /// One SELECT over the tables of `who`'s tenant. `None`: the server's limits.
@@ -85,11 +85,6 @@ pub trait Answers: Send + Sync {
         who: &Identity,
         asked: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, Refusal>;
-
-    /// Whether `sql` and `metrics` show a key bound to one account or user only that. If not, such keys are refused.
-    fn serves_bound_keys(&self) -> bool {
-        false
-    }
 }
 
 /// Whether this process can do its work.

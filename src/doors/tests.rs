@@ -110,7 +110,8 @@ impl Answers for FakeAnswers {
             return Err(refusal);
         }
         let answer = |asked: wire::MetricsRequest| {
-            self.asked.lock().push(format!("{} {:?}", who.tenant, asked.dimensions));
+            let bound = who.bound.as_ref().map(|bound| format!("{bound:?} ")).unwrap_or_default();
+            self.asked.lock().push(format!("{} {bound}{:?}", who.tenant, asked.dimensions));
             wire::MetricsResponse { dimensions: asked.dimensions, ..Default::default() }
         };
         Ok(asked.into_iter().map(answer).collect())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -16,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::bound::{BoundTables, Scope};
 use super::error::{QueryError, translate};
 use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
@@ -25,8 +27,9 @@ use super::session::Template;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
 use super::{guard, inlining, metrics};
-use crate::base::{ByteSize, TenantId, TimestampUs};
+use crate::base::{ByteSize, TimestampUs};
 use crate::catalog::{Catalog, FreshRows};
+use crate::model::tables::Table;
 use crate::store::Store;
 use crate::wire;
 
@@ -77,7 +80,8 @@ impl Engine {
     }
 
     /// Runs one statement that reads. It sees all that was acked before the call on this node (I4), each row once (I2).
-    pub async fn sql(&self, tenant: &TenantId, sql: &str, ask: SqlLimits) -> Result<SqlAnswer, QueryError> {
+    pub async fn sql(&self, whose: impl Into<Scope>, sql: &str, ask: SqlLimits) -> Result<SqlAnswer, QueryError> {
+        let whose = whose.into();
         let limits = &self.0.limits;
         let answer_limits = AnswerLimits {
             time_max: ask.time_max.map_or(limits.time_max(), |asked| asked.min(limits.time_max())),
@@ -85,8 +89,8 @@ impl Engine {
             bytes_max: limits.result_bytes_max,
         };
         let deadline = Instant::now() + answer_limits.time_max;
-        let turn = self.0.gate.enter(tenant).await?;
-        let query = self.begin(tenant)?;
+        let turn = self.0.gate.enter(&whose.tenant).await?;
+        let query = self.begin(&whose)?;
         let sql = sql.to_owned();
         let (schema_sender, schema) = oneshot::channel();
         let (sender, batches) = mpsc::channel(2);
@@ -117,13 +121,13 @@ impl Engine {
     /// What it cost, how slow it was, how that changed: all answers from one snapshot, in the order of the questions.
     pub async fn metrics(
         &self,
-        tenant: &TenantId,
+        whose: impl Into<Scope>,
         requests: Vec<wire::MetricsRequest>,
     ) -> Result<Vec<wire::MetricsResponse>, QueryError> {
         let rows_max = self.0.limits.metric_rows_max;
         let questions: Vec<_> =
             requests.iter().map(|request| metrics::Question::parse(request, rows_max)).collect::<Result<_, _>>()?;
-        self.run(tenant, |query| async move {
+        self.run(whose.into(), |query| async move {
             let mut answers = Vec::with_capacity(questions.len());
             for question in questions {
                 answers.push(metrics::answer(&query, question).await?);
@@ -136,23 +140,23 @@ impl Engine {
     /// The same for one question with a long answer.
     pub async fn metrics_series(
         &self,
-        tenant: &TenantId,
+        whose: impl Into<Scope>,
         request: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, QueryError> {
         let question = metrics::Question::parse(&request, self.0.limits.metric_series_rows_max)?;
-        self.run(tenant, |query| async move { metrics::answer(&query, question).await }).await
+        self.run(whose.into(), |query| async move { metrics::answer(&query, question).await }).await
     }
 
     /// In turn, within the limit of time, over tables pinned once.
-    async fn run<T, Work>(&self, tenant: &TenantId, work: impl FnOnce(Query) -> Work) -> Result<T, QueryError>
+    async fn run<T, Work>(&self, whose: Scope, work: impl FnOnce(Query) -> Work) -> Result<T, QueryError>
     where
         T: Send + 'static,
         Work: Future<Output = Result<T, QueryError>> + Send + 'static,
     {
         let time_max = self.0.limits.time_max();
         let deadline = Instant::now() + time_max;
-        let turn = self.0.gate.enter(tenant).await?;
-        let work = work(self.begin(tenant)?);
+        let turn = self.0.gate.enter(&whose.tenant).await?;
+        let work = work(self.begin(&whose)?);
         let (sender, answer) = oneshot::channel();
         let _task = self.spawn(async move {
             let _turn = turn;
@@ -166,20 +170,33 @@ impl Engine {
     }
 
     /// Pins what is fresh, then opens a session over it.
-    pub(super) fn begin(&self, tenant: &TenantId) -> Result<Query, QueryError> {
+    pub(super) fn begin(&self, whose: &Scope) -> Result<Query, QueryError> {
         let inner = &self.0;
         // Before the rows are pinned: what is acked up to here is among them.
         let watermark_us = inner.snapshots.now_us();
         let tables = TenantTables::new(
-            tenant.clone(),
+            whose.tenant.clone(),
             Arc::clone(&inner.snapshots),
-            inner.fresh.pin(tenant),
+            inner.fresh.pin(&whose.tenant),
             inner.store.clone(),
             inner.footers.clone(),
         );
-        let (state, memory) = inner.template.session(&tables).map_err(|e| QueryError::Internal(e.to_string()))?;
+        let memory = inner.template.memory();
+        let session = |shown, files| {
+            inner.template.session(shown, files, &memory).map_err(|e| QueryError::Internal(e.to_string()))
+        };
+        let whole = session(Arc::clone(&tables) as Arc<dyn SchemaProvider>, Some(tables.objects()))?;
+        let (state, shown) = match &whose.bound {
+            None => (whole, Arc::clone(&tables) as Arc<dyn SchemaProvider>),
+            Some(bound) => {
+                let shown: Arc<dyn SchemaProvider> = Arc::new(BoundTables::new(whole, bound.clone()));
+                (session(Arc::clone(&shown), None)?, shown)
+            }
+        };
         let QueryLimits { memory_max, result_bytes_max, .. } = inner.limits;
-        Ok(Query { state, tables, memory, memory_max, result_bytes_max, watermark_us, scanned: Mutex::default() })
+        let told = whose.bound.is_none().then_some(tables);
+        let scanned = Mutex::default();
+        Ok(Query { state, shown, told, memory, memory_max, result_bytes_max, watermark_us, scanned })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -193,7 +210,11 @@ impl Engine {
 /// One question on its way: its session and the tables it has pinned.
 pub(super) struct Query {
     pub(super) state: SessionState,
-    pub(super) tables: Arc<TenantTables>,
+    /// All that the question can name.
+    shown: Arc<dyn SchemaProvider>,
+    /// For what is told of the tables. Who sees a part of them is not told how many others there are, nor how often
+    /// they change.
+    told: Option<Arc<TenantTables>>,
     memory: Arc<QueryPool>,
     memory_max: ByteSize,
     result_bytes_max: ByteSize,
@@ -226,6 +247,17 @@ impl Query {
         let physical = self.physical(&plan).await?;
         let rows = execute_stream(physical, self.state.task_ctx()).map_err(|e| self.translate(e))?;
         Ok((rows.schema(), rows.boxed()))
+    }
+
+    /// The table of that name, at the one moment this question is about.
+    pub(super) async fn table(&self, table: Table) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let found = self.shown.table(table.name()).await.map_err(|e| self.translate(e))?;
+        found.ok_or_else(|| QueryError::Internal(format!("{} cannot be asked about", table.name())))
+    }
+
+    /// `table=version` of every table this question has touched.
+    pub(super) fn versions(&self) -> Vec<String> {
+        self.told.as_ref().map(|tables| tables.versions()).unwrap_or_default()
     }
 
     pub(super) async fn plan_sql(&self, sql: &str) -> Result<LogicalPlan, QueryError> {
@@ -267,7 +299,8 @@ impl Query {
     /// What was read so far, by all plans.
     pub(super) fn reading(&self) -> wire::Reading {
         let Scanned { rows, bytes } = *self.scanned.lock();
-        let Touched { files, files_pruned, fresh_rows } = self.tables.touched();
+        let Touched { files, files_pruned, fresh_rows } =
+            self.told.as_ref().map(|tables| tables.touched()).unwrap_or_default();
         wire::Reading {
             watermark_unix_micros: self.watermark_us,
             rows: rows + fresh_rows,

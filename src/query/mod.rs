@@ -4,6 +4,7 @@
 //! once (I2); money to the last digit (I6); and it stops at a named limit of time, memory, rows or bytes (I7).
 //! Must never know: the protocol it was asked by, or how rows come in.
 
+mod bound;
 mod bucket;
 mod engine;
 mod error;
@@ -23,6 +24,7 @@ mod stream;
 mod system_tables;
 mod tenant;
 
+pub use bound::Scope;
 pub use engine::Engine;
 pub use error::QueryError;
 pub use limits::{QueryLimits, SqlLimits};

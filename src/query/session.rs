@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use datafusion::catalog::SchemaProvider;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
@@ -14,13 +15,14 @@ use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStor
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
+use object_store::ObjectStore;
 
 use super::functions;
 use super::guard::{Weighing, Yielding};
 use super::limits::QueryLimits;
 use super::memory::{Outputs, QueryPool};
 use super::provider::OBJECTS_URL;
-use super::tenant::{CATALOG, OwnCatalog, SCHEMA, TenantTables};
+use super::tenant::{CATALOG, OwnCatalog, SCHEMA};
 
 pub(super) struct Template {
     state: SessionState,
@@ -64,15 +66,26 @@ impl Template {
         })
     }
 
-    /// A session in which `tables` is all there is: its catalog, its files, its share of memory.
-    pub(super) fn session(&self, tables: &Arc<TenantTables>) -> Result<(SessionState, Arc<QueryPool>)> {
+    /// What one query may have of the memory of all.
+    pub(super) fn memory(&self) -> Arc<QueryPool> {
+        Arc::new(QueryPool::new(Arc::clone(&self.memory_all), &self.limits))
+    }
+
+    /// A session in which `tables` is all that can be named and `files` all that can be read.
+    pub(super) fn session(
+        &self,
+        tables: Arc<dyn SchemaProvider>,
+        files: Option<Arc<dyn ObjectStore>>,
+        memory: &Arc<QueryPool>,
+    ) -> Result<SessionState> {
         let objects = DefaultObjectStoreRegistry::new();
         // The local disk is known by default. It is not ours to read.
         let _ = objects.deregister_store(ObjectStoreUrl::local_filesystem().as_ref());
-        objects.register_store(ObjectStoreUrl::parse(OBJECTS_URL)?.as_ref(), tables.objects());
-        let memory = Arc::new(QueryPool::new(Arc::clone(&self.memory_all), &self.limits));
+        if let Some(files) = files {
+            objects.register_store(ObjectStoreUrl::parse(OBJECTS_URL)?.as_ref(), files);
+        }
         let runtime = RuntimeEnv {
-            memory_pool: Arc::clone(&memory) as Arc<dyn MemoryPool>,
+            memory_pool: Arc::clone(memory) as Arc<dyn MemoryPool>,
             disk_manager: Arc::clone(&self.disk),
             cache_manager: Arc::clone(&self.caches),
             object_store_registry: Arc::new(objects),
@@ -81,9 +94,9 @@ impl Template {
         let state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_analyzer_rule(Arc::new(Weighing(Arc::new(outputs))))
             .with_runtime_env(Arc::new(runtime))
-            .with_catalog_list(Arc::new(OwnCatalog(Arc::clone(tables))))
+            .with_catalog_list(Arc::new(OwnCatalog(tables)))
             .build();
-        Ok((state, memory))
+        Ok(state)
     }
 }
 

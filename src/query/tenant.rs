@@ -154,7 +154,7 @@ impl fmt::Debug for TenantTables {
 
 /// The catalog list of one query: one catalog, one schema, and what describes them.
 #[derive(Debug, Clone)]
-pub(super) struct OwnCatalog(pub(super) Arc<TenantTables>);
+pub(super) struct OwnCatalog(pub(super) Arc<dyn SchemaProvider>);
 
 impl CatalogProviderList for OwnCatalog {
     fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
@@ -174,7 +174,7 @@ impl CatalogProvider for OwnCatalog {
     }
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
-            SCHEMA => Some(Arc::clone(&self.0) as Arc<dyn SchemaProvider>),
+            SCHEMA => Some(Arc::clone(&self.0)),
             INFORMATION_SCHEMA => {
                 Some(Arc::new(Described(InformationSchemaProvider::new(Arc::new(self.clone())))) as _)
             }

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use futures::future::join_all;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use crate::grpc::{Caller, EXPORT};
 use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, texts};
-use crate::spans::export_of;
+use crate::spans::{export, export_of, span};
 
 /// What the owner of the other tenant would not like to be known.
 const SECRET_NAME: &str = "merger-with-initech";
@@ -86,7 +88,11 @@ fn create_tenant(data: &str, tenant: &str) {
 
 /// The public and the secret key, from what the command prints.
 fn create_key(data: &str, tenant: &str, roles: &str) -> (String, String) {
-    let printed = tracelake(&["key", "create", tenant, "--roles", roles, "--data", data]);
+    key_printed(&["key", "create", tenant, "--roles", roles, "--data", data])
+}
+
+fn key_printed(arguments: &[&str]) -> (String, String) {
+    let printed = tracelake(arguments);
     let value = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
     (value("TRACELAKE_PUBLIC_KEY="), value("TRACELAKE_SECRET_KEY="))
 }
@@ -347,6 +353,37 @@ async fn a_key_for_one_thing_is_refused_for_the_other_by_the_name_of_the_role() 
     assert!(refused.message().contains("`ingest`"), "{refused}");
     sender.call(EXPORT, spans()).await.unwrap();
     reader.sql("SELECT 1").await.unwrap();
+}
+
+/// Spans of `user`, as an OTLP client says so.
+fn export_of_user(user: &str, numbers: std::ops::Range<u64>) -> Vec<u8> {
+    let value = AnyValue { value: Some(any_value::Value::StringValue(user.to_owned())) };
+    let attribute = KeyValue { key: "user.id".to_owned(), value: Some(value), ..Default::default() };
+    let spans = numbers.map(|number| Span { attributes: vec![attribute.clone()], ..span("call", number) });
+    export(spans.collect()).encode_to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_bound_to_a_user_reads_the_rows_of_that_user_and_sends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    let server = ServerProcess::start(data);
+    let tenant = Caller::connect(&server.grpc_addr, PUBLIC_KEY, SECRET_KEY).await;
+    for (user, numbers) in [("ann", 0..30), ("bob", 30..50)] {
+        tenant.call(EXPORT, export_of_user(user, numbers)).await.unwrap();
+    }
+    let (public_key, secret_key) = key_printed(&["key", "create", "acme", "--user", "ann", "--data", data]);
+    let ann = Caller::connect(&server.grpc_addr, &public_key, &secret_key).await;
+    let told = "SELECT concat(user_id, ' ', CAST(count(*) AS VARCHAR)) FROM observations GROUP BY user_id";
+    assert_eq!(texts(&ann.sql(told).await.unwrap()), ["ann 30"]);
+    for hidden in ["SELECT * FROM files", "SELECT * FROM ledger", "SELECT * FROM erasures"] {
+        let refused = ann.sql(hidden).await.unwrap_err();
+        assert!(!refused.message().contains("bob"), "{hidden}: {refused}");
+    }
+    let refused = ann.call(EXPORT, export_of_user("ann", 50..51)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let listed = tracelake(&["key", "list", "--tenant", "acme", "--data", data]);
+    assert!(listed.lines().any(|line| line.contains(&public_key) && line.ends_with("user \"ann\"")), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,6 +77,11 @@ impl fmt::Display for Key {
         if let Some(expires_us) = self.expires_us {
             write!(f, "  expires {}", Day::of_us(expires_us))?;
         }
+        match &self.bound {
+            Some(Bound::Account(account)) => write!(f, "  account {account:?}")?,
+            Some(Bound::User(user)) => write!(f, "  user {user:?}")?,
+            None => {}
+        }
         match self.revoked_us {
             Some(revoked_us) => write!(f, "  revoked {}", Day::of_us(revoked_us)),
             None => Ok(()),

@@ -103,9 +103,10 @@ async fn a_key_is_asked_for_and_its_role_before_the_message_is_read() {
     let refused = metrics.query(with_key(&ingest, wire::MetricsRequest::default())).await.unwrap_err();
     is(&refused, Code::PermissionDenied, "the role `read`");
     let bound = world.key_with(&[Role::Read], WritesFor::Own, Some(Bound::User("u".into()))).await;
-    let refused = sql.query(with_key(&bound, wire::SqlRequest::default())).await.unwrap_err();
-    is(&refused, Code::PermissionDenied, "bound to one account or user");
+    is(&traces.export(with_key(&bound, spans())).await.unwrap_err(), Code::PermissionDenied, "the role `ingest`");
     assert!(world.appended().is_empty() && world.answers.asked.lock().is_empty());
+    metrics.query(with_key(&bound, wire::MetricsRequest::default())).await.unwrap();
+    assert_eq!(world.answers.asked.lock().as_slice(), ["acme User(\"u\") []"], "what it is bound to comes along");
 }
 
 #[tokio::test]

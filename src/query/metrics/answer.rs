@@ -24,7 +24,7 @@ use crate::query::functions::ShownGroup;
 use crate::wire::{MeasureColumn, MetricsResponse, MetricsRow, Reading};
 
 pub(in crate::query) async fn answer(query: &Query, question: Question) -> Result<MetricsResponse, QueryError> {
-    let tables = Tables::of(&question, &query.tables).await?;
+    let tables = Tables::of(&question, query).await?;
     let asking = Asking { query, question: &question, table: Source::Tables(tables) };
     let (mut rows, mut total) = match question.buckets {
         None => asking.groups().await?,
@@ -48,7 +48,7 @@ pub(in crate::query) async fn answer(query: &Query, question: Question) -> Resul
         measures,
         rows: rows.into_iter().map(MetricsRow::from).collect(),
         total: total.map(MetricsRow::from),
-        snapshot: query.tables.versions(),
+        snapshot: query.versions(),
         reading: Some(Reading { exact, ..query.reading() }),
     })
 }

@@ -17,8 +17,8 @@ use super::field::{self, label_name, of_trace_name, score_name, step_name};
 use super::request::Question;
 use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
+use crate::query::engine::Query;
 use crate::query::error::QueryError;
-use crate::query::tenant::TenantTables;
 use crate::wire::View;
 
 /// A trace or session is looked for this far on both sides of the range: its rows lie no further apart.
@@ -33,14 +33,14 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) async fn of(question: &Question, tables: &TenantTables) -> Result<Self, QueryError> {
+    pub(super) async fn of(question: &Question, query: &Query) -> Result<Self, QueryError> {
         let main = field::table_of(question.view);
-        let mut this = Self { main: (main, tables.at(main).await?), scores: None, facts: None };
+        let mut this = Self { main: (main, query.table(main).await?), scores: None, facts: None };
         if !question.needs.scores.is_empty() {
-            this.scores = Some(tables.at(Table::Scores).await?);
+            this.scores = Some(query.table(Table::Scores).await?);
         }
         if !question.needs.of_trace.is_empty() {
-            this.facts = Some(tables.at(Table::TraceFacts).await?);
+            this.facts = Some(query.table(Table::TraceFacts).await?);
         }
         Ok(this)
     }

@@ -193,7 +193,7 @@ fn by_day(rows: &[ObservationRow]) -> BTreeMap<Day, Vec<ObservationRow>> {
 }
 
 async fn plan(setting: &Setting, tenant: &str, sql: &str) -> String {
-    let query = setting.engine.begin(&tenant.parse().unwrap()).unwrap();
+    let query = setting.engine.begin(&all_of(tenant)).unwrap();
     let logical = query.plan_sql(sql).await.unwrap();
     displayable(query.physical(&logical).await.unwrap().as_ref()).indent(true).to_string()
 }
@@ -371,7 +371,7 @@ async fn what_is_asked_of_stamped_columns_does_not_reach_the_files() {
 async fn an_order_is_claimed_only_where_it_is_kept() {
     let share = Share { replaced: 0.1, traces: 20, false_alarms: 1.0 };
     let twins = Twins::new(8, share, QueryLimits { partitions: 1, ..Default::default() }).await;
-    let query = twins.setting.engine.begin(&CHANGED.parse().unwrap()).unwrap();
+    let query = twins.setting.engine.begin(&all_of(CHANGED)).unwrap();
     let plan = query.plan_sql("SELECT start_time, user_id FROM observations").await.unwrap();
     let plan = query.physical(&plan).await.unwrap();
     let patch = find(&plan, "PatchExec").expect("a patch");

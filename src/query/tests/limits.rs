@@ -75,8 +75,7 @@ async fn the_caller_may_ask_for_less_but_not_for_more() {
     let setting = limited(QueryLimits { rows_max: 50, ..Default::default() }).await;
     for (asked, given) in [(7, 7), (1000, 50)] {
         let ask = SqlLimits { rows_max: Some(asked), time_max: Some(Duration::from_secs(9)) };
-        let mut answer =
-            setting.engine.sql(&"acme".parse().unwrap(), "SELECT id FROM observations", ask).await.unwrap();
+        let mut answer = setting.engine.sql(all_of("acme"), "SELECT id FROM observations", ask).await.unwrap();
         let mut rows = 0;
         let error = loop {
             match answer.try_next().await {

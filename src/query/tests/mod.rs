@@ -1,5 +1,6 @@
 //! A small world: tenants with rows in files and rows still fresh, and an engine over them.
 
+mod bound;
 mod catalog;
 mod changes;
 mod isolation;
@@ -28,7 +29,7 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::tenant::Snapshots;
-use super::{QueryError, QueryLimits, SqlLimits};
+use super::{QueryError, QueryLimits, Scope, SqlLimits};
 use crate::base::{Clock, Day, Money, SystemClock, TenantId, TimestampUs};
 use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
@@ -75,6 +76,10 @@ impl PinnedRows for Pinned {
     async fn rows(&self, table: Table, _: &Arc<Snapshot>) -> Result<FreshTable, CatalogError> {
         Ok(self.world.0.lock().fresh.get(&(self.tenant.to_string(), table)).cloned().unwrap_or_default())
     }
+}
+
+pub(super) fn all_of(tenant: &str) -> Scope {
+    Scope { tenant: tenant.parse().unwrap(), bound: None }
 }
 
 pub(super) struct Setting {
@@ -159,11 +164,11 @@ impl Setting {
     }
 
     pub(super) async fn metrics(&self, tenant: &str, asked: MetricsRequest) -> Result<MetricsResponse, QueryError> {
-        Ok(self.engine.metrics(&tenant.parse().unwrap(), vec![asked]).await?.remove(0))
+        Ok(self.engine.metrics(all_of(tenant), vec![asked]).await?.remove(0))
     }
 
     pub(super) async fn sql(&self, tenant: &str, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
-        self.engine.sql(&tenant.parse().unwrap(), sql, SqlLimits::default()).await?.try_collect().await
+        self.engine.sql(all_of(tenant), sql, SqlLimits::default()).await?.try_collect().await
     }
 
     pub(super) async fn text(&self, tenant: &str, sql: &str) -> String {

@@ -5,7 +5,7 @@ use datafusion::physical_plan::displayable;
 use super::*;
 
 async fn plan(setting: &Setting, sql: &str) -> String {
-    let query = setting.engine.begin(&"acme".parse().unwrap()).unwrap();
+    let query = setting.engine.begin(&all_of("acme")).unwrap();
     let logical = query.plan_sql(sql).await.unwrap();
     displayable(query.physical(&logical).await.unwrap().as_ref()).indent(true).to_string()
 }
