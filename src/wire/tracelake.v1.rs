@@ -805,7 +805,8 @@ pub struct MetricsResponse {
     #[prost(message, optional, tag = "6")]
     pub reading: ::core::option::Option<Reading>,
 }
-/// What an answer is made from.
+/// What an answer is made from. A key bound to one user or account is not told what stands beside its rows: of it only
+/// the watermark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reading {
     /// Microseconds since 1970-01-01 UTC. Everything this node acked before then is in the answer; what other nodes acked

@@ -384,7 +384,7 @@ async fn long_series_come_whole_where_short_answers_are_refused() {
     };
     let error = setting.metrics("acme", asked.clone()).await.unwrap_err();
     assert_eq!(error.limit(), Some("rows"));
-    let answer = setting.engine.metrics_series(&"acme".parse().unwrap(), asked).await.unwrap();
+    let answer = setting.engine.metrics_series(all_of("acme"), asked).await.unwrap();
     assert_eq!(answer.rows.len(), 300 * 72);
     let counted: i64 = answer.rows.iter().map(|row| show(&row.measures[0]).parse::<i64>().unwrap()).sum();
     assert_eq!(counted, 900);
