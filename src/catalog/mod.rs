@@ -16,6 +16,7 @@ pub mod keys;
 mod late;
 mod load;
 mod lookup;
+pub mod prices;
 mod reader;
 mod recent;
 pub mod retention;
@@ -47,6 +48,7 @@ pub use filters::KEY_FILTERS_MAX;
 pub use fresh::{FilesOnly, Fresh, FreshRows, FreshTable, NoFreshRows, PinnedRows};
 pub use late::Late;
 pub use lookup::{Asked, StandingRow};
+use prices::PriceBooks;
 pub use reader::FileReader;
 pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
 use system::{SystemError, SystemObjects};
@@ -98,6 +100,7 @@ pub struct Catalog {
     tables: Arc<Mutex<Tables>>,
     filters: Arc<Filters>,
     erasures: Erasures,
+    prices: PriceBooks,
 }
 
 type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
@@ -105,8 +108,9 @@ type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
 impl Catalog {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let filters = Arc::new(Filters::new(store.clone()));
-        let erasures = Erasures::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
-        Self { store, clock, tables: Arc::default(), filters, erasures }
+        let objects = SystemObjects::new(store.clone(), Arc::clone(&clock));
+        let (erasures, prices) = (Erasures::new(objects.clone()), PriceBooks::new(objects));
+        Self { store, clock, tables: Arc::default(), filters, erasures, prices }
     }
 
     /// By the clock that stamps commits.
@@ -121,6 +125,11 @@ impl Catalog {
     /// What was asked to be forgotten, in all tenants.
     pub fn erasures(&self) -> &Erasures {
         &self.erasures
+    }
+
+    /// What models cost, for every tenant.
+    pub fn prices(&self) -> &PriceBooks {
+        &self.prices
     }
 
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.

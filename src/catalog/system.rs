@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::base::{Clock, InvalidId, Kind, TimestampUs};
+use crate::price::PriceError;
 use crate::store::{Created, Store, StoreError, system};
 
 /// The newest format of system objects this program writes and reads.
@@ -43,6 +44,12 @@ pub enum SystemError {
     KeyMissing(String),
     #[error("there is no erasure {0}")]
     ErasureMissing(String),
+    #[error(transparent)]
+    Price(#[from] PriceError),
+    #[error("price book {version} of tenant {tenant} is not in the store")]
+    PricesMissing { tenant: String, version: String },
+    #[error("the price book {0:?} that a program came with is not in the store")]
+    ShippedPricesMissing(String),
     #[error("{0}")]
     Unauthenticated(String),
     #[error("{0}")]
@@ -57,6 +64,8 @@ impl SystemError {
             Self::InvalidId(_) | Self::Invalid(_) | Self::TenantDeleted(_) => Kind::Invalid,
             Self::TenantExists(_) | Self::KeyDiffers(_) => Kind::Exists,
             Self::TenantMissing(_) | Self::KeyMissing(_) | Self::ErasureMissing(_) => Kind::NotFound,
+            Self::Price(e) => e.kind(),
+            Self::PricesMissing { .. } | Self::ShippedPricesMissing(_) => Kind::Corrupt,
             Self::Unauthenticated(_) => Kind::Unauthenticated,
             Self::Forbidden(_) => Kind::Forbidden,
         }

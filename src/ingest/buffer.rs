@@ -16,6 +16,7 @@ use crate::catalog::erasures::Denied;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
 use crate::model::{Event, EventBatch, EventKind, TraceFacts};
+use crate::price::Prices;
 
 /// Traces whose facts are kept after their flush, for rows that come later.
 const REMEMBERED_TRACES_MAX: usize = 10_000;
@@ -77,20 +78,19 @@ impl TenantBuffer {
     pub(super) fn apply(
         &self,
         position: u64,
-        stamp_us: TimestampUs,
+        origin: Origin,
         batch: PackedBatch,
         wanted: TableSet,
         denied: Option<&Denied>,
         held: Option<Reservation>,
     ) {
         let PackedBatch { head, mut events, .. } = batch;
-        let origin = Origin { stamp_us, door: head.door.as_str().into(), price_book: head.price_book.as_str().into() };
         let mut state = self.state.lock();
         state.grow(position, held);
         if wanted.has(Table::Ledger) {
             state.count_request(position, &origin, head.received, &head.rejected);
         }
-        for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, stamp_us)) {
+        for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, origin.stamp_us)) {
             let (counted, _) = state.is_gone(gone.kind);
             if counted && wanted.has(Table::Ledger) {
                 state.active.count(position, &origin, ERASED, None, 1);
@@ -105,11 +105,11 @@ impl TenantBuffer {
         }
     }
 
-    /// Takes carried events, at replay. The ledger holds everything up to `counted`.
+    /// Takes carried events, at replay; `prices` by the versions that their groups name. The ledger holds everything up to `counted`.
     pub(super) fn apply_carry(
         &self,
         position: u64,
-        batch: CarryBatch,
+        (batch, prices): (CarryBatch, BTreeMap<String, Arc<Prices>>),
         wanted: TableSet,
         counted: u64,
         denied: Option<&Denied>,
@@ -124,11 +124,8 @@ impl TenantBuffer {
             }
         }
         for group in batch.groups {
-            let origin = Origin {
-                stamp_us: group.stamp_us,
-                door: group.door.as_str().into(),
-                price_book: group.price_book.as_str().into(),
-            };
+            let prices = Arc::clone(prices.get(&group.price_book).expect("the prices of every group"));
+            let origin = Origin { stamp_us: group.stamp_us, door: group.door.as_str().into(), prices };
             let mut events = pack(EventBatch { events: group.events, ..Default::default() }).events;
             for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, group.stamp_us)) {
                 // Its other events were counted where they first stood.
@@ -157,7 +154,7 @@ impl TenantBuffer {
 
     /// Takes books without events.
     pub(super) fn apply_counts(&self, position: u64, stamp_us: TimestampUs, counts: CountsBatch) {
-        let origin = Origin { stamp_us, door: counts.door.as_str().into(), price_book: "".into() };
+        let origin = Origin { stamp_us, door: counts.door.as_str().into(), prices: Prices::built_in() };
         let mut state = self.state.lock();
         state.grow(position, None);
         state.count_request(position, &origin, counts.received, &counts.rejected);
@@ -496,7 +493,7 @@ struct Carrier {
 
 impl Carrier {
     fn put(&mut self, origin: &Origin, event: Event, bytes: u64) {
-        let key = (origin.stamp_us, Arc::clone(&origin.door), Arc::clone(&origin.price_book));
+        let key = (origin.stamp_us, Arc::clone(&origin.door), Arc::clone(origin.prices.version()));
         self.open.entry(key).or_default().push(event);
         self.bytes += bytes;
     }

@@ -6,6 +6,7 @@ use super::packed::{Glance, Packed};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
 use crate::model::{Merge, Merged, Order};
+use crate::price::Prices;
 
 /// A set of tables: which of them still want an event. After a crash between two tables' commits, replay feeds each
 /// table only what lies above its own position.
@@ -50,7 +51,7 @@ pub(super) struct Origin {
     /// The stamp of the log object that first held it.
     pub(super) stamp_us: TimestampUs,
     pub(super) door: Arc<str>,
-    pub(super) price_book: Arc<str>,
+    pub(super) prices: Arc<Prices>,
 }
 
 /// One event about the id.
@@ -158,6 +159,14 @@ impl<T> Entry<T> {
     pub(super) fn origin(&self) -> &Origin {
         let first = self.said.iter().min_by_key(|said| said.origin.stamp_us);
         &first.expect("an entry holds an event").origin
+    }
+
+    /// What prices the row of `table`: the book stamped last on what the row is made of. What is said later was stamped
+    /// later, so that it does not matter what of it stands in a file already.
+    pub(super) fn prices(&self, table: Table) -> Option<&Prices> {
+        let origins = self.wanted_by(table).map(|said| &said.origin);
+        let last = origins.max_by_key(|origin| (origin.stamp_us, origin.prices.rank()));
+        last.map(|origin| origin.prices.as_ref())
     }
 
     pub(super) fn wanted(&self) -> TableSet {

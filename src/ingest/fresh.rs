@@ -65,7 +65,7 @@ impl PinnedRows for Pinned {
             let position = snapshot.position(log.id());
             let newer = match position > *settled {
                 true => {
-                    log.settle(&self.tenant, position, self.catalog.store(), &self.budget).await;
+                    log.settle(&self.tenant, position, &self.catalog, &self.budget).await;
                     Some(log.pin(&self.tenant))
                 }
                 false => None,

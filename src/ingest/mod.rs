@@ -13,6 +13,7 @@ mod late;
 mod log;
 mod marks;
 mod packed;
+mod prices;
 mod replay;
 mod rows;
 mod segment;
@@ -181,6 +182,9 @@ impl Ingest {
         let rows = Arc::new(rows);
         // Before any log is replayed: what was erased does not come back by that.
         catalog.erasures().catch_up().await?;
+        // Before any row is stamped with it, the book of this program is where later programs find it.
+        catalog.prices().publish().await?;
+        catalog.prices().catch_up().await?;
         let erasing = tokio::sync::Mutex::new(erase::Pending::after(catalog.erasures().last()));
         let own = Arc::new(Writer::open(&catalog, &clock, writer, &rows).await?);
         let fenced = own.fence();
@@ -194,6 +198,7 @@ impl Ingest {
         tokio::spawn(flush::run(Arc::clone(&ingest.shared)));
         tokio::spawn(marks::run(Arc::clone(&ingest.shared)));
         tokio::spawn(erase::run(Arc::clone(&ingest.shared)));
+        tokio::spawn(prices::run(Arc::clone(&ingest.shared)));
         if follow {
             tokio::spawn(tail::run(Arc::clone(&ingest.shared)));
         }
@@ -215,12 +220,13 @@ impl Ingest {
         if *self.shared.stopping.borrow() {
             return Err(IngestError::Stopped);
         }
-        batch.price_book = self.shared.rows.book.version().to_owned();
+        let prices = self.shared.catalog.prices().current(tenant);
+        batch.price_book = prices.version().to_string();
         // From here on the rows count, not the request's bytes.
         let bytes = batch.encoded_len() as u64 + batch.events.len() as u64 * segment::EVENT_OVERHEAD_BYTES;
         drop(admitted);
         let held = self.admit(bytes).await?;
-        self.shared.own.append(tenant, batch, held).await
+        self.shared.own.append(tenant, batch, prices, held).await
     }
 
     /// Memory for requests and fresh rows.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::TableSet;
+use super::entry::{Origin, TableSet};
 use super::log::Owner;
 use super::packed::pack;
 use super::writer::{Buffers, TablePositions};
@@ -141,11 +141,15 @@ impl Replay<'_> {
         match frame.kind {
             FrameKind::Events => {
                 let batch: EventBatch = frame.decode().map_err(format)?;
-                state.buffer.apply(sequence, header.stamp_us, pack(batch), wanted, denied, None);
+                let prices = self.catalog.prices().at(&tenant, &batch.price_book).await?;
+                let origin = Origin { stamp_us: header.stamp_us, door: batch.door.as_str().into(), prices };
+                state.buffer.apply(sequence, origin, pack(batch), wanted, denied, None);
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
-                state.buffer.apply_carry(sequence, batch, wanted, positions[Table::Ledger as usize], denied);
+                let versions = batch.groups.iter().map(|group| group.price_book.as_str());
+                let prices = self.catalog.prices().at_each(&tenant, versions).await?;
+                state.buffer.apply_carry(sequence, (batch, prices), wanted, positions[Table::Ledger as usize], denied);
             }
             FrameKind::Counts if wanted.has(Table::Ledger) => {
                 let counts: CountsBatch = frame.decode().map_err(format)?;

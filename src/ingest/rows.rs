@@ -18,12 +18,11 @@ use crate::model::tables::{
 use crate::model::{
     CostSource, DimensionKeys, Observation, Order, TraceFacts, UsageSource, merge_observation, merge_score, merge_trace,
 };
-use crate::price::{Ask, PriceBook, Quantities};
+use crate::price::{Ask, Prices, Quantities};
 
 /// What rows are made with.
 #[derive(Debug)]
 pub struct RowSettings {
-    pub book: Arc<PriceBook>,
     /// What in metadata names the tenant's own customer, project and flow.
     pub keys: Arc<DimensionKeys>,
     /// Rows older than this at arrival are placed on the oldest day allowed.
@@ -32,7 +31,7 @@ pub struct RowSettings {
 
 impl Default for RowSettings {
     fn default() -> Self {
-        Self { book: PriceBook::built_in(), keys: Arc::default(), retention_days: 3650 }
+        Self { keys: Arc::default(), retention_days: 3650 }
     }
 }
 
@@ -178,6 +177,7 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         let events = base.map_or(&[][..], |base| &base.events);
         let merged = entry.merged(table, events, Packed::hot, merge_observation).expect("a glance was had of it");
         let observation = Arc::new(merged.row);
+        let prices = entry.prices(table).expect("an event of it is wanted");
         let stamp_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);
         let mut facts = facts_of.get(trace.as_ref()).and_then(Clone::clone);
         let stands_for = orphans.get(trace.as_ref());
@@ -191,7 +191,7 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         ObservationRow {
             orphan,
             keys: Arc::clone(&settings.keys),
-            cost: cost(&observation, &settings.book, stamp_us),
+            cost: cost(&observation, prices, stamp_us),
             ingested_at_us: stamp_us,
             provenance: merged.provenance,
             facts,
@@ -241,8 +241,8 @@ fn orphan_roots<'a>(
     orphans
 }
 
-/// What the client says it cost, else what the price book says.
-fn cost(observation: &Observation, book: &PriceBook, stamp_us: TimestampUs) -> RowCost {
+/// What the client says it cost, else what the price books say.
+fn cost(observation: &Observation, prices: &Prices, stamp_us: TimestampUs) -> RowCost {
     if !observation.provided_cost.is_empty() {
         let amount = |kind: &str| observation.provided_cost.get(kind).copied().map(Money::from_pico);
         let by_kind: BTreeMap<String, Money> =
@@ -271,9 +271,11 @@ fn cost(observation: &Observation, book: &PriceBook, stamp_us: TimestampUs) -> R
         provider: observation.provider.as_deref(),
         at_us: observation.start_ns.map_or(stamp_us, |ns| ns / 1000),
         service_tier: observation.service_tier.as_deref(),
+        speed: observation.model_parameters.get("speed").map(String::as_str),
+        duration_us: observation.start_ns.zip(observation.end_ns).map(|(start, end)| end.saturating_sub(start) / 1000),
         usage: &usage,
     };
-    match book.price(&ask) {
+    match prices.price(&ask) {
         None => RowCost::default(),
         Some(priced) => RowCost {
             input: Some(priced.input),

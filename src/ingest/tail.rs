@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::entry::TableSet;
+use super::entry::{Origin, TableSet};
 use super::packed::pack;
 use super::replay;
 use super::segment::{EVENT_OVERHEAD_BYTES, View};
@@ -25,7 +25,7 @@ use crate::catalog::erasures::Denied;
 use crate::format::log::{self, CarryBatch, Frame, FrameKind};
 use crate::model::EventBatch;
 use crate::model::tables::Table;
-use crate::store::{self, Store};
+use crate::store;
 
 const POLL_EVERY: Duration = Duration::from_millis(1000);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -96,7 +96,7 @@ async fn follow(shared: &Shared, log: &Arc<Followed>, look: bool) -> Result<()> 
         shared.clock.now_us() - cursor.news_us > SILENT_AFTER_US
     };
     if look || !silent {
-        log.poll(shared.catalog.store(), &shared.budget).await?;
+        log.poll(&shared.catalog, &shared.budget).await?;
     }
     if look {
         log.forget(&shared.catalog).await?;
@@ -146,26 +146,26 @@ impl Followed {
 
     /// A table was seen at `position`: rows that waited at that flush stand in the log again since, and must be here
     /// before those that the position covers count no more.
-    pub(super) async fn settle(&self, tenant: &TenantId, position: u64, store: &Store, budget: &Budget) {
+    pub(super) async fn settle(&self, tenant: &TenantId, position: u64, catalog: &Catalog, budget: &Budget) {
         if position <= self.settled(tenant) {
             return;
         }
-        match self.poll(store, budget).await {
+        match self.poll(catalog, budget).await {
             Ok(()) => _ = self.settled.lock().insert(tenant.clone(), position),
             Err(error) => tracing::debug!(writer = %self.id, %error, "this log could not be read"),
         }
     }
 
     /// Reads what was appended since.
-    async fn poll(&self, store: &Store, budget: &Budget) -> Result<()> {
+    async fn poll(&self, catalog: &Catalog, budget: &Budget) -> Result<()> {
         let mut cursor = self.cursor.lock().await;
         loop {
             let path = store::log_object(&self.id, Some(cursor.next));
-            let Some(body) = store.get(&path).await? else { return Ok(()) };
+            let Some(body) = catalog.store().get(&path).await? else { return Ok(()) };
             // What is torn was never acked; the next owner's claim stands after it.
             if let Ok((header, frames)) = log::decode_object(&body) {
                 for frame in frames {
-                    let applied = self.apply(cursor.next, header.stamp_us, frame, budget);
+                    let applied = self.apply(cursor.next, header.stamp_us, frame, catalog, budget).await;
                     applied.map_err(|error| match error {
                         IngestError::Format { source, .. } => IngestError::Format { path: path.to_string(), source },
                         other => other,
@@ -187,7 +187,14 @@ impl Followed {
         }
     }
 
-    fn apply(&self, position: u64, stamp_us: TimestampUs, frame: Frame, budget: &Budget) -> Result<()> {
+    async fn apply(
+        &self,
+        position: u64,
+        stamp_us: TimestampUs,
+        frame: Frame,
+        catalog: &Catalog,
+        budget: &Budget,
+    ) -> Result<()> {
         let format = |source| IngestError::Format { path: String::new(), source };
         let Some(tenant) = frame.tenant.clone() else { return Ok(()) };
         let denied = self.buffers.erasures().denied(&tenant);
@@ -205,11 +212,15 @@ impl Followed {
                 let bytes = frame.payload.len() as u64;
                 let batch: EventBatch = frame.decode().map_err(format)?;
                 let held = room(bytes + batch.events.len() as u64 * EVENT_OVERHEAD_BYTES)?;
-                state.buffer.apply(position, stamp_us, pack(batch), ROWS, denied, Some(held));
+                let prices = catalog.prices().at(&tenant, &batch.price_book).await?;
+                let origin = Origin { stamp_us, door: batch.door.as_str().into(), prices };
+                state.buffer.apply(position, origin, pack(batch), ROWS, denied, Some(held));
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
-                state.buffer.apply_carry(position, batch, ROWS, 0, denied);
+                let versions = batch.groups.iter().map(|group| group.price_book.as_str());
+                let prices = catalog.prices().at_each(&tenant, versions).await?;
+                state.buffer.apply_carry(position, (batch, prices), ROWS, 0, denied);
             }
             FrameKind::Counts | FrameKind::Claim | FrameKind::Erase | FrameKind::TenantDelete => {}
         }

@@ -21,6 +21,7 @@ use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults,
 
 mod erase;
 mod late;
+mod prices;
 mod races;
 
 const HOUR_US: i64 = 3_600_000_000;

@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::buffer::TenantBuffer;
-use super::entry::TableSet;
+use super::entry::{Origin, TableSet};
 use super::log::{self, LogHandle, Owner};
 use super::packed::pack;
 use super::replay::{self, Replayed};
@@ -19,6 +19,7 @@ use crate::catalog::erasures::Erasures;
 use crate::format::log::new_id;
 use crate::model::EventBatch;
 use crate::model::tables::Table;
+use crate::price::Prices;
 
 /// The positions of one tenant's tables, as far as this log is concerned.
 pub(super) type TablePositions = [u64; Table::ALL.len()];
@@ -102,7 +103,14 @@ impl Writer {
         &self.log
     }
 
-    pub(super) async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<()> {
+    /// `batch` is stamped with the version of `prices`.
+    pub(super) async fn append(
+        &self,
+        tenant: &TenantId,
+        batch: EventBatch,
+        prices: Arc<Prices>,
+        held: Reservation,
+    ) -> Result<()> {
         let buffers = Arc::clone(&self.buffers);
         let tenant = tenant.clone();
         // Encoding and compressing is work for this request's task, not for the one that owns the log.
@@ -118,7 +126,8 @@ impl Writer {
                 return;
             }
             let state = buffers.of(&tenant, position.saturating_sub(1));
-            state.buffer.apply(position, stamp_us, batch, TableSet::ALL, denied.as_deref(), Some(held));
+            let origin = Origin { stamp_us, door: batch.head.door.as_str().into(), prices };
+            state.buffer.apply(position, origin, batch, TableSet::ALL, denied.as_deref(), Some(held));
         };
         self.log.append(Some(frame), apply).await.map(drop)
     }

@@ -7,10 +7,10 @@ use std::sync::{Arc, LazyLock};
 use rust_decimal::Decimal;
 
 use super::error::PriceError;
-use super::file;
+use super::file::{self, BookLimits, BookText};
 use super::find::Finder;
 use super::usage::{Quantities, Side, UsageKind};
-use crate::base::{Day, Money, TimestampUs};
+use crate::base::{Money, TimestampUs};
 
 /// Prices of many models, immutable. Another version is another book.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub struct Ask<'a> {
     pub at_us: TimestampUs,
     /// `flex`, `priority`, `batch`, …
     pub service_tier: Option<&'a str>,
+    /// `fast`, …
+    pub speed: Option<&'a str>,
+    /// How long the call took, where it has ended.
+    pub duration_us: Option<i64>,
     pub usage: &'a Quantities,
 }
 
@@ -48,19 +52,47 @@ pub struct Priced {
     pub price_id: String,
 }
 
+pub(super) const BUILT_IN: &str = include_str!("book.json");
+
 impl PriceBook {
     /// The book that comes with the program, parsed once.
     pub fn built_in() -> Arc<PriceBook> {
         static BOOK: LazyLock<Arc<PriceBook>> = LazyLock::new(|| {
-            let book = PriceBook::parse(include_str!("book.json"));
+            // Compiling its thousand patterns one by one takes longer than all else at a start: a test has done it.
+            let book = PriceBook::shipped(PriceBook::built_in_text());
             Arc::new(book.expect("a test parses this very text"))
         });
         BOOK.clone()
     }
 
+    /// A book that comes with a program: this one's, or another version's.
     pub fn parse(text: &str) -> Result<PriceBook, PriceError> {
-        let file::Parsed { version, models, finder } = file::parse(text)?;
+        Self::new(read(text)?, file::SHIPPED, false)
+    }
+
+    /// A book that a program came with, kept for the rows priced by it.
+    pub fn shipped(text: BookText) -> Result<PriceBook, PriceError> {
+        Self::new(text, file::SHIPPED, true)
+    }
+
+    /// A tenant's own book, checked whole.
+    pub fn own(text: BookText) -> Result<PriceBook, PriceError> {
+        Self::new(text, file::OWN, false)
+    }
+
+    /// A tenant's own book that was checked when it was made.
+    pub fn own_again(text: BookText) -> Result<PriceBook, PriceError> {
+        Self::new(text, file::OWN, true)
+    }
+
+    fn new(text: BookText, limits: BookLimits, checked: bool) -> Result<PriceBook, PriceError> {
+        let file::Parsed { version, models, finder } = file::parse(text, limits, checked)?;
         Ok(PriceBook { version, models, finder })
+    }
+
+    /// The text of the book that comes with the program.
+    pub fn built_in_text() -> BookText {
+        read(BUILT_IN).expect("a test parses this very text")
     }
 
     pub fn version(&self) -> &str {
@@ -76,17 +108,26 @@ impl PriceBook {
         self.finder.find(model, provider).map(|index| &self.models[index])
     }
 
+    /// The model, price and tier that an ask goes by, used or not.
+    pub fn tier(&self, ask: &Ask<'_>) -> Option<(&Model, &Price, &Tier)> {
+        let model = self.find(ask.model, ask.provider)?;
+        let price = model.price_at(ask.at_us)?;
+        Some((model, price, price.tier(ask)?))
+    }
+
     /// `None`: the book has no such model, no price of it held then, nothing was used that has a rate, or the usage
     /// is nonsense (a million dollars or more). Never zero in place of "unknown".
     pub fn price(&self, ask: &Ask<'_>) -> Option<Priced> {
-        let model = self.find(ask.model, ask.provider)?;
-        let price = model.price_at(ask.at_us)?;
-        let tier = price.tier(ask.usage.input_tokens(), ask.service_tier)?;
+        let (model, _, tier) = self.tier(ask)?;
         let mut by_kind = BTreeMap::new();
         let (mut input, mut output, mut total) = (Money::ZERO, Money::ZERO, Money::ZERO);
-        for (kind, count) in &ask.usage.by_kind {
-            let Some(rate) = tier.rates.of(*kind) else { continue };
-            let cost = rate.cost_of(*count)?;
+        // A call is one request unless it says otherwise, and takes its time.
+        let request = (UsageKind::Requests, 1);
+        let requests = (!ask.usage.by_kind.contains_key(&request.0)).then_some(request);
+        let implied = requests.into_iter().chain(ask.duration_us.map(|us| (UsageKind::Duration, us)));
+        for (kind, count) in ask.usage.by_kind.iter().map(|(kind, count)| (*kind, *count)).chain(implied) {
+            let Some(rate) = tier.rates.of(kind) else { continue };
+            let cost = rate.cost_of(count)?;
             match kind.side() {
                 Side::Input => input = input + cost,
                 Side::Output => output = output + cost,
@@ -102,6 +143,10 @@ impl PriceBook {
     }
 }
 
+fn read(text: &str) -> Result<BookText, PriceError> {
+    serde_json::from_str(text).map_err(|error| PriceError::Unreadable(error.to_string()))
+}
+
 /// Columns of money hold less than this.
 const MONEY_END: Money = Money::from_pico(1_000_000 * 1_000_000_000_000);
 
@@ -112,6 +157,8 @@ pub struct Model {
     pub providers: Vec<String>,
     /// Regular expression for the names it goes by.
     pub pattern: String,
+    /// When it was first put into the book, if that is known.
+    pub created: Option<String>,
     /// Oldest first.
     pub prices: Vec<Price>,
 }
@@ -131,22 +178,27 @@ impl fmt::Display for Model {
 impl Model {
     /// The price that held at that time: the last one that had begun.
     pub fn price_at(&self, at_us: TimestampUs) -> Option<&Price> {
-        let day = Day::of_us(at_us);
-        self.prices.iter().rev().find(|price| price.valid_from.is_none_or(|from| from <= day))
+        self.prices.iter().rev().find(|price| price.valid_from_us.is_none_or(|from_us| from_us <= at_us))
     }
 }
 
 #[derive(Debug, Clone)]
 pub struct Price {
     /// `None`: from the beginning.
-    pub valid_from: Option<Day>,
+    pub valid_from_us: Option<TimestampUs>,
     /// The first whose conditions hold is used; the last one has none.
     pub tiers: Vec<Tier>,
 }
 
 impl Price {
-    fn tier(&self, input_tokens: i64, service_tier: Option<&str>) -> Option<&Tier> {
-        self.tiers.iter().find(|tier| tier.holds(input_tokens, service_tier))
+    /// `start`, a day or a moment: as price ids name it.
+    pub fn since(&self) -> String {
+        self.valid_from_us.map_or("start".to_owned(), file::date)
+    }
+
+    fn tier(&self, ask: &Ask<'_>) -> Option<&Tier> {
+        let input_tokens = ask.usage.input_tokens();
+        self.tiers.iter().find(|tier| tier.holds(input_tokens, ask.service_tier, ask.speed))
     }
 }
 
@@ -157,8 +209,11 @@ pub struct Tier {
     pub input_tokens_above: Option<i64>,
     /// Holds for these service tiers; empty: for every one.
     pub service_tiers: Vec<String>,
+    /// Holds for these speeds; empty: for every one.
+    pub speeds: Vec<String>,
     pub(super) rates: Rates,
-    pub(super) price_id: String,
+    /// `book version/model/valid-from/tier`
+    pub price_id: String,
 }
 
 impl Tier {
@@ -169,13 +224,16 @@ impl Tier {
     }
 
     pub(super) fn is_default(&self) -> bool {
-        self.input_tokens_above.is_none() && self.service_tiers.is_empty()
+        self.input_tokens_above.is_none() && self.service_tiers.is_empty() && self.speeds.is_empty()
     }
 
-    fn holds(&self, input_tokens: i64, service_tier: Option<&str>) -> bool {
+    fn holds(&self, input_tokens: i64, service_tier: Option<&str>, speed: Option<&str>) -> bool {
         let is_long = self.input_tokens_above.is_none_or(|above| input_tokens > above);
-        let is_served = |said: &str| self.service_tiers.iter().any(|tier| tier.eq_ignore_ascii_case(said.trim()));
-        is_long && (self.service_tiers.is_empty() || service_tier.is_some_and(is_served))
+        let has = |names: &[String], said: Option<&str>| {
+            let named = |said: &str| names.iter().any(|name| name.eq_ignore_ascii_case(said.trim()));
+            names.is_empty() || said.is_some_and(named)
+        };
+        is_long && has(&self.service_tiers, service_tier) && has(&self.speeds, speed)
     }
 }
 
@@ -204,6 +262,10 @@ impl Rates {
         Some(())
     }
 
+    pub(super) fn has(&self, kind: UsageKind) -> bool {
+        self.0[kind as usize].is_some()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }
@@ -213,6 +275,10 @@ impl Rates {
         if kind == UsageKind::Milliseconds {
             let second = self.0[UsageKind::Seconds as usize]?;
             return Some(Rate { zepto_per_unit: second.zepto_per_unit / 1000, ..second });
+        }
+        if kind == UsageKind::Duration {
+            let second = self.0[kind as usize]?;
+            return Some(Rate { zepto_per_unit: second.zepto_per_unit / 1_000_000, ..second });
         }
         let mut of = Some(kind);
         while let Some(asked) = of {

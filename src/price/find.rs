@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::error::PriceError;
+use super::file::BookLimits;
 
 /// Longer names are nobody's model.
 pub(super) const NAME_BYTES_MAX: usize = 256;
@@ -14,16 +15,15 @@ pub(super) const NAME_BYTES_MAX: usize = 256;
 const REMEMBERED_MAX: usize = 4096;
 /// Providers remembered for one name.
 const REMEMBERED_PROVIDERS_MAX: usize = 16;
-/// Of the automaton in memory.
-const AUTOMATON_BYTES_MAX: usize = 64 << 20;
-/// Of all patterns as text: the built-in book has 58 KB, which fit the automaton five times.
-const PATTERNS_BYTES_MAX: usize = 256 << 10;
+/// Of one pattern's automaton in memory.
+const PATTERN_AUTOMATON_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Finder {
     /// One automaton of all patterns; made when the first name is looked up, since it takes tens of megabytes.
     automaton: OnceLock<RegexSet>,
     patterns: Vec<String>,
+    automaton_bytes_max: usize,
     /// In the order of the patterns.
     ids: Vec<String>,
     /// A provider's names in lower case, to the prefix that its own models have in the book.
@@ -38,30 +38,45 @@ struct Remembered {
 }
 
 impl Finder {
-    /// The patterns have compiled one by one, and fit one automaton together if they are no longer than
-    /// [`PATTERNS_BYTES_MAX`].
     pub(super) fn new(
         ids: Vec<String>,
         patterns: Vec<String>,
         providers: HashMap<String, String>,
+        limits: BookLimits,
     ) -> Result<Self, PriceError> {
         let bytes: usize = patterns.iter().map(String::len).sum();
-        if bytes > PATTERNS_BYTES_MAX {
-            return Err(PriceError::Patterns(format!("{bytes} bytes of patterns are more than {PATTERNS_BYTES_MAX}")));
+        if bytes > limits.pattern_bytes {
+            return Err(PriceError::Patterns(format!(
+                "{bytes} bytes of patterns are more than {}",
+                limits.pattern_bytes
+            )));
         }
-        Ok(Self { automaton: OnceLock::new(), patterns, ids, providers, remembered: RwLock::default() })
+        let automaton_bytes_max = limits.automaton_bytes;
+        let (automaton, remembered) = (OnceLock::new(), RwLock::default());
+        Ok(Self { automaton, patterns, automaton_bytes_max, ids, providers, remembered })
+    }
+
+    /// Makes the automaton now, to see that it fits.
+    pub(super) fn build(&self) -> Result<(), PriceError> {
+        let set = self.compile().map_err(|error| PriceError::Patterns(error.to_string()))?;
+        // Made by somebody else meanwhile: the same.
+        let _ = self.automaton.set(set);
+        Ok(())
     }
 
     fn automaton(&self) -> &RegexSet {
         self.automaton.get_or_init(|| {
-            let mut builder = builder(&self.patterns);
-            let set = builder.size_limit(AUTOMATON_BYTES_MAX).dfa_size_limit(AUTOMATON_BYTES_MAX).build();
             // An automaton that does not fit prices nothing rather than something else.
-            set.unwrap_or_else(|error| {
+            self.compile().unwrap_or_else(|error| {
                 tracing::error!(%error, "the price book's patterns do not fit one automaton: nothing is priced");
                 RegexSet::empty()
             })
         })
+    }
+
+    fn compile(&self) -> Result<RegexSet, regex::Error> {
+        let mut builder = builder(&self.patterns);
+        builder.size_limit(self.automaton_bytes_max).dfa_size_limit(self.automaton_bytes_max).build()
     }
 
     /// The index of the model that `name` stands for: the one with exactly this id, else the most specific (longest)
@@ -126,8 +141,8 @@ fn builder(patterns: &[String]) -> RegexSetBuilder {
     builder
 }
 
-/// Does this pattern, alone, compile and match this id?
-pub(super) fn matches_own_id(pattern: &str, id: &str) -> Result<bool, String> {
-    let alone = builder(&[pattern.to_string()]).size_limit(1 << 20).build().map_err(|error| error.to_string())?;
-    Ok(alone.is_match(id.as_bytes()))
+/// An error that says why this pattern, alone, does not compile.
+pub(super) fn compiles(pattern: &str) -> Result<(), String> {
+    let alone = builder(&[pattern.to_string()]).size_limit(PATTERN_AUTOMATON_BYTES_MAX).build();
+    alone.map(drop).map_err(|error| format!("the pattern is no regular expression that is known here: {error}"))
 }

@@ -23,6 +23,8 @@ pub enum UsageKind {
     Searches,
     Seconds,
     Milliseconds,
+    /// How long the call took, counted in microseconds and priced by the second: a machine of one's own.
+    Duration,
 }
 
 use UsageKind as K;
@@ -36,7 +38,7 @@ pub(super) enum Side {
 }
 
 impl UsageKind {
-    pub const ALL: [UsageKind; 18] = [
+    pub const ALL: [UsageKind; 19] = [
         K::Input,
         K::CachedInput,
         K::CachedInputAudio,
@@ -55,6 +57,7 @@ impl UsageKind {
         K::Searches,
         K::Seconds,
         K::Milliseconds,
+        K::Duration,
     ];
 
     /// The word in price books and in cost maps.
@@ -78,10 +81,13 @@ impl UsageKind {
             K::Searches => "searches",
             K::Seconds => "seconds",
             K::Milliseconds => "milliseconds",
+            K::Duration => "duration_seconds",
         }
     }
 
     pub fn from_word(word: &str) -> Option<Self> {
+        // A cache is written for five minutes unless said otherwise.
+        let word = if word == "cache_write_5m" { "cache_write" } else { word };
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 

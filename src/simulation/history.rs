@@ -119,7 +119,15 @@ fn cost(row: &Observation, book: &PriceBook) -> Option<String> {
     }
     let usage = Quantities::from_inclusive(row.input_tokens, None, None, row.output_tokens, None, &row.usage);
     // Its price never changed.
-    let ask = Ask { model: row.model.as_deref()?, provider: None, at_us: START_US, service_tier: None, usage: &usage };
+    let ask = Ask {
+        model: row.model.as_deref()?,
+        provider: None,
+        at_us: START_US,
+        service_tier: None,
+        speed: None,
+        duration_us: None,
+        usage: &usage,
+    };
     Some(book.price(&ask)?.total.to_decimal().to_string())
 }
 

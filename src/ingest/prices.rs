@@ -1,0 +1,18 @@
+//! Learning of prices changed elsewhere, away from the path of any request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+
+/// Prices set on another node price what comes in here at most 10 seconds later.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Looks until the process stops.
+pub(super) async fn run(shared: Arc<Shared>) {
+    while shared.goes_on_after(LOOK_EVERY).await {
+        if let Err(error) = shared.catalog.prices().catch_up().await {
+            tracing::warn!(%error, "prices changed elsewhere cannot be read; it is tried again");
+        }
+    }
+}
