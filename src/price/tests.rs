@@ -352,7 +352,7 @@ fn a_tenants_own_prices_come_first_from_the_moment_they_hold() {
     let usage = tokens(1_000_000, 0, 1_000_000);
     let noon = day("2026-03-01") + 12 * 3_600_000_000;
     for (model, at_us, expected, price_id) in [
-        ("gpt-4o", day("2026-03-01") - 1, "12.5", format!("{shipped}/gpt-4o/start/standard")),
+        ("gpt-4o", day("2026-03-01") - 1, "12.5", format!("{shipped}/gpt-4o/2024-10-02/standard")),
         // Where the own book has a price it decides alone: what it does not name is free.
         ("gpt-4o", day("2026-03-01"), "1", "own-1/house-gpt/2026-03-01/t".into()),
         ("gpt-4o-mini", noon - 1, "1", "own-1/house-gpt/2026-03-01/t".into()),

@@ -40,8 +40,15 @@ async fn set(books: &PriceBooks, tenant: &TenantId, id: &str, usd: &str) -> Resu
 /// What a million input tokens cost, and by which price.
 fn cost(prices: &Prices, model: &str) -> Option<(String, String)> {
     let usage = Quantities::from_inclusive(Some(1_000_000), None, None, None, None, &BTreeMap::new());
-    let ask =
-        Ask { model, provider: None, at_us: 0, service_tier: None, speed: None, duration_us: None, usage: &usage };
+    let ask = Ask {
+        model,
+        provider: None,
+        at_us: 1_790_000_000_000_000,
+        service_tier: None,
+        speed: None,
+        duration_us: None,
+        usage: &usage,
+    };
     prices.price(&ask).map(|priced| (priced.total.to_string(), priced.price_id))
 }
 
