@@ -34,3 +34,21 @@ CREATE TABLE erasures (
     files_rewritten         BIGINT,                     -- Files written again without it.
     copies                  BIGINT                      -- Objects that held it, or may have, after no live one did.
 );
+
+-- One row per rate that rows are priced by now: this tenant's own, which come first, and those the server brings along.
+CREATE TABLE prices (
+    model_id                VARCHAR,                    -- The book's name for the model; observations say it in model_id.
+    is_own                  BOOLEAN,                    -- Of the tenant's own book.
+    providers               VARCHAR,                    -- Who sells it at this price; joined by commas.
+    pattern                 VARCHAR,                    -- Regular expression for the whole of the names it goes by, whatever the case.
+    valid_from              TIMESTAMP WITH TIME ZONE,   -- From when on, by the start of the call; null: ever.
+    tier                    VARCHAR,                    -- The first tier of a price whose conditions hold is used.
+    tier_place              BIGINT,                     -- Its place among the tiers of the price, from 1.
+    input_tokens_above      BIGINT,                     -- It holds above so many input tokens; null: for any number.
+    service_tiers           VARCHAR,                    -- It holds for these service tiers, joined by commas; null: for all.
+    speeds                  VARCHAR,                    -- It holds for these speeds, joined by commas; null: for all.
+    kind                    VARCHAR,                    -- What is counted: input, cached_input, output, requests, duration_seconds, …
+    usd                     DECIMAL(18,12),             -- US dollars for so many of them as per says.
+    per                     BIGINT,                     -- 1000000 for tokens, 1 for most else.
+    price_id                VARCHAR                     -- As it stands in observations.price_id: book/model/valid-from/tier.
+);

@@ -148,6 +148,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let ingest =
         Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
             .await?;
+    let prices = catalog.prices().clone();
     let compactor = settings
         .compact
         .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
@@ -166,6 +167,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         erasing,
         ready: Arc::new(StoreAnswers(store.clone())),
         keys,
+        prices,
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),
         store,

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct PriceBooks(Arc<Inner>);
 struct Inner {
     objects: SystemObjects,
     known: RwLock<Known>,
+    /// Rows flushed here that name a model and have no cost.
+    unpriced: AtomicU64,
     /// Held while changes are read or made.
     moving: tokio::sync::Mutex<()>,
 }
@@ -71,7 +74,22 @@ struct PriceChange {
 impl PriceBooks {
     /// Knows of no tenant's own book before it caught up.
     pub fn new(objects: SystemObjects) -> Self {
-        Self(Arc::new(Inner { objects, known: RwLock::default(), moving: tokio::sync::Mutex::default() }))
+        Self(Arc::new(Inner {
+            objects,
+            known: RwLock::default(),
+            unpriced: AtomicU64::new(0),
+            moving: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Rows of some tenant were flushed here that name a model and have no cost.
+    pub fn count_unpriced(&self, rows: u64) {
+        self.0.unpriced.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// How many there were since this process began, of all tenants.
+    pub fn unpriced(&self) -> u64 {
+        self.0.unpriced.load(Ordering::Relaxed)
     }
 
     /// What the tenant's rows are priced by from now on. No request.
@@ -151,6 +169,16 @@ impl PriceBooks {
             self.0.known.write().next = Some(next);
         }
         Ok(())
+    }
+
+    /// What holds now, read from the store. Lists: for those who do not follow the changes.
+    pub async fn newest_of(&self, tenant: &TenantId) -> Result<Arc<Prices>> {
+        let newest = self.newest(tenant).await?;
+        self.at_number(tenant, newest.map_or(0, |own| own.number)).await
+    }
+
+    pub fn now_us(&self) -> TimestampUs {
+        self.0.objects.now_us()
     }
 
     /// The tenant's own book as it is written down; without models if it has none. Lists.

@@ -46,6 +46,8 @@ pub enum SystemError {
     ErasureMissing(String),
     #[error(transparent)]
     Price(#[from] PriceError),
+    #[error("there is no model {0} of this tenant's own")]
+    ModelMissing(String),
     #[error("price book {version} of tenant {tenant} is not in the store")]
     PricesMissing { tenant: String, version: String },
     #[error("the price book {0:?} that a program came with is not in the store")]
@@ -63,7 +65,9 @@ impl SystemError {
             Self::Newer { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::InvalidId(_) | Self::Invalid(_) | Self::TenantDeleted(_) => Kind::Invalid,
             Self::TenantExists(_) | Self::KeyDiffers(_) => Kind::Exists,
-            Self::TenantMissing(_) | Self::KeyMissing(_) | Self::ErasureMissing(_) => Kind::NotFound,
+            Self::TenantMissing(_) | Self::KeyMissing(_) | Self::ModelMissing(_) | Self::ErasureMissing(_) => {
+                Kind::NotFound
+            }
             Self::Price(e) => e.kind(),
             Self::PricesMissing { .. } | Self::ShippedPricesMissing(_) => Kind::Corrupt,
             Self::Unauthenticated(_) => Kind::Unauthenticated,

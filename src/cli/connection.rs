@@ -19,11 +19,13 @@ use crate::base::ByteSize;
 use crate::wire::erasure_service_client::ErasureServiceClient;
 use crate::wire::ingest_service_client::IngestServiceClient;
 use crate::wire::metrics_service_client::MetricsServiceClient;
+use crate::wire::price_service_client::PriceServiceClient;
 use crate::wire::sql_service_client::SqlServiceClient;
 use crate::wire::{
-    CostBreakdownRequest, EraseRequest, EraseResponse, GetErasureRequest, GetErasureResponse, IngestRequest,
-    IngestResponse, LatencyPercentilesRequest, ListErasuresRequest, ListErasuresResponse, MetricsRequest,
-    MetricsResponse, SqlRequest, SqlResponse, TimeSeriesRequest,
+    CheckPriceRequest, CheckPriceResponse, CostBreakdownRequest, DeletePricesRequest, DeletePricesResponse,
+    EraseRequest, EraseResponse, GetErasureRequest, GetErasureResponse, IngestRequest, IngestResponse,
+    LatencyPercentilesRequest, ListErasuresRequest, ListErasuresResponse, ListPricesRequest, ListPricesResponse,
+    MetricsRequest, MetricsResponse, PutPricesRequest, PutPricesResponse, SqlRequest, SqlResponse, TimeSeriesRequest,
 };
 
 const ANSWER_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -43,6 +45,7 @@ pub struct Connection {
     metrics: MetricsServiceClient<Authorized>,
     sql: SqlServiceClient<Authorized>,
     erasure: ErasureServiceClient<Authorized>,
+    prices: PriceServiceClient<Authorized>,
 }
 
 impl Connection {
@@ -58,6 +61,7 @@ impl Connection {
             metrics: MetricsServiceClient::new(service()).max_decoding_message_size(limit),
             sql: SqlServiceClient::new(service()).max_decoding_message_size(limit),
             erasure: ErasureServiceClient::new(service()).max_decoding_message_size(limit),
+            prices: PriceServiceClient::new(service()).max_decoding_message_size(limit),
         })
     }
 
@@ -131,6 +135,39 @@ impl Connection {
         retried(request, |request| {
             let mut client = self.erasure.clone();
             async move { client.list_erasures(request).await }
+        })
+        .await
+    }
+
+    pub async fn list_prices(&self, request: ListPricesRequest) -> Result<ListPricesResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.prices.clone();
+            async move { client.list_prices(request).await }
+        })
+        .await
+    }
+
+    pub async fn check_price(&self, request: CheckPriceRequest) -> Result<CheckPriceResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.prices.clone();
+            async move { client.check_price(request).await }
+        })
+        .await
+    }
+
+    /// Put twice, the second changes nothing.
+    pub async fn put_prices(&self, request: PutPricesRequest) -> Result<PutPricesResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.prices.clone();
+            async move { client.put_prices(request).await }
+        })
+        .await
+    }
+
+    pub async fn delete_prices(&self, request: DeletePricesRequest) -> Result<DeletePricesResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.prices.clone();
+            async move { client.delete_prices(request).await }
         })
         .await
     }

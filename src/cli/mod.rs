@@ -10,6 +10,7 @@ mod erase;
 mod error;
 mod local;
 mod numbers;
+pub mod prices;
 mod records;
 mod repl;
 mod sql;

@@ -51,8 +51,9 @@ enum Command {
     /// What is held on one person
     #[command(subcommand)]
     Subject(ask::SubjectCommand),
-    /// Lists the models that have a price
-    Prices,
+    /// What models cost: lists, checks, sets and imports prices
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// Deletes what is no longer needed now, as servers do by and by, and says what went
     Vacuum(upkeep::VacuumArgs),
     /// Reads a store through and says what is wrong in it; beside a running server too
@@ -78,7 +79,7 @@ impl Arguments {
             Command::Erase(arguments) => ask::erase(arguments).await,
             Command::Erasures(server) => ask::erasures(server).await,
             Command::Subject(command) => ask::subject(command).await,
-            Command::Prices => prices::prices(),
+            Command::Prices(command) => prices::prices(command).await,
             Command::Vacuum(arguments) => upkeep::vacuum(arguments).await,
             Command::Doctor(arguments) => upkeep::doctor(arguments).await,
         }

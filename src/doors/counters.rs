@@ -18,6 +18,7 @@ pub enum Door {
     MetricsGrpc,
     SqlGrpc,
     ErasureGrpc,
+    PricesGrpc,
     LangfuseHttp,
 }
 
@@ -30,6 +31,7 @@ impl Door {
             Self::MetricsGrpc => "metrics-grpc",
             Self::SqlGrpc => "sql-grpc",
             Self::ErasureGrpc => "erasure-grpc",
+            Self::PricesGrpc => "prices-grpc",
             Self::LangfuseHttp => "langfuse-http",
         }
     }
@@ -104,6 +106,13 @@ impl Counters {
             _ = writeln!(text, "tracelake_budget_limit_bytes{{budget=\"{}\"}} {limit}", budget.name());
         }
         text
+    }
+
+    /// Observations that went into files here without a cost though they name a model.
+    pub fn add_unpriced(text: &mut String, rows: u64) {
+        let name = "tracelake_unpriced_rows_total";
+        head(text, name, "counter", "Observations flushed that name a model and have no cost.");
+        _ = writeln!(text, "{name} {rows}");
     }
 }
 

@@ -11,6 +11,7 @@ mod counters;
 mod grpc;
 mod http;
 mod otlp;
+mod prices;
 mod serve;
 mod status;
 
@@ -25,12 +26,14 @@ use futures::stream::BoxStream;
 use crate::base::{Budget, ByteSize, Reservation, TenantId};
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
+use crate::catalog::prices::PriceBooks;
 use crate::decode::DecodeLimits;
 use crate::model::{EventBatch, Rejection};
 use crate::store::Store;
 use crate::wire;
 
 pub use counters::{Counters, Door};
+pub use prices::{check_price, delete_prices, list_prices, put_of, put_prices};
 pub use serve::{DoorsError, serve};
 pub use status::Refusal;
 
@@ -114,6 +117,7 @@ pub struct Doors {
     pub erasing: Arc<dyn Erasing>,
     pub ready: Arc<dyn Ready>,
     pub keys: Keys,
+    pub prices: PriceBooks,
     pub decode_limits: DecodeLimits,
     pub counters: Arc<Counters>,
     /// Its calls are shown at `/metrics`.

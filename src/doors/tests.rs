@@ -2,6 +2,7 @@
 
 mod grpc;
 mod http;
+mod models;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ struct World {
     answers: Arc<FakeAnswers>,
     erasing: Arc<FakeErasing>,
     ready: Arc<FakeReady>,
+    prices: PriceBooks,
     counters: Arc<Counters>,
     close: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<()>,
@@ -183,6 +185,7 @@ impl World {
         });
         let (answers, ready) = (Arc::new(FakeAnswers::default()), Arc::new(FakeReady::default()));
         let erasing = Arc::new(FakeErasing::default());
+        let prices = PriceBooks::new(SystemObjects::new(store.clone(), Arc::new(SystemClock)));
         let counters = Arc::new(Counters::default());
         let doors = Doors {
             intake: intake.clone(),
@@ -190,6 +193,7 @@ impl World {
             erasing: erasing.clone(),
             ready: ready.clone(),
             keys: keys.clone(),
+            prices: prices.clone(),
             decode_limits: DecodeLimits::default(),
             counters: counters.clone(),
             store,
@@ -202,7 +206,7 @@ impl World {
         let shutdown = async move { _ = closing.await };
         let served =
             tokio::spawn(async move { serve(doors, on_grpc, on_http, shutdown).await.expect("the doors open") });
-        Self { http, grpc, keys, intake, answers, erasing, ready, counters, close: Some(close), served }
+        Self { http, grpc, keys, intake, answers, erasing, ready, prices, counters, close: Some(close), served }
     }
 
     /// The authorization of a new key of tenant `acme`.

@@ -242,11 +242,13 @@ impl Target<'_> {
                 return Ok(before);
             }
             let from = positions(shared, writer, tenant, state).await?[table as usize];
+            let unpriced = written.unpriced;
             let append = self.put(table, &snapshot, written, &merged, from, to).await?;
             let committed = shared.catalog.commit(tenant, table, Change::Append(append)).await?;
             match committed {
                 Committed::Done { version } => {
                     tracing::debug!(%tenant, table = table.name(), version, from, to, "flushed");
+                    shared.catalog.prices().count_unpriced(unpriced);
                     set_position(shared, writer, tenant, state, table, to).await?;
                     standing::add_counts(&mut before, &merged);
                     return Ok(before);
@@ -362,6 +364,8 @@ struct Written {
     files: Vec<(NewFile, Bytes)>,
     index: Option<(String, IndexObject)>,
     late: Option<LateObject>,
+    /// Rows that name a model and have no cost.
+    unpriced: u64,
 }
 
 impl Written {
@@ -378,14 +382,16 @@ fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::e
     let mut indexes = Vec::new();
     let keys = table.key_columns();
     for rows in rows::days(table, making) {
-        let (mut hashes, mut traces) = (Vec::new(), Vec::new());
+        let (mut hashes, mut traces, mut unpriced) = (Vec::new(), Vec::new(), 0);
         let batches = rows.batches.inspect(|batch| {
             hashes.extend(parquet::key_hashes(keys, batch));
             if table == Table::Observations {
                 traces.extend(parquet::trace_hashes(batch));
+                unpriced += rows::unpriced(batch);
             }
         });
         let bytes = parquet::write(table, batches)?;
+        written.unpriced += unpriced;
         let path = store::data_file(rows.day, Uuid::now_v7());
         if !keys.is_empty() {
             let traces = (table == Table::Observations).then(|| KeyFilter::of(traces)).flatten();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Date32Array, RecordBatch};
+use arrow::array::{Array, AsArray, Date32Array, RecordBatch, StringViewArray};
 
 use super::entry::Entry;
 use super::packed::Packed;
@@ -287,6 +287,22 @@ fn cost(observation: &Observation, prices: &Prices, stamp_us: TimestampUs) -> Ro
             price_id: Some(priced.price_id),
         },
     }
+}
+
+/// How many rows of observations name a model and have no cost, though they are no repetition of another's.
+pub(super) fn unpriced(batch: &RecordBatch) -> u64 {
+    let text = |name: &str| batch.column_by_name(name).map(|column| column.as_string_view());
+    let (models, costs, usages) = (text("model"), text("cost_source"), text("usage_source"));
+    let is = |column: Option<&StringViewArray>, row: usize, word: &str| {
+        column.is_some_and(|column| !column.is_null(row) && column.value(row) == word)
+    };
+    let has_model = |row: usize| models.is_some_and(|models| !models.is_null(row));
+    let is_unpriced = |row: &usize| {
+        has_model(*row)
+            && is(costs, *row, CostSource::None.as_str())
+            && !is(usages, *row, UsageSource::Repeated.as_str())
+    };
+    (0..batch.num_rows()).filter(is_unpriced).count() as u64
 }
 
 /// Text is what memory is short of: it is unpacked a few rows at a time.

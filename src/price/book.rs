@@ -1,7 +1,6 @@
 //! The price book: ask it what a usage cost.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use rust_decimal::Decimal;
@@ -161,18 +160,6 @@ pub struct Model {
     pub created: Option<String>,
     /// Oldest first.
     pub prices: Vec<Price>,
-}
-
-/// One line of a list: the newest price without conditions.
-impl fmt::Display for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<44} {:<24}", self.id, self.providers.join(","))?;
-        let tier = self.prices.last().and_then(|price| price.tiers.last());
-        for (kind, rate, is_per_million) in tier.into_iter().flat_map(Tier::rates) {
-            write!(f, " {} {rate}{}", kind.as_str(), if is_per_million { "/M" } else { "" })?;
-        }
-        Ok(())
-    }
 }
 
 impl Model {

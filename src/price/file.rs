@@ -95,6 +95,13 @@ impl WhenText {
     }
 }
 
+impl PriceText {
+    /// The moment that a date stands for; `None` for none, and for what is no date.
+    pub fn since_us(valid_from: Option<&str>) -> Option<TimestampUs> {
+        since_us(valid_from).ok().flatten()
+    }
+}
+
 impl BookText {
     /// A book without models.
     pub fn empty(version: impl Into<String>) -> Self {

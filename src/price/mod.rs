@@ -9,12 +9,14 @@ mod book;
 mod error;
 mod file;
 mod find;
+mod import;
 mod layers;
 mod usage;
 
 pub use book::{Ask, Model, Price, PriceBook, Priced, Tier};
 pub use error::PriceError;
 pub use file::{BookText, ModelText, PriceText, TierText, WhenText};
+pub use import::{ImportFormat, Imported, import};
 pub use layers::{Prices, split_version};
 pub use usage::{Quantities, UsageKind};
 

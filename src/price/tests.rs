@@ -92,6 +92,60 @@ fn names_as_senders_write_them_find_their_model() {
     }
 }
 
+/// Names as gateways, clouds and frameworks write them, and the traps between them.
+#[test]
+fn names_with_dates_regions_versions_and_prefixes_find_their_model() {
+    for (name, provider, expected) in [
+        // Dated, and with what the date is joined by.
+        ("gpt-4.1-2025-04-14", None, Some("gpt-4.1")),
+        ("gpt-4.1-mini-2025-04-14", Some("openai"), Some("gpt-4.1-mini")),
+        ("o3-mini-2025-01-31", None, Some("o3-mini")),
+        ("claude-3-5-sonnet-20241022", None, Some("claude-3-5-sonnet")),
+        ("claude-3-7-sonnet-latest", None, Some("claude-3-7-sonnet")),
+        ("gemini-2.5-flash-lite", None, Some("gemini-2.5-flash-lite")),
+        // A longer name is another model, never the shorter one's price.
+        ("gpt-4o-mini", None, Some("gpt-4o-mini")),
+        ("gpt-4.1-nano", None, Some("gpt-4.1-nano")),
+        ("o1-mini", None, Some("o1-mini")),
+        ("gpt-5-mini", None, Some("gpt-5-mini")),
+        ("gpt-5-mini-but-not-really", None, None),
+        // Prefixes of gateways.
+        ("openai/gpt-4o-mini", None, Some("gpt-4o-mini")),
+        ("openrouter/anthropic/claude-3.7-sonnet", None, Some("claude-3-7-sonnet")),
+        ("anthropic/claude-3-5-haiku-20241022", None, Some("claude-3-5-haiku")),
+        ("azure/gpt-4o-mini", None, Some("gpt-4o-mini")),
+        // Bedrock: vendor, version, region of the inference profile.
+        ("anthropic.claude-3-5-haiku-20241022-v1:0", None, Some("claude-3-5-haiku")),
+        ("bedrock/anthropic.claude-3-haiku-20240307-v1:0", None, Some("claude-3-haiku")),
+        ("eu.anthropic.claude-3-haiku-20240307-v1:0", None, Some("claude-3-haiku")),
+        ("amazon.nova-pro-v1:0", Some("aws.bedrock"), Some("amazon.nova-pro")),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", None, Some("claude-sonnet-4-5")),
+        ("bedrock/us-east-1/anthropic.claude-3-haiku-20240307-v1:0", None, Some("claude-3-haiku")),
+        ("bedrock/converse/us.anthropic.claude-sonnet-4-20250514-v1:0", None, Some("claude-sonnet-4")),
+        (
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            None,
+            Some("us.anthropic.claude-sonnet-4-5"),
+        ),
+        ("us.meta.llama3-3-70b-instruct-v1:0", None, Some("meta.llama3-3-70b-instruct")),
+        ("publishers/anthropic/models/claude-sonnet-4@20250514", None, Some("claude-sonnet-4")),
+        ("gpt-4o-audio-preview-2024-12-17", None, Some("gpt-4o-audio-preview")),
+        ("gpt-4-0613", None, Some("gpt-4")),
+        ("gpt-4-32k", None, Some("gpt-4-32k")),
+        ("chatgpt-4o-latest", None, Some("chatgpt-4o-latest")),
+        ("my-deployment", Some("azure"), None),
+        // Vertex: @ before the version.
+        ("claude-3-5-haiku@20241022", Some("gcp.vertex_ai"), Some("claude-3-5-haiku")),
+        ("vertex_ai/gemini-2.5-pro", None, Some("gemini-2.5-pro")),
+        // Fine-tunes cost by their own list.
+        ("ft:gpt-4o-mini-2024-07-18:acme:support:9XyZ", None, Some("ft:gpt-4o-mini")),
+        ("ft:gpt-3.5-turbo-0125:acme::9AbC", None, Some("ft:gpt-3.5-turbo-0125")),
+    ] {
+        let found = PriceBook::built_in().find(name, provider).map(|model| model.id.clone());
+        assert_eq!(found.as_deref(), expected, "{name} by {provider:?}");
+    }
+}
+
 #[test]
 fn an_unknown_model_has_no_price() {
     let usage = tokens(10, 0, 10);

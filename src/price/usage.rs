@@ -91,6 +91,18 @@ impl UsageKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
+    /// Whether it is counted in tokens.
+    pub fn is_token(self) -> bool {
+        self.side() != Side::Other
+    }
+
+    /// The kind that instrumentations call by this name, or by its own word.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let flat = |(_, names): &&(UsageKind, &[&str])| names.contains(&name);
+        let found = || FLAT_NAMES.iter().chain(&NAMES).find(flat).map(|(kind, _)| *kind);
+        Self::from_word(name).or_else(found)
+    }
+
     /// Whose rate holds for a kind that has none of its own. Always a kind that stands earlier in `ALL`, so that
     /// following it ends; `None` for kinds that are then free.
     pub(super) fn rate_of(self) -> Option<UsageKind> {
@@ -123,6 +135,24 @@ impl UsageKind {
 pub struct Quantities {
     pub by_kind: BTreeMap<UsageKind, i64>,
 }
+
+/// Names of kinds that have counts of their own in the tables.
+const FLAT_NAMES: [(UsageKind, &[&str]); 5] = [
+    (K::Input, &["input_tokens", "prompt_tokens"]),
+    (K::Output, &["output_tokens", "completion_tokens"]),
+    (K::CachedInput, &["input_cached_tokens", "input_cache_read", "cache_read_input_tokens", "cached_tokens"]),
+    (
+        K::CacheWrite,
+        &[
+            "input_cache_creation",
+            "input_cache_creation_5m",
+            "cache_creation_input_tokens",
+            "input_cache_write_tokens",
+            "cache_write_tokens",
+        ],
+    ),
+    (K::Reasoning, &["output_reasoning", "output_reasoning_tokens", "reasoning_tokens"]),
+];
 
 /// Names in a usage map that add to what the flat counts say. Everything else in the map is either one of the flat
 /// counts under another name or unknown, and both must not be paid for.

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::Result;
 use tokio::sync::OnceCell;
 
 use super::tenant::Snapshots;
-use crate::base::{TenantId, TimestampUs};
+use crate::base::{Money, TenantId, TimestampUs};
 use crate::catalog::erasures::ErasureStatus;
 use crate::catalog::{CatalogError, DataFile, Snapshot};
 use crate::model::tables::Table;
+use crate::price::{Model, Price, Prices, Tier, UsageKind};
 
 /// A table that is not data: its columns by name, SQL type and meaning.
 #[derive(Debug)]
@@ -25,10 +29,12 @@ pub struct SystemTable {
 const TEXT: &str = "VARCHAR";
 const LONG: &str = "BIGINT";
 const DATE: &str = "DATE";
+const BOOLEAN: &str = "BOOLEAN";
 const TIMESTAMP: &str = "TIMESTAMP WITH TIME ZONE";
+const MONEY: &str = "DECIMAL(18,12)";
 
 /// All of them; `sql/system.sql` is written from this.
-pub const SYSTEM_TABLES: [SystemTable; 2] = [FILES, ERASURES];
+pub const SYSTEM_TABLES: [SystemTable; 3] = [FILES, ERASURES, PRICES];
 
 const FILES: SystemTable = SystemTable {
     name: "files",
@@ -74,17 +80,39 @@ const ERASURES: SystemTable = SystemTable {
     ],
 };
 
+const PRICES: SystemTable = SystemTable {
+    name: "prices",
+    comment: "One row per rate that rows are priced by now: this tenant's own, which come first, and those the server brings along.",
+    columns: &[
+        ("model_id", TEXT, "The book's name for the model; observations say it in model_id."),
+        ("is_own", BOOLEAN, "Of the tenant's own book."),
+        ("providers", TEXT, "Who sells it at this price; joined by commas."),
+        ("pattern", TEXT, "Regular expression for the whole of the names it goes by, whatever the case."),
+        ("valid_from", TIMESTAMP, "From when on, by the start of the call; null: ever."),
+        ("tier", TEXT, "The first tier of a price whose conditions hold is used."),
+        ("tier_place", LONG, "Its place among the tiers of the price, from 1."),
+        ("input_tokens_above", LONG, "It holds above so many input tokens; null: for any number."),
+        ("service_tiers", TEXT, "It holds for these service tiers, joined by commas; null: for all."),
+        ("speeds", TEXT, "It holds for these speeds, joined by commas; null: for all."),
+        ("kind", TEXT, "What is counted: input, cached_input, output, requests, duration_seconds, …"),
+        ("usd", MONEY, "US dollars for so many of them as per says."),
+        ("per", LONG, "1000000 for tokens, 1 for most else."),
+        ("price_id", TEXT, "As it stands in observations.price_id: book/model/valid-from/tier."),
+    ],
+};
+
 /// The system tables of one tenant for the length of one query.
 pub(super) struct SystemTables {
     tenant: TenantId,
     snapshots: Arc<dyn Snapshots>,
     files: OnceCell<Arc<dyn TableProvider>>,
     erasures: OnceCell<Arc<dyn TableProvider>>,
+    prices: OnceCell<Arc<dyn TableProvider>>,
 }
 
 impl SystemTables {
     pub(super) fn new(tenant: TenantId, snapshots: Arc<dyn Snapshots>) -> Self {
-        Self { tenant, snapshots, files: OnceCell::new(), erasures: OnceCell::new() }
+        Self { tenant, snapshots, files: OnceCell::new(), erasures: OnceCell::new(), prices: OnceCell::new() }
     }
 
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -95,6 +123,9 @@ impl SystemTables {
     pub(super) async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if name == ERASURES.name {
             return self.erasures().await.map(Some);
+        }
+        if name == PRICES.name {
+            return self.prices().await.map(Some);
         }
         if name != FILES.name {
             return Ok(None);
@@ -122,6 +153,71 @@ impl SystemTables {
         });
         erasures.await.map(Arc::clone)
     }
+}
+
+impl SystemTables {
+    async fn prices(&self) -> Result<Arc<dyn TableProvider>> {
+        let prices = self.prices.get_or_try_init(|| async {
+            let prices = self.snapshots.prices(&self.tenant).await;
+            let prices = prices.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
+            let rows = vec![vec![rates(&prices)?]];
+            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&PRICES), rows)?) as _)
+        });
+        prices.await.map(Arc::clone)
+    }
+}
+
+fn rates(prices: &Prices) -> Result<RecordBatch> {
+    struct Row<'a> {
+        is_own: bool,
+        model: &'a Model,
+        price: &'a Price,
+        place: usize,
+        tier: &'a Tier,
+        kind: UsageKind,
+        usd: rust_decimal::Decimal,
+        is_per_million: bool,
+    }
+    let own = prices.own().into_iter().flat_map(|book| book.models()).map(|model| (model, true));
+    let models = own.chain(prices.shipped().models().map(|model| (model, false)));
+    let prices = models.flat_map(|(model, is_own)| model.prices.iter().map(move |price| (model, is_own, price)));
+    let tiers = prices.flat_map(|(model, is_own, price)| {
+        price.tiers.iter().enumerate().map(move |(place, tier)| (model, is_own, price, place, tier))
+    });
+    let all: Vec<Row<'_>> = tiers
+        .flat_map(|(model, is_own, price, place, tier)| {
+            let row =
+                move |(kind, usd, is_per_million)| Row { is_own, model, price, place, tier, kind, usd, is_per_million };
+            tier.rates().map(row)
+        })
+        .collect();
+    let text = |get: &dyn Fn(&Row<'_>) -> Option<String>| -> ArrayRef {
+        Arc::new(all.iter().map(get).collect::<StringViewArray>())
+    };
+    let long =
+        |get: &dyn Fn(&Row<'_>) -> Option<i64>| -> ArrayRef { Arc::new(all.iter().map(get).collect::<Int64Array>()) };
+    let several = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
+    let valid_from: TimestampMicrosecondArray = all.iter().map(|row| row.price.valid_from_us).collect();
+    // A rate has at most six digits before the point and twelve after it.
+    let pico = |row: &Row<'_>| Money::from_decimal(row.usd).ok().map(|usd| i128::from(usd.pico()));
+    let usd: Decimal128Array = all.iter().map(pico).collect();
+    let columns: Vec<ArrayRef> = vec![
+        text(&|row| Some(row.model.id.clone())),
+        Arc::new(all.iter().map(|row| Some(row.is_own)).collect::<BooleanArray>()),
+        text(&|row| Some(row.model.providers.join(","))),
+        text(&|row| Some(row.model.pattern.clone())),
+        Arc::new(valid_from.with_timezone("UTC")),
+        text(&|row| Some(row.tier.name.clone())),
+        long(&|row| Some(row.place as i64 + 1)),
+        long(&|row| row.tier.input_tokens_above),
+        text(&|row| several(&row.tier.service_tiers)),
+        text(&|row| several(&row.tier.speeds)),
+        text(&|row| Some(row.kind.as_str().to_owned())),
+        Arc::new(usd.with_precision_and_scale(Money::PRECISION, Money::SCALE)?),
+        long(&|row| Some(if row.is_per_million { 1_000_000 } else { 1 })),
+        text(&|row| Some(row.tier.price_id.clone())),
+    ];
+    Ok(RecordBatch::try_new(schema(&PRICES), columns)?)
 }
 
 fn erasures(all: &[ErasureStatus]) -> Result<RecordBatch> {
@@ -162,6 +258,8 @@ fn schema(table: &SystemTable) -> SchemaRef {
     let kind = |sql: &str| match sql {
         LONG => DataType::Int64,
         DATE => DataType::Date32,
+        MONEY => DataType::Decimal128(Money::PRECISION, Money::SCALE),
+        BOOLEAN => DataType::Boolean,
         TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         _ => DataType::Utf8View,
     };

@@ -20,6 +20,7 @@ use crate::catalog::erasures::ErasureStatus;
 use crate::catalog::system::SystemError;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
 use crate::model::tables::Table;
+use crate::price::Prices;
 use crate::store::Store;
 
 pub(super) const CATALOG: &str = "tracelake";
@@ -33,6 +34,11 @@ pub(super) trait Snapshots: Send + Sync {
     /// The tenant's erasures, oldest first.
     async fn erasures(&self, _: &TenantId) -> Result<Vec<ErasureStatus>, SystemError> {
         Ok(Vec::new())
+    }
+
+    /// What the tenant's rows are priced by now.
+    async fn prices(&self, _: &TenantId) -> Result<Arc<Prices>, SystemError> {
+        Ok(Prices::built_in())
     }
 
     fn now_us(&self) -> TimestampUs {
@@ -55,6 +61,12 @@ impl Snapshots for Catalog {
             all.push(erasures.status(erasure).await?);
         }
         Ok(all)
+    }
+
+    async fn prices(&self, tenant: &TenantId) -> Result<Arc<Prices>, SystemError> {
+        // Who takes nothing in does not follow them.
+        Catalog::prices(self).catch_up().await?;
+        Ok(Catalog::prices(self).current(tenant))
     }
 
     fn now_us(&self) -> TimestampUs {

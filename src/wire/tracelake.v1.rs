@@ -2683,3 +2683,701 @@ pub mod erasure_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PricedModel {
+    /// Its name here. In one book there is one model of a name, whatever the case of its letters.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Who sells it at these prices; for people.
+    #[prost(string, repeated, tag = "2")]
+    pub providers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Regular expression for the whole of the names it goes by, whatever the case; empty: the id alone.
+    #[prost(string, tag = "3")]
+    pub pattern: ::prost::alloc::string::String,
+    /// Oldest first; the first may lack a beginning.
+    #[prost(message, repeated, tag = "4")]
+    pub prices: ::prost::alloc::vec::Vec<ModelPrice>,
+    /// Not of the tenant's own book. Ignored in requests.
+    #[prost(bool, tag = "5")]
+    pub is_shipped: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModelPrice {
+    /// A UTC day (2026-11-21) or a moment (2026-11-21T08:00:00Z), compared with the start of the call; absent: ever.
+    #[prost(string, optional, tag = "1")]
+    pub valid_from: ::core::option::Option<::prost::alloc::string::String>,
+    /// The first whose conditions all hold is used; the last has none.
+    #[prost(message, repeated, tag = "2")]
+    pub tiers: ::prost::alloc::vec::Vec<PriceTier>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PriceTier {
+    /// standard, batch, above-200k, …
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// More input tokens than this, cached ones included.
+    #[prost(int64, optional, tag = "2")]
+    pub input_tokens_above: ::core::option::Option<i64>,
+    /// One of these service tiers: batch, flex, priority, …
+    #[prost(string, repeated, tag = "3")]
+    pub service_tiers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// One of these speeds: fast, …
+    #[prost(string, repeated, tag = "4")]
+    pub speeds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "5")]
+    pub rates: ::prost::alloc::vec::Vec<PriceRate>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PriceRate {
+    /// input, cached_input, cached_input_audio, cache_write, cache_write_1h, input_audio, input_image, output, reasoning,
+    /// output_audio, output_image, images, characters, pages, requests, searches, seconds (of audio), duration_seconds (of
+    /// the call).
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// USD as decimal text.
+    #[prost(string, tag = "2")]
+    pub usd: ::prost::alloc::string::String,
+    /// For a million of them rather than for one.
+    #[prost(bool, tag = "3")]
+    pub per_million: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPricesRequest {
+    /// In the id or a provider's name, whatever the case; empty: all.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// Without those that the program brings along.
+    #[prost(bool, tag = "2")]
+    pub own_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPricesResponse {
+    /// The versions of the books: what stands in price_id of rows.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// The tenant's own first.
+    #[prost(message, repeated, tag = "2")]
+    pub models: ::prost::alloc::vec::Vec<PricedModel>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckPriceRequest {
+    /// As senders name it.
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// When the call begins, microseconds since 1970-01-01 UTC; absent: now.
+    #[prost(int64, optional, tag = "3")]
+    pub at_unix_micros: ::core::option::Option<i64>,
+    #[prost(string, tag = "4")]
+    pub service_tier: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub speed: ::prost::alloc::string::String,
+    /// How long the call takes.
+    #[prost(int64, optional, tag = "6")]
+    pub duration_micros: ::core::option::Option<i64>,
+    /// What it uses, by kind of rate; input includes cached input and cache writes, output includes reasoning.
+    #[prost(btree_map = "string, int64", tag = "7")]
+    pub usage: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckPriceResponse {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// Absent: no model of this name, or none with a price then. Rows of it have no cost and are counted as unpriced.
+    #[prost(message, optional, tag = "2")]
+    pub r#match: ::core::option::Option<PriceMatch>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PriceMatch {
+    #[prost(string, tag = "1")]
+    pub model_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub is_shipped: bool,
+    #[prost(string, tag = "3")]
+    pub pattern: ::prost::alloc::string::String,
+    /// As it stands in rows: book/model/valid-from/tier.
+    #[prost(string, tag = "4")]
+    pub price_id: ::prost::alloc::string::String,
+    /// The tier that holds, with its rates.
+    #[prost(message, optional, tag = "5")]
+    pub tier: ::core::option::Option<PriceTier>,
+    /// USD as decimal text; absent: nothing was used that has a rate.
+    #[prost(string, optional, tag = "6")]
+    pub total: ::core::option::Option<::prost::alloc::string::String>,
+    /// The parts of the total.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub by_kind: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PutPricesRequest {
+    /// Each takes the place of the one with its id.
+    #[prost(message, repeated, tag = "1")]
+    pub models: ::prost::alloc::vec::Vec<PricedModel>,
+    /// Prices are added to those the model has, in the place of one with the same beginning, rather than instead of all.
+    #[prost(bool, tag = "2")]
+    pub keep_other_prices: bool,
+    /// What is not named leaves the tenant's own book.
+    #[prost(bool, tag = "3")]
+    pub replace_all: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutPricesResponse {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePricesRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub model_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePricesResponse {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod price_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// A tenant's own prices come before those that the program brings along. Rows are priced as they come in; a change
+    /// holds for what comes after it, on this node at once and on others within 10 seconds.
+    #[derive(Debug, Clone)]
+    pub struct PriceServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl PriceServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> PriceServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PriceServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PriceServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The models that have a price. Needs a key with the role `read`.
+        pub async fn list_prices(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPricesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPricesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.PriceService/ListPrices",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.PriceService", "ListPrices"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Which model, price and tier a call goes by, and what it would cost. Needs a key with the role `read`.
+        pub async fn check_price(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckPriceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckPriceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.PriceService/CheckPrice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.PriceService", "CheckPrice"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts models into the tenant's own book, all or none. Needs a key with the role `admin`.
+        pub async fn put_prices(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PutPricesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PutPricesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.PriceService/PutPrices",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.PriceService", "PutPrices"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes models out of the tenant's own book, all or none. NOT_FOUND if one is not in it. Needs the role `admin`.
+        pub async fn delete_prices(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeletePricesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeletePricesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.PriceService/DeletePrices",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.PriceService", "DeletePrices"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod price_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PriceServiceServer.
+    #[async_trait]
+    pub trait PriceService: std::marker::Send + std::marker::Sync + 'static {
+        /// The models that have a price. Needs a key with the role `read`.
+        async fn list_prices(
+            &self,
+            request: tonic::Request<super::ListPricesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPricesResponse>,
+            tonic::Status,
+        >;
+        /// Which model, price and tier a call goes by, and what it would cost. Needs a key with the role `read`.
+        async fn check_price(
+            &self,
+            request: tonic::Request<super::CheckPriceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckPriceResponse>,
+            tonic::Status,
+        >;
+        /// Puts models into the tenant's own book, all or none. Needs a key with the role `admin`.
+        async fn put_prices(
+            &self,
+            request: tonic::Request<super::PutPricesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PutPricesResponse>,
+            tonic::Status,
+        >;
+        /// Takes models out of the tenant's own book, all or none. NOT_FOUND if one is not in it. Needs the role `admin`.
+        async fn delete_prices(
+            &self,
+            request: tonic::Request<super::DeletePricesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeletePricesResponse>,
+            tonic::Status,
+        >;
+    }
+    /// A tenant's own prices come before those that the program brings along. Rows are priced as they come in; a change
+    /// holds for what comes after it, on this node at once and on others within 10 seconds.
+    #[derive(Debug)]
+    pub struct PriceServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PriceServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PriceServiceServer<T>
+    where
+        T: PriceService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tracelake.v1.PriceService/ListPrices" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPricesSvc<T: PriceService>(pub Arc<T>);
+                    impl<
+                        T: PriceService,
+                    > tonic::server::UnaryService<super::ListPricesRequest>
+                    for ListPricesSvc<T> {
+                        type Response = super::ListPricesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPricesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PriceService>::list_prices(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPricesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.PriceService/CheckPrice" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckPriceSvc<T: PriceService>(pub Arc<T>);
+                    impl<
+                        T: PriceService,
+                    > tonic::server::UnaryService<super::CheckPriceRequest>
+                    for CheckPriceSvc<T> {
+                        type Response = super::CheckPriceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckPriceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PriceService>::check_price(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckPriceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.PriceService/PutPrices" => {
+                    #[allow(non_camel_case_types)]
+                    struct PutPricesSvc<T: PriceService>(pub Arc<T>);
+                    impl<
+                        T: PriceService,
+                    > tonic::server::UnaryService<super::PutPricesRequest>
+                    for PutPricesSvc<T> {
+                        type Response = super::PutPricesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PutPricesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PriceService>::put_prices(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PutPricesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.PriceService/DeletePrices" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeletePricesSvc<T: PriceService>(pub Arc<T>);
+                    impl<
+                        T: PriceService,
+                    > tonic::server::UnaryService<super::DeletePricesRequest>
+                    for DeletePricesSvc<T> {
+                        type Response = super::DeletePricesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeletePricesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PriceService>::delete_prices(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeletePricesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for PriceServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tracelake.v1.PriceService";
+    impl<T> tonic::server::NamedService for PriceServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

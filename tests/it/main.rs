@@ -10,6 +10,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod own_proto;
+mod prices;
 mod process;
 mod readers;
 mod s3;

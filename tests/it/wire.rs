@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 4] =
-    ["tracelake/v1/ingest.proto", "tracelake/v1/metrics.proto", "tracelake/v1/sql.proto", "tracelake/v1/erasure.proto"];
+const PROTOS: [&str; 5] = [
+    "tracelake/v1/ingest.proto",
+    "tracelake/v1/metrics.proto",
+    "tracelake/v1/sql.proto",
+    "tracelake/v1/erasure.proto",
+    "tracelake/v1/prices.proto",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

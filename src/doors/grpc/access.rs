@@ -39,13 +39,16 @@ const fn access(role: Role, door: Door, message_max: ByteSize) -> Access {
     Access { role, door, message_max }
 }
 
-/// By the start of the path. What stands in neither list does not exist.
-const GUARDED: [(&str, Access); 5] = [
+/// By the start of the path; the first that fits. What stands in neither list does not exist.
+const GUARDED: [(&str, Access); 8] = [
     ("/opentelemetry.proto.collector.", access(Role::Ingest, Door::OtlpGrpc, REQUEST_MAX)),
     ("/tracelake.v1.IngestService/", access(Role::Ingest, Door::TracelakeGrpc, REQUEST_MAX)),
     ("/tracelake.v1.MetricsService/", access(Role::Read, Door::MetricsGrpc, QUESTION_MAX)),
     ("/tracelake.v1.SqlService/", access(Role::Read, Door::SqlGrpc, QUESTION_MAX)),
     ("/tracelake.v1.ErasureService/", access(Role::Admin, Door::ErasureGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.PriceService/ListPrices", access(Role::Read, Door::PricesGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.PriceService/CheckPrice", access(Role::Read, Door::PricesGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.PriceService/", access(Role::Admin, Door::PricesGrpc, QUESTION_MAX)),
 ];
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 

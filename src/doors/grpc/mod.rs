@@ -6,6 +6,7 @@ mod frames;
 mod ingest;
 mod metrics;
 mod otlp;
+mod prices;
 mod sql;
 
 use std::collections::VecDeque;
@@ -50,6 +51,7 @@ pub(super) fn routes(doors: &Doors, health: tonic_health::server::HealthReporter
         .add_service(wire::metrics_service_server::MetricsServiceServer::new(metrics::Metrics(doors.clone())))
         .add_service(wire::sql_service_server::SqlServiceServer::new(sql::Sql(doors.clone())))
         .add_service(wire::erasure_service_server::ErasureServiceServer::new(erasure::Erasures(doors.clone())))
+        .add_service(wire::price_service_server::PriceServiceServer::new(prices::PriceDesk(doors.clone())))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health),
         ))

@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::super::Doors;
+use super::super::{Counters, Doors};
 
 /// The process answers.
 pub(super) async fn health() -> Response {
@@ -29,7 +29,8 @@ pub(super) async fn ready(State(doors): State<Doors>) -> Response {
 }
 
 pub(super) async fn metrics(State(doors): State<Doors>) -> Response {
-    let text = doors.counters.text(doors.store.counts(), &doors.budgets);
+    let mut text = doors.counters.text(doors.store.counts(), &doors.budgets);
+    Counters::add_unpriced(&mut text, doors.prices.unpriced());
     let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, prometheus)], text).into_response()
 }

@@ -3,6 +3,7 @@
 
 mod erase;
 mod health;
+mod models;
 mod otlp;
 mod problem;
 
@@ -25,6 +26,8 @@ pub(super) fn routes(doors: &Doors) -> Router {
     router = serve(router, "/metrics", get(health::metrics));
     router = serve(router, "/api/public/traces", delete(erase::traces));
     router = serve(router, "/api/public/traces/{trace}", delete(erase::trace));
+    router = serve(router, "/api/public/models", get(models::list).post(models::create));
+    router = serve(router, "/api/public/models/{id}", get(models::one).delete(models::delete));
     router = serve(router, "/api/public/health", get(health::langfuse_health));
     router
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })

@@ -27,7 +27,7 @@ pub(super) struct Answered {
 }
 
 impl Sent {
-    fn get(path: &str) -> Self {
+    pub(super) fn get(path: &str) -> Self {
         Self { method: "GET", path: path.to_owned(), headers: Vec::new(), body: Vec::new(), is_chunked: false }
     }
 
@@ -36,17 +36,20 @@ impl Sent {
         sent.with("authorization", key).with("content-type", "application/x-protobuf")
     }
 
-    fn json(key: &str, body: &str) -> Self {
+    pub(super) fn json(key: &str, body: &str) -> Self {
         let sent = Self { method: "POST", body: body.as_bytes().to_vec(), ..Self::get("/v1/traces") };
         sent.with("authorization", key).with("content-type", "application/json; charset=utf-8")
     }
 
-    fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.retain(|(has, _)| *has != name);
         self.headers.push((name, value.to_owned()));
         self
     }
-    fn at(self, path: &str) -> Self {
+    pub(super) fn by(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+    pub(super) fn at(self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self }
     }
     fn body(self, body: Vec<u8>) -> Self {
@@ -92,12 +95,16 @@ impl Sent {
 }
 
 impl Answered {
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{} {}", self.head, self.text()))
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     #[track_caller]
-    fn is(&self, status: u16, says: &str) {
+    pub(super) fn is(&self, status: u16, says: &str) {
         assert_eq!(self.status, status, "{} {}", self.head, self.text());
         assert!(self.text().contains(says), "{} lacks {says:?}", self.text());
         if status >= 400 {
