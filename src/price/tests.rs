@@ -411,7 +411,7 @@ fn a_tenants_own_prices_come_first_from_the_moment_they_hold() {
         ("gpt-4o", day("2026-03-01"), "1", "own-1/house-gpt/2026-03-01/t".into()),
         ("gpt-4o-mini", noon - 1, "1", "own-1/house-gpt/2026-03-01/t".into()),
         ("gpt-4o", noon, "2", "own-1/house-gpt/2026-03-01T12:00:00Z/t".into()),
-        ("gpt-3.5-turbo", noon, "2", format!("{shipped}/gpt-3.5-turbo/start/standard")),
+        ("gpt-3.5-turbo", noon, "2", format!("{shipped}/gpt-3.5-turbo/2024-02-16/standard")),
     ] {
         let priced = prices.price(&Ask { at_us, ..ask(model, &usage) }).unwrap();
         assert_eq!((priced.total.to_string().as_str(), &priced.price_id), (expected, &price_id), "{model} {at_us}");
