@@ -144,7 +144,7 @@ impl Default for CompactSettings {
         Self {
             target_bytes: ByteSize::mib(256),
             memory_max: ByteSize::mib(256),
-            files_max: 18,
+            files_max: 19,
             quiet_s: 1800,
             fold_today_s: 600,
             fold_older_s: 3600,
