@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-// Gives freed pages back sooner than the system's allocator, and is faster on many small strings.
+// Gives freed pages back sooner than the system's allocator, and is faster on many small strings. Without huge pages: of
+// those none goes back while a byte of its 2 MiB is used, and limits of buffers would say little of the process (a demo
+// with merges: 619 MB at most and 544 MB after, against 385 and 136).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
