@@ -83,7 +83,7 @@ settings! {
     compact_memory_max: ByteSize, "TRACELAKE_COMPACT_MEMORY_MAX";
     /// Merges of files that run at once
     compact_workers: usize, "TRACELAKE_COMPACT_WORKERS";
-    /// Files a tenant's day may have in a table before some are merged; fewer cost more rewriting; default: 18
+    /// Files a tenant's day may have in a table before some are merged; fewer cost more rewriting; default: 19
     compact_files_max: usize, "TRACELAKE_COMPACT_FILES_MAX";
     /// Seconds for which a merge whose process fell silent keeps others away; default: 120
     compact_lease_s: u64, "TRACELAKE_COMPACT_LEASE_S";

@@ -25,7 +25,7 @@ pub(super) struct CompactArgs {
     #[arg(long, env = "TRACELAKE_COMPACT_MEMORY_MAX", default_value = "256MiB")]
     compact_memory_max: ByteSize,
     /// Files a tenant's day may have in a table before some are merged
-    #[arg(long, env = "TRACELAKE_COMPACT_FILES_MAX", default_value_t = 18)]
+    #[arg(long, env = "TRACELAKE_COMPACT_FILES_MAX", default_value_t = 19)]
     compact_files_max: usize,
     /// Seconds for which a merge whose process fell silent keeps others away
     #[arg(long, env = "TRACELAKE_COMPACT_LEASE_S", default_value_t = 120)]
