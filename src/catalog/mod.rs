@@ -1,4 +1,4 @@
-//! Which files are live: snapshots and commits of every tenant's tables; tenants and keys.
+//! Which files are live: snapshots and commits of every tenant's tables; tenants, keys and prices.
 //!
 //! Promises: a commit is all or nothing and happens once, whatever the store replies; an append is in the table exactly
 //! when the writer's position says so; a snapshot never changes.

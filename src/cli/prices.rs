@@ -23,7 +23,7 @@ use crate::wire::{
 
 /// Who is asked.
 pub enum PriceDesk {
-    Server(Connection),
+    Server(Box<Connection>),
     /// The tenant's prices in a store.
     Store(PriceBooks, TenantId),
     /// The book in this program.

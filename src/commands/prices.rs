@@ -77,7 +77,7 @@ impl DeskArgs {
         match (self.shipped, &self.data, self.tenant) {
             (true, ..) => Ok(PriceDesk::Program),
             (false, Some(data), Some(tenant)) => Ok(PriceDesk::open(data.parse()?, tenant).await?),
-            _ => Ok(PriceDesk::Server(self.server.connect().await?)),
+            _ => Ok(PriceDesk::Server(Box::new(self.server.connect().await?))),
         }
     }
 }
