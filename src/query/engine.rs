@@ -91,25 +91,21 @@ impl Engine {
         let deadline = Instant::now() + answer_limits.time_max;
         let turn = self.0.gate.enter(&whose.tenant).await?;
         let query = self.begin(&whose)?;
-        let sql = sql.to_owned();
+        let (engine, sql) = (self.clone(), sql.to_owned());
         let (schema_sender, schema) = oneshot::channel();
         let (sender, batches) = mpsc::channel(2);
         let task = self.spawn(async move {
             let _turn = turn;
-            match query.start(&sql).await {
-                Err(error) => drop(schema_sender.send(Err(error))),
-                Ok((schema, mut rows)) => {
-                    if schema_sender.send(Ok(schema)).is_err() {
-                        return;
-                    }
-                    while let Some(batch) = rows.next().await {
-                        if sender.send(batch.map(Some).map_err(|e| query.translate(e))).await.is_err() {
-                            return;
-                        }
-                    }
-                    let _ = sender.send(Ok(None)).await;
-                }
+            let mut outlet = Outlet { schema: Some(schema_sender), rows: sender, has_rows: false };
+            let mut answered = query.answer(&sql, &mut outlet).await;
+            // Files were deleted under it, and nobody has seen a row: once more, over the tables as they stand now.
+            if !outlet.has_rows && answered.as_ref().is_err_and(QueryError::is_gone) {
+                answered = match engine.begin(&whose) {
+                    Ok(query) => query.answer(&sql, &mut outlet).await,
+                    Err(error) => Err(error),
+                };
             }
+            outlet.end(answered).await;
         });
         match tokio::time::timeout_at(deadline, schema).await {
             Err(_) => Err(QueryError::time(answer_limits.time_max)),
@@ -125,16 +121,7 @@ impl Engine {
         requests: Vec<wire::MetricsRequest>,
     ) -> Result<Vec<wire::MetricsResponse>, QueryError> {
         let rows_max = self.0.limits.metric_rows_max;
-        let questions: Vec<_> =
-            requests.iter().map(|request| metrics::Question::parse(request, rows_max)).collect::<Result<_, _>>()?;
-        self.run(whose.into(), |query| async move {
-            let mut answers = Vec::with_capacity(questions.len());
-            for question in questions {
-                answers.push(metrics::answer(&query, question).await?);
-            }
-            Ok(answers)
-        })
-        .await
+        self.ask(whose.into(), requests, rows_max).await
     }
 
     /// The same for one question with a long answer.
@@ -143,24 +130,36 @@ impl Engine {
         whose: impl Into<Scope>,
         request: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, QueryError> {
-        let question = metrics::Question::parse(&request, self.0.limits.metric_series_rows_max)?;
-        self.run(whose.into(), |query| async move { metrics::answer(&query, question).await }).await
+        let answers = self.ask(whose.into(), vec![request], self.0.limits.metric_series_rows_max).await?;
+        answers.into_iter().next().ok_or_else(|| QueryError::Internal("a question has no answer".to_owned()))
     }
 
-    /// In turn, within the limit of time, over tables pinned once.
-    async fn run<T, Work>(&self, whose: Scope, work: impl FnOnce(Query) -> Work) -> Result<T, QueryError>
-    where
-        T: Send + 'static,
-        Work: Future<Output = Result<T, QueryError>> + Send + 'static,
-    {
+    /// In turn, within the limit of time, over tables pinned once; twice, if files are deleted under it.
+    async fn ask(
+        &self,
+        whose: Scope,
+        requests: Vec<wire::MetricsRequest>,
+        rows_max: u64,
+    ) -> Result<Vec<wire::MetricsResponse>, QueryError> {
+        let parse = move |request: &wire::MetricsRequest| metrics::Question::parse(request, rows_max);
+        let questions: Vec<_> = requests.iter().map(parse).collect::<Result<_, _>>()?;
         let time_max = self.0.limits.time_max();
         let deadline = Instant::now() + time_max;
         let turn = self.0.gate.enter(&whose.tenant).await?;
-        let work = work(self.begin(&whose)?);
+        let query = self.begin(&whose)?;
+        let engine = self.clone();
         let (sender, answer) = oneshot::channel();
         let _task = self.spawn(async move {
             let _turn = turn;
-            let _ = sender.send(work.await);
+            let mut answered = query.answer_all(questions).await;
+            if answered.as_ref().is_err_and(QueryError::is_gone) {
+                let again: Result<Vec<_>, QueryError> = requests.iter().map(parse).collect();
+                answered = match again.and_then(|questions| Ok((engine.begin(&whose)?, questions))) {
+                    Ok((query, questions)) => query.answer_all(questions).await,
+                    Err(error) => Err(error),
+                };
+            }
+            let _ = sender.send(answered);
         });
         match tokio::time::timeout_at(deadline, answer).await {
             Err(_) => Err(QueryError::time(time_max)),
@@ -241,7 +240,50 @@ impl Scanned {
 
 type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
 
+/// Where an answer goes.
+struct Outlet {
+    /// `None`: it was sent.
+    schema: Option<oneshot::Sender<Result<SchemaRef, QueryError>>>,
+    rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
+    has_rows: bool,
+}
+
+impl Outlet {
+    /// The end of the rows, or why there are no more.
+    async fn end(mut self, answered: Result<(), QueryError>) {
+        match (answered, self.schema.take()) {
+            (Err(error), Some(schema)) => drop(schema.send(Err(error))),
+            (answered, _) => drop(self.rows.send(answered.map(|()| None)).await),
+        }
+    }
+}
+
 impl Query {
+    /// All rows, as they come, until nobody listens.
+    async fn answer(&self, sql: &str, outlet: &mut Outlet) -> Result<(), QueryError> {
+        let (schema, mut rows) = self.start(sql).await?;
+        if let Some(sender) = outlet.schema.take()
+            && sender.send(Ok(schema)).is_err()
+        {
+            return Ok(());
+        }
+        while let Some(batch) = rows.try_next().await.map_err(|e| self.translate(e))? {
+            outlet.has_rows = true;
+            if outlet.rows.send(Ok(Some(batch))).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer_all(&self, questions: Vec<metrics::Question>) -> Result<Vec<wire::MetricsResponse>, QueryError> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for question in questions {
+            answers.push(metrics::answer(self, question).await?);
+        }
+        Ok(answers)
+    }
+
     async fn start(&self, sql: &str) -> Result<(SchemaRef, Rows), QueryError> {
         let plan = self.plan_sql(sql).await?;
         let physical = self.physical(&plan).await?;

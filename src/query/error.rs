@@ -1,5 +1,6 @@
 //! What can go wrong with a question. Messages name the limit or the field, never a path and never a tenant.
 
+use std::error::Error;
 use std::time::Duration;
 
 use datafusion::arrow::error::ArrowError;
@@ -7,6 +8,7 @@ use datafusion::error::DataFusionError;
 
 use crate::base::{ByteSize, Kind};
 use crate::catalog::CatalogError;
+use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -25,6 +27,9 @@ pub enum QueryError {
     /// Its own words name paths: they are for the log.
     #[error("the tables cannot be read now")]
     Catalog(#[from] CatalogError),
+    /// What the question had pinned was deleted under it: it took longer than removed files are kept.
+    #[error("a file of the table was retired while it was read: ask again")]
+    Gone,
     #[error("a mistake of ours: {0}")]
     Internal(String),
 }
@@ -35,9 +40,18 @@ impl QueryError {
             Self::Invalid(_) => Kind::Invalid,
             Self::ReadOnly(_) => Kind::Forbidden,
             Self::Limit { .. } => Kind::LimitReached,
-            Self::Busy { .. } | Self::Unavailable(_) => Kind::Unavailable,
+            Self::Busy { .. } | Self::Unavailable(_) | Self::Gone => Kind::Unavailable,
             Self::Catalog(e) => e.kind(),
             Self::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// Whether an object it needed is not there any more: over the tables as they stand now it may be answered.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::Gone => true,
+            Self::Catalog(error) => names_missing(error),
+            _ => false,
         }
     }
 
@@ -77,6 +91,9 @@ pub(super) fn translate(error: DataFusionError, memory: QueryError) -> QueryErro
     if let Some(own) = own_error(&error) {
         return own;
     }
+    if names_missing(&error) {
+        return QueryError::Gone;
+    }
     let root = error.find_root();
     let text = root.to_string();
     match root {
@@ -98,6 +115,23 @@ pub(super) fn translate(error: DataFusionError, memory: QueryError) -> QueryErro
         DataFusionError::External(_) => QueryError::Unavailable("the tables could not be read".to_owned()),
         _ => QueryError::Invalid(clean(&text)),
     }
+}
+
+/// Whether it comes of an object that is not in the store.
+fn names_missing(error: &(dyn Error + 'static)) -> bool {
+    let missing = |error: &(dyn Error + 'static)| {
+        matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+            || matches!(error.downcast_ref(), Some(StoreError::Missing { .. }))
+            || matches!(error.downcast_ref(), Some(CatalogError::Store(StoreError::Missing { .. })))
+    };
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if missing(error) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// An error of ours that went through the engine as `External`.

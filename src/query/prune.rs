@@ -139,6 +139,7 @@ mod tests {
             index: None,
             added_version: None,
             rewrites: 0,
+            undated: false,
             added_us: 0,
         };
         Window::of(&[filter], "start_time").may_hold(&file)

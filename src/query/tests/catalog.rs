@@ -19,6 +19,7 @@ async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: Record
         stats: written.delta_stats(table),
         index: None,
         rewrites: 0,
+        undated: false,
     };
     let root = table_root(tenant, table.name());
     catalog.store().put(&Path::from(format!("{root}/{path}")), written.bytes).await.unwrap();

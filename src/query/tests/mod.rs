@@ -9,6 +9,7 @@ mod metrics;
 mod oracle;
 mod plans;
 mod requests;
+mod retired;
 mod sql;
 mod system;
 mod views;
@@ -124,6 +125,7 @@ impl Setting {
             index: None,
             added_version: Some(0),
             rewrites: 0,
+            undated: false,
             added_us: 0,
         };
         let root = table_root(&tenant.parse().unwrap(), table.name());
