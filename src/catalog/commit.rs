@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
 use super::table::{
-    APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_REWRITES, TAG_TIME_MAX, TAG_TIME_MIN, TableState, app_id, next_version,
+    APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_REWRITES, TAG_TIME_MAX, TAG_TIME_MIN, TAG_UNDATED, TableState, app_id,
+    next_version,
 };
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
@@ -28,6 +29,9 @@ use crate::store::{self, Created};
 
 /// A tip not looked at for this long may hide a log that was cleaned behind it: it is read again before a commit.
 const TIP_VERIFIED_WITHIN: Duration = Duration::from_secs(600);
+/// What nobody names is swept when it is a day old. What was put so long before its commit may be gone: the process
+/// slept, and must put it again.
+const PREPARED_WITHIN_US: i64 = 12 * 3_600_000_000;
 /// Races lost in a row before waiting between them, and before giving up.
 const RACES_BEFORE_WAITING: u32 = 3;
 const RACES_MAX: u32 = 200;
@@ -46,6 +50,8 @@ pub struct NewFile {
     pub index: Option<String>,
     /// How many times its rows were rewritten: 0 as flushed.
     pub rewrites: u8,
+    /// It holds rows that did not say when they began: their day follows from something else.
+    pub undated: bool,
 }
 
 /// Rows of a writer's log, from after `from` up to `to`.
@@ -129,6 +135,7 @@ impl TableState {
                 Ok(actions) => actions,
                 Err(done) => return Ok(done),
             };
+            self.is_young(&change)?;
             let version = next_version(&snapshot);
             let added = paths_added(&actions);
             let more = change.told();
@@ -161,6 +168,22 @@ impl TableState {
             }
         }
         Err(self.corrupt(format!("{RACES_MAX} commits of others came before ours")))
+    }
+
+    /// An error if what the change names was put so long ago that it may have been swept since.
+    fn is_young(&self, change: &Change) -> Result<()> {
+        let (files, late) = match change {
+            Change::Append(append) => (append.files.as_slice(), append.late),
+            Change::Rewrite(rewrite) => (rewrite.outputs.as_slice(), rewrite.late),
+            Change::Mask { late, .. } => ([].as_slice(), Some(*late)),
+            Change::DropDays { .. } => return Ok(()),
+        };
+        let of_late = late.and_then(|number| self.late_put_us.lock().get(&number).copied());
+        let put_us = files.iter().filter_map(|file| store::data_file_made_us(&file.path)).chain(of_late).min();
+        match put_us.is_some_and(|put_us| self.clock.now_us() - put_us > PREPARED_WITHIN_US) {
+            true => Err(CatalogError::Slept { table: self.table.name() }),
+            false => Ok(()),
+        }
     }
 
     /// The actions of `change` on `snapshot`, or what became of it already.
@@ -323,6 +346,9 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
     }
     if file.rewrites > 0 {
         tags.insert(TAG_REWRITES.to_owned(), Some(file.rewrites.to_string()));
+    }
+    if file.undated {
+        tags.insert(TAG_UNDATED.to_owned(), Some("true".to_owned()));
     }
     if let Some(index) = &file.index {
         tags.insert(TAG_INDEX.to_owned(), Some(index.clone()));

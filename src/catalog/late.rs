@@ -18,7 +18,10 @@ use crate::format::late::{LateObject, LateSlots};
 use crate::format::parquet;
 use crate::model::TraceFacts;
 use crate::model::tables::Table;
-use crate::store;
+use crate::store::{self, StoreError};
+
+/// Longer than any process may sleep before it commits what it put.
+const LATE_PUT_KEPT_US: i64 = 30 * 86_400_000_000;
 
 /// The open late changes of one table at one snapshot. Of several about one key the newest stands.
 #[derive(Debug, Default)]
@@ -138,10 +141,18 @@ impl TableState {
         Ok(objects)
     }
 
+    /// Remembers when a late object was put, until it is committed or too old for that.
+    fn about_to_put(&self, number: u64) {
+        let now_us = self.clock.now_us();
+        let mut put_us = self.late_put_us.lock();
+        put_us.retain(|_, put_us| now_us - *put_us < LATE_PUT_KEPT_US);
+        put_us.insert(number, now_us);
+    }
+
     async fn read_late(&self, number: u64) -> Result<DecodedLate> {
         let path = store::late_object(&self.tenant, self.table.name(), Some(number));
         let body = self.store.get(&path).await?;
-        let body = body.ok_or_else(|| self.corrupt(format!("late object {number} is live but not in the store")))?;
+        let body = body.ok_or_else(|| StoreError::Missing { path: path.to_string() })?;
         let object = LateObject::decode_object(body)
             .map_err(|source| CatalogError::Format { path: path.to_string(), source })?;
         let mut rows = Vec::new();
@@ -184,6 +195,7 @@ impl Catalog {
         let [one, two, three, ..] = *uuid::Uuid::new_v4().as_bytes();
         let random = u64::from_be_bytes([0, 0, 0, 0, 0, one, two, three]) & 0xF_FFFF;
         let number = (snapshot.version.map_or(0, |version| version + 1) + 1) << 20 | random;
+        self.table(tenant, table).about_to_put(number);
         let path = store::late_object(tenant, table.name(), Some(number));
         self.store.put(&path, object.encode_object()).await?;
         Ok(number)

@@ -196,10 +196,11 @@ impl StandingRow {
 impl Asked {
     /// A row whose day is known can lie a day off, if its start was corrected; recent days are always looked at, and
     /// all days where nothing is known. So is a file with rows of another time than its day's: they were placed by when
-    /// they came, and the same row that comes again would be placed elsewhere.
+    /// they came, and the same row that comes again would be placed elsewhere; and one with rows that came without a
+    /// start, which another event may say at last.
     fn looks_at(&self, file: &DataFile) -> bool {
         let near = |asked: Day| (asked.days() - file.day.days()).abs() <= 1;
         let astray = || file.time_us.is_none_or(|(min, max)| Day::of_us(min) < file.day || Day::of_us(max) > file.day);
-        file.day >= self.since || self.day.is_none_or(near) || astray()
+        file.day >= self.since || self.day.is_none_or(near) || file.undated || astray()
     }
 }

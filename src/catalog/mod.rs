@@ -65,6 +65,10 @@ pub enum CatalogError {
     Parquet { path: String, source: ::parquet::errors::ParquetError },
     #[error("a rewrite of {table} is void: {path} is no longer live")]
     InputGone { table: &'static str, path: String },
+    #[error(
+        "this process slept for hours before it committed to {table}: what it had put may be gone, and is put again"
+    )]
+    Slept { table: &'static str },
     #[error(transparent)]
     System(Box<SystemError>),
     #[error("{table} of tenant {tenant}: {reason}")]
@@ -76,7 +80,7 @@ impl CatalogError {
         match self {
             Self::Store(e) => e.kind(),
             Self::System(e) => e.kind(),
-            Self::InputGone { .. } => Kind::Unavailable,
+            Self::InputGone { .. } | Self::Slept { .. } => Kind::Unavailable,
             // A file that cannot be reached and one that cannot be read look alike from here; the first is far likelier.
             Self::Parquet { .. } => Kind::Unavailable,
             Self::Format { .. } | Self::Corrupt { .. } => Kind::Corrupt,

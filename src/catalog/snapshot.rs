@@ -49,6 +49,8 @@ pub struct DataFile {
     pub added_version: Option<u64>,
     /// How many times its rows were rewritten: 0 as flushed. The upkeep plans by it.
     pub rewrites: u8,
+    /// It holds rows whose day does not follow from their start, because they came without one.
+    pub undated: bool,
     /// When it was made live, by the clock of who did it.
     pub added_us: TimestampUs,
 }

@@ -37,6 +37,8 @@ pub(super) const TAG_INDEX: &str = "tracelake.index";
 /// The `txn.appId` that counts the rows retention has dropped.
 pub(super) const APP_DROPPED: &str = "tracelake-dropped-rows";
 pub(super) const TAG_REWRITES: &str = "tracelake.rewrites";
+/// The file holds rows that did not say when they began.
+pub(super) const TAG_UNDATED: &str = "tracelake.undated";
 
 #[derive(Debug)]
 pub(super) struct TableState {
@@ -55,6 +57,8 @@ pub(super) struct TableState {
     foreign: parking_lot::Mutex<Option<Instant>>,
     pub(super) late_memory: parking_lot::Mutex<LateMemory>,
     pub(super) found: parking_lot::Mutex<FoundRows>,
+    /// When late objects were put that are not committed yet, by number.
+    pub(super) late_put_us: parking_lot::Mutex<BTreeMap<u64, TimestampUs>>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
     pub(super) moving: Mutex<()>,
 }
@@ -92,6 +96,7 @@ impl TableState {
             checkpointing: Mutex::new(()),
             late_memory: Default::default(),
             found: Default::default(),
+            late_put_us: Default::default(),
             moving: Mutex::new(()),
         }
     }
@@ -138,9 +143,13 @@ impl TableState {
         self.loaded().await
     }
 
+    /// The snapshot known, if it was the newest less than `age` ago, by both clocks: one stops while a machine sleeps,
+    /// the other may be set.
     pub(super) fn verified_within(&self, age: Duration) -> Option<Arc<Snapshot>> {
         let known = self.known.read();
-        known.as_ref().filter(|known| known.verified.elapsed() <= age).map(|known| Arc::clone(&known.snapshot))
+        let passed_us = |known: &&Known| self.clock.now_us().saturating_sub(known.verified_us).max(0) as u128;
+        let is_young = |known: &&Known| known.verified.elapsed() <= age && passed_us(known) <= age.as_micros();
+        known.as_ref().filter(is_young).map(|known| Arc::clone(&known.snapshot))
     }
 
     /// The snapshot known, loaded if there is none. Call with `moving` held.
@@ -353,6 +362,7 @@ fn data_file(add: &Add, version: u64) -> Option<DataFile> {
         footer_bytes: number(TAG_FOOTER).map(|bytes| bytes.max(0) as u64),
         index: tag(TAG_INDEX),
         rewrites: number(TAG_REWRITES).map_or(0, |rewrites| rewrites.clamp(0, 255) as u8),
+        undated: tag(TAG_UNDATED).is_some(),
         added_version: number(TAG_VERSION).map_or(Some(version), |version| Some(version.max(0) as u64)),
         added_us: add.modification_time.saturating_mul(1000),
     })

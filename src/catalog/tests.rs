@@ -9,6 +9,8 @@ use crate::store::{Location, SeededFaults, data_file};
 
 mod checkpoints;
 mod cleaned;
+mod rules;
+mod sleepers;
 
 fn tenant() -> TenantId {
     "acme".parse().unwrap()
@@ -44,6 +46,7 @@ fn file(day: i32, rows: u64) -> NewFile {
         stats: format!("{{\"numRecords\":{rows}}}"),
         index: None,
         rewrites: 0,
+        undated: false,
     }
 }
 

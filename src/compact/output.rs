@@ -3,7 +3,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::Uuid;
 
 use super::memory::KEY_BYTES;
 use super::{CompactError, Result};
@@ -25,6 +25,8 @@ pub(super) struct Wanted<'a> {
     pub(super) table: Table,
     pub(super) day: Day,
     pub(super) rewrites: u8,
+    /// What it is made of holds rows that came without a start.
+    pub(super) undated: bool,
     pub(super) row_group: ByteSize,
     /// After so many rows a file ends where the first sort column changes.
     pub(super) rows_per_file: u64,
@@ -60,7 +62,7 @@ impl<'a> Output<'a> {
         };
         let converter = wanted.table.sort_columns().first().map(field).map(|field| RowConverter::new(vec![field]));
         let converter = converter.transpose().map_err(|source| failed(wanted.table, source))?;
-        let index_id = new_id(wanted.clock);
+        let index_id = store::timed_id(wanted.clock.now_us());
         Ok(Self { wanted, converter, open: None, files: Vec::new(), indexes: Vec::new(), index_id })
     }
 
@@ -136,7 +138,7 @@ impl<'a> Output<'a> {
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let Wanted { store, clock, tenant, table, day, row_group, .. } = self.wanted;
         if self.open.is_none() {
-            let path = store::data_file(day, new_id(clock));
+            let path = store::data_file(day, store::timed_id(clock.now_us()));
             let writer = FileWriter::new(table, row_group).map_err(|e| CompactError::reading(&path, e))?;
             let upload = store.upload(store::data_object(tenant, table.name(), &path));
             let (key_hashes, trace_hashes) = (Vec::new(), Vec::new());
@@ -191,6 +193,7 @@ impl<'a> Output<'a> {
             stats: facts.delta_stats(table),
             index: has_keys.then(|| self.index_id.to_string()),
             rewrites: self.wanted.rewrites,
+            undated: self.wanted.undated,
         });
         Ok(())
     }
@@ -198,10 +201,4 @@ impl<'a> Output<'a> {
 
 fn failed(table: Table, source: arrow::error::ArrowError) -> CompactError {
     CompactError::Arrow { table: table.name(), source }
-}
-
-/// An id that sorts by the time it was made.
-fn new_id(clock: &dyn Clock) -> Uuid {
-    let now_us = clock.now_us().max(0) as u64;
-    Uuid::new_v7(Timestamp::from_unix(NoContext, now_us / 1_000_000, (now_us % 1_000_000) as u32 * 1_000))
 }

@@ -98,6 +98,7 @@ pub async fn rewrite(
         table,
         day: job.day,
         rewrites: job.rewrites(),
+        undated: job.inputs.iter().any(|file| file.undated),
         row_group: match table == Table::ObservationIo || job.rewrites() == SEALED {
             true => shares.row_group,
             false => shares.row_group.min(ROW_GROUP_TIER),

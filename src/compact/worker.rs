@@ -358,7 +358,7 @@ impl Shared {
     /// What a failure means: others were faster, this day cannot be done now, or the store is in trouble.
     fn settle(&self, tenant: &TenantId, table: Table, day: Day, error: CompactError) -> Result<()> {
         match error {
-            CompactError::Catalog(CatalogError::InputGone { .. })
+            CompactError::Catalog(CatalogError::InputGone { .. } | CatalogError::Slept { .. })
             | CompactError::Store(StoreError::Missing { .. })
             | CompactError::LeaseLost { .. } => {
                 self.done.lock().void += 1;

@@ -15,14 +15,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::rows::{self, Making, Part};
 use super::segment::View;
 use super::standing::{self, MergedCounts};
 use super::writer::{TablePositions, TenantState, Writer};
 use super::{IngestError, Result, Shared, late};
-use crate::base::{TenantId, WriterId};
+use crate::base::{TenantId, TimestampUs, WriterId};
 use crate::catalog::{Append, Change, Checked, Committed, NewFile, Snapshot};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use crate::format::late::LateObject;
@@ -211,10 +210,12 @@ impl Target<'_> {
         let counts = standing.merged_counts(table, segment);
         let has_news = standing.has_news;
         let (view, merged) = (Arc::clone(view), merged.clone());
+        let now_us = self.shared.clock.now_us();
         let write = move || {
             let settings = view.settings();
             write_files(
                 table,
+                now_us,
                 Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged },
             )
         };
@@ -376,8 +377,12 @@ impl Written {
 }
 
 /// The files of one table, one per home day, the index object over them, and what changes about rows that stand.
-fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::errors::ParquetError> {
-    let index_id = Uuid::now_v7().to_string();
+fn write_files(
+    table: Table,
+    now_us: TimestampUs,
+    making: Making<'_>,
+) -> Result<Written, ::parquet::errors::ParquetError> {
+    let index_id = store::timed_id(now_us).to_string();
     let mut written = Written::default();
     let mut indexes = Vec::new();
     let keys = table.key_columns();
@@ -392,7 +397,7 @@ fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::e
         });
         let bytes = parquet::write(table, batches)?;
         written.unpriced += unpriced;
-        let path = store::data_file(rows.day, Uuid::now_v7());
+        let path = store::data_file(rows.day, store::timed_id(now_us));
         if !keys.is_empty() {
             let traces = (table == Table::Observations).then(|| KeyFilter::of(traces)).flatten();
             indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(hashes), traces });
@@ -406,6 +411,7 @@ fn write_files(table: Table, making: Making<'_>) -> Result<Written, ::parquet::e
             stats: bytes.delta_stats(table),
             index: (!keys.is_empty()).then(|| index_id.clone()),
             rewrites: 0,
+            undated: rows.undated,
         };
         written.files.push((file, bytes.bytes));
     }

@@ -54,6 +54,8 @@ const ROWS_AT_ONCE: usize = 4096;
 /// The rows of one home day, in the table's sort order, made as they are asked for; in the table's file schema.
 pub(super) struct DayRows<'a> {
     pub(super) day: Day,
+    /// Some of them did not say when they began.
+    pub(super) undated: bool,
     pub(super) batches: Box<dyn Iterator<Item = RecordBatch> + 'a>,
 }
 
@@ -107,19 +109,35 @@ pub(super) fn with_day(table: Table, day: Day, batch: &RecordBatch) -> RecordBat
     RecordBatch::try_new(table.table_schema(), arrays).expect("the file's columns, then day")
 }
 
+/// Where a row goes.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    day: Day,
+    undated: bool,
+}
+
+impl Place {
+    /// Of what can only be where its time says.
+    fn dated(day: Day) -> Self {
+        Self { day, undated: false }
+    }
+}
+
 /// Things that become rows, by day, each day sorted by what the table's rows are sorted by.
 fn by_day<'a, K: Ord + 'a, T: 'a, R: 'a>(
     table: Table,
     columns: &'static [tables::Column<R>],
-    placed: impl IntoIterator<Item = (Day, K, T)>,
+    placed: impl IntoIterator<Item = (Place, K, T)>,
     row: impl Fn(T) -> R + 'a,
 ) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
-    let mut days: BTreeMap<Day, Vec<(K, T)>> = BTreeMap::new();
-    for (day, key, thing) in placed {
-        days.entry(day).or_default().push((key, thing));
+    let mut days: BTreeMap<Day, (bool, Vec<(K, T)>)> = BTreeMap::new();
+    for (place, key, thing) in placed {
+        let (undated, things) = days.entry(place.day).or_default();
+        *undated |= place.undated;
+        things.push((key, thing));
     }
     let row = Arc::new(row);
-    Box::new(days.into_iter().map(move |(day, mut things)| {
+    Box::new(days.into_iter().map(move |(day, (undated, mut things))| {
         things.sort_by(|a, b| a.0.cmp(&b.0));
         let mut things = things.into_iter();
         let row = Arc::clone(&row);
@@ -127,7 +145,7 @@ fn by_day<'a, K: Ord + 'a, T: 'a, R: 'a>(
             let rows: Vec<R> = things.by_ref().take(ROWS_AT_ONCE).map(|(_, thing)| row(thing)).collect();
             (!rows.is_empty()).then(|| tables::batch(table, columns, &rows))
         });
-        DayRows { day, batches: Box::new(batches) }
+        DayRows { day, undated, batches: Box::new(batches) }
     }))
 }
 
@@ -170,7 +188,7 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
             let day =
                 base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
             let start_us = glance.start_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us));
-            (day, start_us, (key, entry, base))
+            (Place { day, undated: glance.start_us.is_none() }, start_us, (key, entry, base))
         })
         .collect();
     by_day(table, OBSERVATIONS, placed, move |((trace, _), entry, base)| {
@@ -323,7 +341,8 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
         let base = standing.observations.get(key);
         let day = base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
         let start_us = glance.start_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us));
-        Some((day, (key.0.as_ref(), start_us), Whose::Observation(key, entry, base, start_us)))
+        let place = Place { day, undated: glance.start_us.is_none() };
+        Some((place, (key.0.as_ref(), start_us), Whose::Observation(key, entry, base, start_us)))
     });
     let traced = segment.traces.iter().filter(move |(trace, _)| part.has(standing.traces.get(*trace)));
     let of_traces = traced.filter_map(move |(trace, entry)| {
@@ -335,7 +354,7 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
         let base = standing.traces.get(trace);
         let day = base.map_or_else(|| settings.home_day(facts.timestamp_us, stamp_us), |base| base.day);
         let start_us = base.map_or(facts.timestamp_us.unwrap_or(stamp_us), |base| base.at_us);
-        Some((day, (trace.as_ref(), start_us), Whose::Trace(entry, base, start_us)))
+        Some((Place::dated(day), (trace.as_ref(), start_us), Whose::Trace(entry, base, start_us)))
     });
     by_day(table, OBSERVATION_IO, of_observations.chain(of_traces), move |whose| match whose {
         Whose::Observation((trace_id, id), entry, base, start_us) => {
@@ -377,7 +396,7 @@ fn traces<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> 
         let stamp_us = entry.origin().stamp_us;
         let day = base.map_or_else(|| settings.home_day(earliest_us, stamp_us), |base| base.day);
         let at_us = earliest_us.into_iter().chain(base.map(|base| base.at_us)).min();
-        Some((day, at_us.unwrap_or(stamp_us), (entry, base)))
+        Some((Place::dated(day), at_us.unwrap_or(stamp_us), (entry, base)))
     });
     by_day(table, TRACE_FACTS, placed, move |(entry, base)| {
         let events = base.map_or(&[][..], |base| &base.events);
@@ -395,7 +414,7 @@ fn scores<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> 
         let base = standing.scores.get(id);
         let (said_us, stamp_us) = (entry.glance(table)?.start_us, entry.origin().stamp_us);
         let day = base.map_or_else(|| settings.home_day(said_us, stamp_us), |base| base.day);
-        Some((day, said_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us)), (entry, base)))
+        Some((Place::dated(day), said_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us)), (entry, base)))
     });
     by_day(table, SCORES, placed, move |(entry, base)| {
         let events = base.map_or(&[][..], |base| &base.events);
@@ -426,7 +445,7 @@ fn ledger<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> 
         *books.entry((*minute_us, Arc::clone(door), "merged", None)).or_default() += *count as i64;
     }
     let counted = books.into_iter().filter(|(_, count)| *count != 0);
-    let placed = counted.map(|(key, count)| (Day::of_us(key.0), key.0, (key, count)));
+    let placed = counted.map(|(key, count)| (Place::dated(Day::of_us(key.0)), key.0, (key, count)));
     by_day(Table::Ledger, LEDGER, placed, |((minute_us, door, outcome, reason), count)| LedgerRow {
         ingested_at_us: minute_us,
         door: door.to_string(),

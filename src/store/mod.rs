@@ -28,9 +28,9 @@ use crate::base::{Kind, TenantId, TimestampUs};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    TenantObject, data_file, data_object, day_of_data_file, delta_checkpoint, delta_checkpoint_version, delta_log,
-    delta_version, index_file, last_checkpoint, late_object, lease, log_object, log_sequence, logs, low_mark, system,
-    table_root, tenant_object, tenant_root, tenants,
+    TenantObject, data_file, data_file_made_us, data_object, day_of_data_file, delta_checkpoint,
+    delta_checkpoint_version, delta_log, delta_version, index_file, last_checkpoint, late_object, lease, log_object,
+    log_sequence, logs, low_mark, system, table_root, tenant_object, tenant_root, tenants, timed_id,
 };
 pub use upload::{PART_BYTES, PARTS_AT_ONCE, Upload};
 pub use watched::{Counts, Operation};

@@ -1,9 +1,9 @@
 //! Where things lie. Every path of the store is printed and parsed here and nowhere else.
 
 use object_store::path::Path;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::base::{Day, TenantId, WriterId};
+use crate::base::{Day, TenantId, TimestampUs, WriterId};
 
 /// `tenants/{id}`
 pub fn tenant_root(tenant: &TenantId) -> Path {
@@ -54,6 +54,19 @@ pub fn last_checkpoint(tenant: &TenantId, table: &str) -> Path {
 /// `day=YYYY-MM-DD/{uuid}.parquet`, relative to the table's root, as Delta's add actions write it.
 pub fn data_file(day: Day, id: Uuid) -> String {
     format!("day={day}/{id}.parquet")
+}
+
+/// An id for an object that is about to be put: it sorts by time, and tells it.
+pub fn timed_id(now_us: TimestampUs) -> Uuid {
+    let now_us = now_us.max(0) as u64;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, now_us / 1_000_000, (now_us % 1_000_000) as u32 * 1_000))
+}
+
+/// When the id of a data file was made, by the clock of who made it; `None` for files of other engines.
+pub fn data_file_made_us(relative: &str) -> Option<TimestampUs> {
+    let id: Uuid = relative.rsplit('/').next()?.strip_suffix(".parquet")?.parse().ok()?;
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    Some(seconds as i64 * 1_000_000 + i64::from(nanos) / 1_000)
 }
 
 /// An object of a table by its path relative to the table's root, as the table's log names it.

@@ -40,6 +40,7 @@ impl Days {
             index: None,
             rewrites,
             added_version: None,
+            undated: false,
             added_us,
         };
         self.snapshot.files.insert(path, Arc::new(file));

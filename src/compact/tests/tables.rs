@@ -174,6 +174,7 @@ pub(super) async fn flush_as(catalog: &Catalog, table: Table, rows: &RecordBatch
         stats: written.delta_stats(table),
         index: Some(index_id.to_string()),
         rewrites: 0,
+        undated: false,
     };
     let writer: WriterId = writer.parse().unwrap();
     let from = catalog.known_snapshot(&tenant(), table).await.unwrap().position(&writer);

@@ -82,6 +82,7 @@ impl World {
                 stats: r#"{"numRecords":3}"#.to_owned(),
                 index: Some(index.clone()),
                 rewrites: 0,
+                undated: false,
             });
         }
         (files, index)

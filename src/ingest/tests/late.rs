@@ -1,6 +1,7 @@
 //! What comes about rows that stand in files: sent again, late, out of order, about their trace.
 
 use super::*;
+use crate::base::Day;
 use crate::model::UsageSource;
 
 pub(super) fn order(time: i64, is_update: bool, id: &str) -> Order {
@@ -276,5 +277,61 @@ proptest! {
     #[test]
     fn whatever_is_repeated_and_fails_each_id_stands_once_and_the_books_balance(seed in any::<u64>()) {
         random_repeats(seed);
+    }
+}
+
+#[test]
+fn an_update_without_a_start_is_found_weeks_later_wherever_its_create_says_it_began() {
+    const DAY_US: i64 = 24 * HOUR_US;
+    // Nothing of when it was; an end in the future; an end days after a start that nobody told yet.
+    for end_us in [None, Some(START_US + 20 * DAY_US), Some(START_US)] {
+        for start_us in [START_US - 100 * DAY_US, START_US - 5 * DAY_US, START_US + 12 * DAY_US] {
+            let world = World::new();
+            let process = Process::start(&world, "main");
+            let update = observation("t", "a", order(2, true, "two"), |said| {
+                said.end_ns = end_us.map(|us| us * 1000);
+                said.output = Some("because".into());
+            });
+            process.append("acme", vec![update]).unwrap();
+            process.flush().unwrap();
+            world.clock.advance_us(12 * DAY_US);
+            let create = observation("t", "a", order(1, false, "one"), |said| {
+                said.start_ns = Some(start_us * 1000);
+                said.input = Some("why?".into());
+            });
+            process.append("acme", vec![create]).unwrap();
+            process.flush().unwrap();
+            for table in [Table::Observations, Table::ObservationIo] {
+                assert_eq!(process.ids("acme", table), once(&["a"]), "{table:?}: {end_us:?}, {start_us}");
+            }
+            assert_eq!(live_rows(&process, Table::Observations), (1, 1), "one row, and what changed about it");
+        }
+    }
+}
+
+#[test]
+fn times_that_make_no_sense_keep_no_row_from_its_file() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    let starts = [None, Some(0), Some(1), Some(-1), Some(i64::MIN), Some(i64::MAX), Some(START_US * 1000 * 5)];
+    let events = starts.iter().enumerate().map(|(at, start_ns)| {
+        observation("t", &at.to_string(), order(1, false, &format!("e{at}")), |said| {
+            said.start_ns = *start_ns;
+            said.end_ns = *start_ns;
+        })
+    });
+    process.append("acme", events.collect()).unwrap();
+    process.flush().unwrap();
+    let ids: Vec<String> = (0..starts.len()).map(|at| at.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    assert_eq!(process.ids("acme", Table::Observations), once(&ids));
+    let files = process.run(process.catalog.known_snapshot(&"acme".parse().unwrap(), Table::Observations)).unwrap();
+    let (oldest, newest) = (START_US - 3650 * 24 * HOUR_US, START_US + HOUR_US);
+    for file in files.files.values() {
+        assert!(
+            (Day::of_us(oldest)..=Day::of_us(newest)).contains(&file.day),
+            "{}: retention would go by it",
+            file.day
+        );
     }
 }
