@@ -46,7 +46,7 @@ impl Round {
                 format!("the ledger says that {stored} rows were stored; {stands} stand and {dropped} were dropped");
             self.found.error(&place, what);
         }
-        let (received, kept) = (sum("received"), sum("stored") + sum("merged") + sum("rejected"));
+        let (received, kept) = (sum("received"), sum("stored") + sum("merged") + sum("rejected") + sum("erased"));
         if received != kept {
             let what = format!("the ledger says that {received} were received, and tells the fate of {kept}");
             self.found.error(&place, what);

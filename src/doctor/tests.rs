@@ -8,6 +8,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::base::{ManualClock, SystemClock};
+use crate::catalog::erasures::ErasureKind;
 use crate::catalog::{Append, Change, DataFile, NewFile, Snapshot};
 use crate::ingest::{Ingest, IngestSettings, RowSettings};
 use crate::model::{Event, EventBatch, EventKind, Observation, Order as EventOrder, Score, ScoreDataType};
@@ -145,6 +146,7 @@ impl World {
             stats: format!("{{\"numRecords\":{}}}", file.rows),
             index: None,
             rewrites: 0,
+            undated: false,
         }
     }
 
@@ -204,4 +206,15 @@ fn findings_are_told_worst_first_with_what_mends_them() {
 ╰─────────┴───────────────────┴──────────────────────────────────────────────────────┴─────────────────────╯
 1 tenants, 5 tables, 7 files, 90 rows, 3 log objects read: 1 errors, 0 warnings";
     assert_eq!(found.to_string(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_erased_before_they_were_stored_are_in_the_books() {
+    let world = World::healthy().await;
+    let ingest = world.ingest().await;
+    world.send(&ingest, "acme", "forgotten", 3).await;
+    ingest.erase(&acme(), ErasureKind::Trace, vec!["forgotten".to_owned()], "pk-lf-test").await.unwrap();
+    ingest.stop().await.unwrap();
+    let found = world.examine(false).await;
+    assert!(found.is_healthy(), "{found}");
 }

@@ -142,7 +142,7 @@ async fn a_key_that_stands_in_two_files() {
     world.commit(Table::Scores, vec![twin], None).await;
     world.check(
         &[
-            "ERROR acme/scores: score of acme-0 stands 2 times: in day= … and day=",
+            "ERROR acme/scores: score of acme- … stands 2 times: in day= … and day=",
             "ERROR acme/scores: it stands at … which ends at",
             "warning acme/scores: … has no index",
             "note acme: the books were not compared",
