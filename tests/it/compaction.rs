@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::kills::load;
+use crate::kills::{Acked, load};
 use crate::process::{ServerProcess, path, sql, texts};
 use crate::upkeep::assert_healthy;
 
@@ -26,7 +25,7 @@ fn serve(data: &str) -> ServerProcess {
     ServerProcess::try_start(data, &environment).unwrap()
 }
 
-fn compact(data: &str) -> Command {
+pub(crate) fn compact(data: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracelake"));
     command.args(["compact", "--data", data, "--compact-files-max", "4", "--compact-lease-s", "1"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -72,7 +71,7 @@ async fn merges_killed_under_load_lose_and_double_nothing() {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let (acked, next) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+    let (acked, next) = (Acked::default(), Arc::new(AtomicU64::new(0)));
     let mut merged = 0;
     let lives = kills().div_ceil(5);
     for _ in 0..lives {
@@ -81,7 +80,7 @@ async fn merges_killed_under_load_lose_and_double_nothing() {
         let loads: Vec<_> = (0..2)
             .map(|_| {
                 let address = server.grpc_addr.clone();
-                tokio::spawn(load(address, Arc::clone(&acked), Arc::clone(&next), Arc::clone(&stop)))
+                tokio::spawn(load(address, acked.clone(), Arc::clone(&next), Arc::clone(&stop)))
             })
             .collect();
         for _ in 0..5 {
@@ -113,7 +112,7 @@ async fn merges_killed_under_load_lose_and_double_nothing() {
     for id in &found {
         *times.entry(id).or_default() += 1;
     }
-    let acked = acked.lock().clone();
+    let acked = acked.ids();
     assert!(acked.len() > 100, "the load was too light to prove anything: {} acked", acked.len());
     let lost = acked.iter().filter(|id| !times.contains_key(id.as_str())).count();
     let doubled = times.values().filter(|count| **count > 1).count();

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::compaction::compact;
 use crate::process::{ServerProcess, path, sql, texts};
 use crate::upkeep::assert_healthy;
 
@@ -70,14 +71,14 @@ pub(crate) async fn kill_and_count(
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let acked = Arc::new(Mutex::new(Vec::new()));
+    let acked = Acked::default();
     let next = Arc::new(AtomicU64::new(0));
     for kill in 0..kills {
         let server = start();
         let stop = Arc::new(AtomicBool::new(false));
         let senders: Vec<_> = (0..4)
             .map(|_| {
-                let (acked, next, stop) = (Arc::clone(&acked), Arc::clone(&next), Arc::clone(&stop));
+                let (acked, next, stop) = (acked.clone(), Arc::clone(&next), Arc::clone(&stop));
                 let address = server.grpc_addr.clone();
                 tokio::spawn(load(address, acked, next, stop))
             })
@@ -100,7 +101,7 @@ pub(crate) async fn kill_and_count(
     for id in &found {
         *times.entry(id).or_default() += 1;
     }
-    let acked = acked.lock().clone();
+    let acked = acked.ids();
     assert!(acked.len() > 100, "the load was too light to prove anything: {} acked", acked.len());
     let lost: Vec<_> = acked.iter().filter(|id| !times.contains_key(id.as_str())).collect();
     let doubled: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
@@ -111,20 +112,42 @@ pub(crate) async fn kill_and_count(
     assert!(server.stop().success(), "a server asked to stop flushes and exits 0");
 }
 
-/// Sends until told to stop or the server is gone; of what was acked a tenth is sent again.
-pub(crate) async fn load(address: String, acked: Arc<Mutex<Vec<String>>>, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+/// Ids in one batch.
+const BATCH: u64 = 5;
+
+/// The first ids of the batches that were acked, by whichever process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Acked(Arc<Mutex<Vec<u64>>>);
+
+impl Acked {
+    fn add(&self, first: u64) {
+        self.0.lock().push(first);
+    }
+
+    /// One of them, for a tenth of the batches.
+    fn again(&self) -> Option<u64> {
+        let (acked, mut random) = (self.0.lock(), rand::rng());
+        (!acked.is_empty() && random.random_range(0..10) == 0).then(|| acked[random.random_range(0..acked.len())])
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.0.lock().iter().flat_map(|first| *first..first + BATCH).map(id_text).collect()
+    }
+}
+
+/// Sends until told to stop or the server is gone; a tenth of it was acked before, often by a process that was killed
+/// since.
+pub(crate) async fn load(address: String, acked: Acked, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
     let Ok(mut client) = TraceServiceClient::connect(format!("http://{address}")).await else { return };
-    let mut sent: Vec<u64> = Vec::new();
     while !stop.load(Ordering::SeqCst) {
-        let again = sent.get(sent.len().wrapping_sub(7)).filter(|_| sent.len() % 10 == 9).copied();
-        let first = again.unwrap_or_else(|| next.fetch_add(5, Ordering::SeqCst));
-        match client.export(authorized(request(first, 5))).await {
-            Ok(_) if again.is_none() => acked.lock().extend((first..first + 5).map(id_text)),
+        let again = acked.again();
+        let first = again.unwrap_or_else(|| next.fetch_add(BATCH, Ordering::SeqCst));
+        match client.export(authorized(request(first, BATCH))).await {
+            Ok(_) if again.is_none() => acked.add(first),
             Ok(_) => {}
             Err(_) => return,
         }
-        sent.push(first);
     }
 }
 
@@ -151,8 +174,9 @@ async fn books_balance(connection: &tracelake::cli::Connection, ids: usize) {
 async fn two_writers_that_both_get_every_batch_and_are_killed_keep_each_id_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = path(folder.path()).to_owned();
+    let again = data.clone();
     let start = move |writer: &'static str| {
-        let data = data.clone();
+        let data = again.clone();
         let environment = [("TRACELAKE_WRITER", writer), ("TRACELAKE_FLUSH_AFTER_S", "1")];
         tokio::task::spawn_blocking(move || ServerProcess::try_start(&data, &environment).unwrap())
     };
@@ -163,6 +187,8 @@ async fn two_writers_that_both_get_every_batch_and_are_killed_keep_each_id_once(
     let mut acked: Vec<u64> = Vec::new();
     let mut next: u64 = 0;
     for _ in 0..kills() {
+        // Files are merged meanwhile, and whoever does it is killed, too.
+        let mut merging = compact(&data).spawn().unwrap();
         let addresses = nodes.each_ref().map(|node| node.as_ref().unwrap().grpc_addr.clone());
         let until = std::time::Instant::now() + Duration::from_millis(random.random_range(50..1200));
         let mut clients = Vec::new();
@@ -195,6 +221,8 @@ async fn two_writers_that_both_get_every_batch_and_are_killed_keep_each_id_once(
             tokio::join!(one.export(authorized(request(first, 5))), two.export(authorized(request(first, 5))), kill);
         assert!(one.is_ok() || two.is_ok(), "the other lives");
         acked.push(first);
+        let _ = merging.kill();
+        merging.wait().unwrap();
         nodes[dies] = Some(start(["one", "two"][dies]).await.unwrap());
     }
     acked.sort_unstable();
@@ -213,7 +241,9 @@ async fn two_writers_that_both_get_every_batch_and_are_killed_keep_each_id_once(
     let found = texts(&sql(&connection, "SELECT id FROM observations ORDER BY id").await.unwrap());
     assert_same(seed, &found, &expected);
     books_balance(&connection, expected.len()).await;
-    println!("{} kills, {} ids", kills(), expected.len());
+    println!("{} kills, {} ids, each there once", kills(), expected.len());
+    assert!(last.stop().success());
+    assert_healthy(&data);
 }
 
 fn assert_same(seed: u64, found: &[String], expected: &[String]) {

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tracelake::base::{Clock, Day, ManualClock, SystemClock};
 use tracelake::catalog::Catalog;
+use tracelake::catalog::system::SystemObjects;
+use tracelake::catalog::tenants::Tenants;
 use tracelake::cli::Connection;
-use tracelake::compact::{Upkeep, UpkeepSettings, Vacuum};
+use tracelake::compact::{CompactSettings, Compactor, Upkeep, UpkeepSettings, Vacuum};
 use tracelake::corpus::{CorpusConfig, TextSize, requests};
 use tracelake::model::tables::Table;
 use tracelake::store::{Location, Store};
@@ -85,8 +87,13 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
         expected.push((count, cost));
     }
     assert_eq!(expected[0].0, (part * PART).to_string(), "every span sent counts once");
+    let told_again = "SELECT count(*) FROM observations WHERE name LIKE '% told again'";
+    let told_again = texts(&sql(&connection, told_again).await.unwrap()).remove(0);
+    assert_ne!(told_again, "0", "nothing came late");
     println!("{} spans in {:.1} s, cost {} USD", expected[0].0, took.as_secs_f64(), expected[0].1);
     assert!(server.stop().success());
+    // What came late is in no file before it is folded in; then they read what SQL said, and each id once all along.
+    fold(folder.path()).await;
     let read = |more: &[&str]| {
         for (table, (count, cost)) in tables.iter().zip(&expected) {
             let said = [&["--rows", count, "--cost-sum", cost], more].concat();
@@ -94,9 +101,23 @@ async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
             assert!(reading.succeeded(), "{table} is not what SQL said: see above");
         }
     };
-    read(&[]);
+    read(&["--every-version"]);
+    let mut reading = Reading::start(&tables[..1], &["--told-again", &told_again]);
+    assert!(reading.succeeded(), "late changes are not what SQL said: see above");
     clean_logs(folder.path()).await;
     read(&["--cleaned"]);
+}
+
+/// Folds as they are done two hours from now.
+async fn fold(folder: &Path) {
+    let clock = Arc::new(ManualClock::at(SystemClock.now_us() + 2 * 3_600_000_000));
+    let store = Store::open(Location::Folder(folder.into())).await.unwrap();
+    let tenants = Tenants::new(SystemObjects::new(store.clone(), clock.clone()));
+    let catalog = Catalog::new(store, clock.clone());
+    let compactor = Compactor::new(catalog, tenants, clock, CompactSettings::default()).unwrap();
+    let done = compactor.run_once().await.unwrap();
+    assert!(done.folded > 0 && compactor.parked().is_empty(), "{done:?}, {:?}", compactor.parked());
+    println!("{done}; {} late objects folded in", done.folded);
 }
 
 /// Upkeep as it is done three days from now: checkpoints stand for most of the tables' logs.

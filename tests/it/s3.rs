@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
-use crate::kills::{id_text, kill_and_count, load, request, take_the_log_over};
+use crate::kills::{Acked, id_text, kill_and_count, load, request, take_the_log_over};
 use crate::process::{ServerProcess, sql, texts};
 use gateway::{BUCKET, Gateway, SECRET};
 
@@ -64,12 +62,12 @@ async fn ingest_flush_and_query_never_list_the_bucket() {
     // Upkeep of the log lists, 30 s after the start for the first time: the test is over by then.
     let server = start(&gateway, "hot", &[("TRACELAKE_FLUSH_AFTER_S", "1")]).unwrap();
     let connection = server.connect().await;
-    let acked = Arc::new(Mutex::new(Vec::new()));
+    let acked = Acked::default();
     let stop = Arc::new(AtomicBool::new(false));
     let next = Arc::new(AtomicU64::new(0));
     let senders: Vec<_> = (0..8)
         .map(|_| {
-            let (acked, next, stop) = (Arc::clone(&acked), Arc::clone(&next), Arc::clone(&stop));
+            let (acked, next, stop) = (acked.clone(), Arc::clone(&next), Arc::clone(&stop));
             tokio::spawn(load(server.grpc_addr.clone(), acked, next, stop))
         })
         .collect();
@@ -85,7 +83,7 @@ async fn ingest_flush_and_query_never_list_the_bucket() {
 
     let began = Instant::now();
     let names = gateway.names("hot").await;
-    let (commits_before, log_before, acked_before) = (commits(&names), log_objects(&names), acked.lock().len());
+    let (commits_before, log_before, acked_before) = (commits(&names), log_objects(&names), acked.ids().len());
     let mut calls_before = Vec::new();
     for operation in ["list", "put", "get"] {
         calls_before.push(server.store_calls(operation).await);
@@ -103,7 +101,7 @@ async fn ingest_flush_and_query_never_list_the_bucket() {
     let names = gateway.names("hot").await;
     let took = began.elapsed();
     let (commits, log) = (commits(&names) - commits_before, log_objects(&names) - log_before);
-    let spans = acked.lock().len() - acked_before;
+    let spans = acked.ids().len() - acked_before;
     stop.store(true, Ordering::SeqCst);
     for sender in senders {
         sender.await.unwrap();
