@@ -257,6 +257,12 @@ impl Ingest {
         marks::look(&self.shared).await
     }
 
+    /// What is done every second: erasures asked elsewhere take effect here.
+    #[cfg(test)]
+    pub(crate) async fn look_for_erasures(&self) -> Result<()> {
+        erase::look(&self.shared).await
+    }
+
     /// Flushes and stops. Requests after this are refused.
     pub async fn stop(&self) -> Result<()> {
         self.shared.stopping.send_replace(true);

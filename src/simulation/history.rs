@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::said::START_US;
-use crate::base::Money;
+use crate::base::{Day, Money, TimestampUs};
+use crate::catalog::erasures::{ErasureKind, REFUSED_FOR_US};
 use crate::model::{
     Event, EventKind, Observation, Order, Score, TraceFacts, merge_observation, merge_score, merge_trace,
 };
@@ -19,11 +20,51 @@ pub(super) struct Request {
     pub(super) acked: BTreeSet<usize>,
     /// It was sent, and its outcome is not known.
     pub(super) open: bool,
+    pub(super) first_sent_us: TimestampUs,
+    pub(super) last_sent_us: TimestampUs,
+}
+
+/// Something that was to be forgotten.
+#[derive(Debug, Clone)]
+pub(super) struct Forgotten {
+    pub(super) kind: ErasureKind,
+    pub(super) id: String,
+    pub(super) asked_us: TimestampUs,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) requests: Vec<Request>,
+    pub(super) forgotten: Vec<Forgotten>,
+    /// Retention may have taken the days before.
+    pub(super) kept_from: Option<Day>,
+}
+
+/// What is not known exactly any more: rows that retention or an erasure may have taken.
+#[derive(Debug, Default)]
+pub(super) struct Doubts<'a> {
+    traces: BTreeSet<&'a str>,
+    /// Observations, by trace and id, and scores, by id.
+    rows: BTreeSet<String>,
+    /// Traces whose facts may be gone.
+    facts: BTreeSet<&'a str>,
+    /// No table may hold these traces.
+    pub(super) gone_traces: BTreeSet<&'a str>,
+    /// No row may name these users and sessions.
+    pub(super) gone_owners: BTreeSet<&'a str>,
+}
+
+impl Doubts<'_> {
+    /// Whether the row may have been taken; `key` as SQL answers it.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let (trace, id) = key.split_once('/').unwrap_or((key, ""));
+        self.traces.contains(trace) || self.rows.contains(key) || (id.is_empty() && self.facts.contains(trace))
+    }
+
+    /// Whether what is known of its trace may have been taken.
+    pub(super) fn has_facts(&self, trace: &str) -> bool {
+        self.facts.contains(trace)
+    }
 }
 
 type Said<'a, T> = BTreeMap<Order, &'a T>;
@@ -37,6 +78,61 @@ pub(super) struct Told<'a> {
 }
 
 impl History {
+    /// Whether anything was ever taken.
+    pub(super) fn is_trimmed(&self) -> bool {
+        self.kept_from.is_some() || !self.forgotten.is_empty()
+    }
+
+    pub(super) fn doubts(&self) -> Doubts<'_> {
+        let mut doubts = Doubts::default();
+        let events = || self.requests.iter().flat_map(|request| request.events.iter().map(move |said| (request, said)));
+        for (request, event) in events() {
+            let Some(kept_from) = self.kept_from else { break };
+            let said = |said_us: Option<i64>| said_us.filter(|said_us| *said_us > 0).unwrap_or(i64::MAX);
+            // Wherever it may have been placed.
+            let (earliest_us, key) = match event.kind.as_ref().unwrap() {
+                EventKind::Observation(it) => {
+                    let us = |ns: Option<i64>| said(ns.map(|ns| ns / 1000));
+                    (us(it.start_ns).min(us(it.end_ns)), Some(format!("{}/{}", it.trace_id, it.id)))
+                }
+                EventKind::Trace(it) => (said(it.timestamp_us), None),
+                EventKind::Score(it) => (said(it.timestamp_us), Some(it.id.clone())),
+            };
+            if Day::of_us(earliest_us.min(request.first_sent_us)) < kept_from {
+                match key {
+                    Some(key) => _ = doubts.rows.insert(key),
+                    None => _ = doubts.facts.insert(trace_of(event).unwrap()),
+                }
+            }
+        }
+        for Forgotten { kind, id, asked_us } in &self.forgotten {
+            let about = |event: &Event| match (kind, event.kind.as_ref().unwrap()) {
+                (ErasureKind::Trace, _) => trace_of(event) == Some(id),
+                (ErasureKind::User, EventKind::Observation(it)) => it.user_id.as_ref() == Some(id),
+                (ErasureKind::User, EventKind::Trace(it)) => it.user_id.as_ref() == Some(id),
+                (ErasureKind::Session, EventKind::Trace(it)) => it.session_id.as_ref() == Some(id),
+                _ => false,
+            };
+            let mut came_back = false;
+            for (request, event) in events().filter(|(_, event)| about(event)) {
+                came_back |= request.last_sent_us >= asked_us + REFUSED_FOR_US;
+                match event.kind.as_ref().unwrap() {
+                    EventKind::Observation(it) if *kind != ErasureKind::Trace => {
+                        doubts.rows.insert(format!("{}/{}", it.trace_id, it.id));
+                    }
+                    _ => doubts.traces.extend(trace_of(event)),
+                }
+            }
+            // Said again when it is not refused any more, it is there again.
+            match kind {
+                _ if came_back => {}
+                ErasureKind::Trace => _ = doubts.gone_traces.insert(id),
+                _ => _ = doubts.gone_owners.insert(id),
+            }
+        }
+        doubts
+    }
+
     pub(super) fn told(&self, by: impl Fn(&Request) -> bool) -> Told<'_> {
         let mut told = Told::default();
         for event in self.requests.iter().filter(|request| by(request)).flat_map(|request| &request.events) {

@@ -4,23 +4,50 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use crate::base::{Day, TimestampUs};
+use crate::catalog::erasures::ErasureKind;
 use crate::model::{
     Event, EventKind, Observation, ObservationType, Order, Score, ScoreDataType, TraceFacts, UsageSource,
 };
 
 pub(super) const START_US: TimestampUs = 1_790_000_000_000_000;
 
-/// The second half of a split span, to be sent some time after the first.
-#[derive(Debug, Default)]
+/// People who are spoken of, and sessions: few, so that much is about each.
+const PEOPLE: u32 = 6;
+
+/// One tenant's clients. All speakers use the same ids; what they say of them begins with their voice (I5).
+#[derive(Debug)]
 pub(super) struct Speaker {
+    pub(super) voice: &'static str,
     said: u64,
     traces: u64,
     observations: u64,
     scores: u64,
-    pub(super) halves: Vec<Event>,
+    /// The second halves of split spans, to be sent some time after the first.
+    halves: Vec<Event>,
 }
 
 impl Speaker {
+    pub(super) fn new(voice: &'static str) -> Self {
+        Self { voice, said: 0, traces: 0, observations: 0, scores: 0, halves: Vec::new() }
+    }
+
+    /// Something that may be spoken of: a trace, a person or a session.
+    pub(super) fn somebody(&mut self, random: &mut SmallRng) -> (ErasureKind, String) {
+        match random.random_range(0..4) {
+            0 | 1 => (ErasureKind::Trace, self.trace(random)),
+            2 => (ErasureKind::User, self.person("user", random)),
+            _ => (ErasureKind::Session, self.person("session", random)),
+        }
+    }
+
+    fn person(&self, what: &str, random: &mut SmallRng) -> String {
+        format!("{} {what} {}", self.voice, random.random_range(0..PEOPLE))
+    }
+
+    fn says(&self, what: &str) -> String {
+        format!("{} {what} {}", self.voice, self.said)
+    }
+
     /// The events of one request that nobody has said before.
     pub(super) fn request(&mut self, random: &mut SmallRng, now_us: TimestampUs) -> Vec<Event> {
         let mut events = Vec::new();
@@ -81,13 +108,13 @@ impl Speaker {
         said.id = format!("{}-w{}", said.id, self.said);
         said.start_ns = start_ns(random, now_us);
         said.end_ns = said.start_ns.map(|ns| ns + random.random_range(0..100) * 1_000_000);
-        said.name = Some(format!("name {}", self.said));
+        said.name = Some(self.says("name"));
         said.parent_id = random.random_bool(0.5).then(|| "o1".to_owned());
-        said.user_id = random.random_bool(0.1).then(|| "own".to_owned());
+        said.user_id = random.random_bool(0.1).then(|| self.person("user", random));
         said.tags = some_tags(random);
         price(&mut said, random);
         if random.random_bool(0.5) {
-            said.input = Some(format!("input {}", self.said));
+            said.input = Some(self.says("input"));
         }
         let event_time_us = said.end_ns.map_or(START_US + self.said as i64, |ns| ns / 1000);
         let order = Order { event_time_us, is_update: false, event_id: format!("w{}", self.said) };
@@ -98,18 +125,17 @@ impl Speaker {
     fn halves(&mut self, random: &mut SmallRng, now_us: TimestampUs) -> [Event; 2] {
         let base = self.observation(random);
         let id = format!("{}-h{}", base.id, self.said);
-        // An update that says an end in the future and no start, weeks before its create, is not found by it.
-        let start_ns = start_ns(random, now_us).filter(|ns| ns / 1000 <= now_us);
+        let start_ns = start_ns(random, now_us);
         let (create, update) = (self.order(random, false), self.order(random, true));
         let says_start = random.random_range(0..4);
         let mut first = Observation {
             trace_id: base.trace_id.clone(),
             id: id.clone(),
             start_ns: start_ns.filter(|_| says_start > 0),
-            name: Some(format!("created {}", self.said)),
+            name: Some(self.says("created")),
             observation_type: Some(ObservationType::Generation as i32),
             tags: some_tags(random),
-            input: random.random_bool(0.5).then(|| format!("input {}", self.said)),
+            input: random.random_bool(0.5).then(|| self.says("input")),
             metadata: [(format!("c{}", self.said), "create".to_owned())].into(),
             ..Default::default()
         };
@@ -118,9 +144,9 @@ impl Speaker {
             trace_id: base.trace_id,
             id,
             start_ns: start_ns.filter(|_| says_start < 2),
-            end_ns: start_ns.map(|ns| ns + random.random_range(0..100) * 1_000_000),
-            name: random.random_bool(0.5).then(|| format!("updated {}", self.said)),
-            output: random.random_bool(0.5).then(|| format!("output {}", self.said)),
+            end_ns: start_ns.filter(|_| random.random_bool(0.8)).map(|ns| ns + lasts_ns(random)),
+            name: random.random_bool(0.5).then(|| self.says("updated")),
+            output: random.random_bool(0.5).then(|| self.says("output")),
             tags: some_tags(random),
             metadata: [(format!("u{}", self.said), "update".to_owned())].into(),
             ..Default::default()
@@ -134,15 +160,14 @@ impl Speaker {
 
     fn facts(&mut self, random: &mut SmallRng, now_us: TimestampUs) -> Event {
         let order = self.order(random, false);
-        let said = |what: &str| Some(format!("{what} {}", self.said));
         let mut facts = TraceFacts { timestamp_us: start_ns(random, now_us).map(|ns| ns / 1000), ..Default::default() };
-        facts.name = random.random_bool(0.5).then(|| said("trace")).flatten();
-        facts.user_id = random.random_bool(0.5).then(|| said("user")).flatten();
-        facts.session_id = random.random_bool(0.3).then(|| said("session")).flatten();
+        facts.name = random.random_bool(0.5).then(|| self.says("trace"));
+        facts.user_id = random.random_bool(0.5).then(|| self.person("user", random));
+        facts.session_id = random.random_bool(0.3).then(|| self.person("session", random));
         facts.tags = some_tags(random);
         facts.metadata = [(format!("f{}", self.said), "fact".to_owned())].into();
-        facts.input = random.random_bool(0.3).then(|| said("input")).flatten();
-        facts.output = random.random_bool(0.3).then(|| said("output")).flatten();
+        facts.input = random.random_bool(0.3).then(|| self.says("input"));
+        facts.output = random.random_bool(0.3).then(|| self.says("output"));
         facts.root_id = random.random_bool(0.3).then(|| "o1".to_owned());
         facts.trace_id = self.trace(random);
         Event { order, kind: Some(EventKind::Trace(facts)) }
@@ -158,11 +183,19 @@ impl Speaker {
             name: "right".to_owned(),
             data_type: ScoreDataType::Numeric as i32,
             value: random.random_bool(0.8).then(|| random.random_range(0..10) as f64),
-            comment: random.random_bool(0.5).then(|| format!("comment {}", self.said)),
+            comment: random.random_bool(0.5).then(|| self.says("comment")),
             timestamp_us: start_ns(random, now_us).map(|ns| ns / 1000),
             ..Default::default()
         };
         Event { order, kind: Some(EventKind::Score(score)) }
+    }
+}
+
+/// Mostly a moment; or days.
+fn lasts_ns(random: &mut SmallRng) -> i64 {
+    match random.random_range(0..10) {
+        0 => random.random_range(0..15) * Day::US * 1000,
+        _ => random.random_range(0..100) * 1_000_000,
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
@@ -76,6 +77,28 @@ impl Watch {
             fault => Ok(fault),
         }
     }
+
+    /// A listing, begun when its call has passed.
+    fn listed(
+        &self,
+        prefix: Option<&Path>,
+        listing: BoxStream<'static, Result<ObjectMeta>>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (watch, prefix) = (self.clone(), prefix.cloned().unwrap_or_default());
+        let entered = async move {
+            watch.enter(Operation::List, &prefix).await?;
+            Ok::<_, object_store::Error>(listing.map_ok(move |meta| watch.dated(meta)))
+        };
+        stream::once(entered).try_flatten().boxed()
+    }
+
+    /// With the time the object was made at, as far as tests have their own.
+    fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        if let Some(faults) = &self.faults {
+            meta.last_modified = faults.made_at(meta.last_modified);
+        }
+        meta
+    }
 }
 
 #[async_trait]
@@ -132,7 +155,9 @@ impl ObjectStore for WatchedStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.enter(Operation::Get, location).await?;
-        self.inner.get_opts(location, options).await
+        let mut found = self.inner.get_opts(location, options).await?;
+        found.meta = self.watch.dated(found.meta);
+        Ok(found)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -141,23 +166,27 @@ impl ObjectStore for WatchedStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.watch.calls[Operation::Delete as usize].fetch_add(1, Ordering::Relaxed);
-        self.inner.delete_stream(locations)
+        let watch = self.watch.clone();
+        let watched = locations.and_then(move |location| {
+            let watch = watch.clone();
+            async move { watch.enter(Operation::Delete, &location).await.map(|_| location) }
+        });
+        self.inner.delete_stream(watched.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.watch.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
-        self.inner.list(prefix)
+        self.watch.listed(prefix, self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.watch.calls[Operation::List as usize].fetch_add(1, Ordering::Relaxed);
-        self.inner.list_with_offset(prefix, offset)
+        self.watch.listed(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.enter(Operation::List, prefix.unwrap_or(&Path::default())).await?;
-        self.inner.list_with_delimiter(prefix).await
+        let mut found = self.inner.list_with_delimiter(prefix).await?;
+        found.objects = found.objects.into_iter().map(|meta| self.watch.dated(meta)).collect();
+        Ok(found)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
