@@ -393,6 +393,7 @@ impl Life {
             Some(Err(error)) => return self.hold(Err(format!("it is not forgotten: {error}"))),
             None => self.outcome(Who::Node(at), false),
         }
+        self.pass_a_moment();
         for at in 0..2 {
             let Some(node) = &self.nodes[at] else { continue };
             match node.process.run_well(node.ingest.look_for_erasures()) {
@@ -403,6 +404,11 @@ impl Life {
         }
         let asked_us = self.time.now_us();
         self.clients[spoke].history.forgotten.push(Forgotten { kind, id, asked_us });
+    }
+
+    /// What others did may be seen that much later.
+    fn pass_a_moment(&self) {
+        self.time.advance_us(2_000_000);
     }
 
     /// What holds at any moment, of one tenant.
@@ -447,6 +453,7 @@ impl Life {
             let flushed = node.process.run(node.ingest.flush(true));
             self.hold(flushed.unwrap().map_err(|error| error.to_string()));
         }
+        self.pass_a_moment();
         (0..2).for_each(|client| self.look(client));
         let who = Who::Node(self.random.random_range(0..2));
         for kind in [0, 4, 9] {
