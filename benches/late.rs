@@ -174,6 +174,7 @@ fn write_day(server: &Server, day: i32) -> u64 {
         stats: file.delta_stats(Table::Scores),
         index: Some(index_id.clone()),
         rewrites: 0,
+        undated: false,
     };
     server.run(async {
         let objects = server.catalog.store();
