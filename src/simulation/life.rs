@@ -38,6 +38,8 @@ pub(super) struct Life {
     nodes: [Option<Node>; 2],
     workers: [Option<Worker>; WORKERS],
     clients: [Client; 2],
+    /// Somebody asks to be forgotten now and then.
+    forgets: bool,
     /// What was done, for whoever reads a failure.
     story: Vec<String>,
 }
@@ -50,7 +52,7 @@ enum Who {
 }
 
 impl Life {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, forgets: bool) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         // Folders fsync and have other replies to tell.
         let folder = random.random_bool(0.2).then(|| tempfile::tempdir().unwrap());
@@ -70,6 +72,7 @@ impl Life {
             nodes: [None, None],
             workers: [None, None],
             clients,
+            forgets,
             story: Vec::new(),
         };
         life.found();
@@ -160,7 +163,8 @@ impl Life {
                 let looked = node.process.run(node.ingest.look_after_logs());
                 self.outcome(Who::Node(at), looked.is_some());
             }
-            77..80 => self.forget(at, spoke),
+            77..80 if self.forgets => self.forget(at, spoke),
+            77..80 => self.flush(at),
             80..96 => self.chore(at),
             _ => {
                 let bad = self.random.random_bool(0.6);
