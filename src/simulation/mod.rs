@@ -6,7 +6,7 @@
 //! theirs; a store call that a step is killed at is not.
 //!
 //! By hand: `TRACELAKE_SIMULATION=200 cargo test --lib simulation` runs that many fresh seeds;
-//! `TRACELAKE_SIMULATION_SEED=7` runs one.
+//! `TRACELAKE_SIMULATION_SEED=7` runs one, with `TRACELAKE_SIMULATION_FORGETS=0` without erasures.
 //!
 //! Others have been hurt before us. Beside this, a test of its own would have caught each:
 //!
@@ -61,7 +61,7 @@ fn number(name: &str) -> Option<u64> {
 fn every_invariant_holds_after_every_step() {
     let fresh = |count: u64, forgets: bool| (0..count).map(move |_| (rand::random(), forgets));
     let seeds: Vec<(u64, bool)> = match (number("TRACELAKE_SIMULATION_SEED"), number("TRACELAKE_SIMULATION")) {
-        (Some(seed), _) => vec![(seed, true)],
+        (Some(seed), _) => vec![(seed, number("TRACELAKE_SIMULATION_FORGETS") != Some(0))],
         (None, Some(count)) => fresh(count, true).collect(),
         (None, None) => SEEDS.map(|seed| (seed, true)).into_iter().chain(fresh(FRESH_SEEDS, false)).collect(),
     };
