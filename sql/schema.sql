@@ -105,7 +105,7 @@ CREATE TABLE trace_facts (
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
--- One row per score of a trace, an observation or a session.
+-- One row per score of a trace, an observation, a session or a run over a dataset.
 CREATE TABLE scores (
     id                      VARCHAR,                    -- The score, as sent: unique in the tenant.
     trace_id                VARCHAR,                    -- The trace judged.
@@ -113,9 +113,9 @@ CREATE TABLE scores (
     session_id              VARCHAR,                    -- The session judged.
     timestamp               TIMESTAMP WITH TIME ZONE,   -- When it was given, UTC.
     name                    VARCHAR,                    -- What is judged: helpfulness, user_rating, …
-    data_type               VARCHAR,                    -- NUMERIC, BOOLEAN, CATEGORICAL or TEXT.
-    value                   DOUBLE,                     -- Numeric value; 0 or 1 for boolean scores.
-    string_value            VARCHAR,                    -- Category or text; True or False for boolean scores.
+    data_type               VARCHAR,                    -- NUMERIC, BOOLEAN, CATEGORICAL, TEXT or CORRECTION.
+    value                   DOUBLE,                     -- Numeric value; 0 or 1 for boolean scores; a category's number, from its configuration.
+    string_value            VARCHAR,                    -- Category, text or corrected output; True or False for boolean scores.
     source                  VARCHAR,                    -- API, EVAL or ANNOTATION.
     comment                 VARCHAR,                    -- The judge's words.
     config_id               VARCHAR,                    -- The score's configuration.
@@ -123,6 +123,9 @@ CREATE TABLE scores (
     metadata                MAP(VARCHAR, VARCHAR),      -- The sender's own keys.
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that first held it.
     _merge                  BYTEA,                      -- Which event decided which field; null for a row of one event whose time is the row's own.
+    dataset_run_id          VARCHAR,                    -- The run over a dataset that is judged.
+    queue_id                VARCHAR,                    -- The queue in which a person gave it.
+    execution_trace_id      VARCHAR,                    -- The trace of the evaluation that gave it.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 

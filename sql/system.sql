@@ -19,7 +19,7 @@ CREATE TABLE files (
 -- One row per erasure of this tenant's, with its receipt once the last copy is gone.
 CREATE TABLE erasures (
     id                      VARCHAR,                    -- The erasure.
-    kind                    VARCHAR,                    -- trace, session, user or tenant.
+    kind                    VARCHAR,                    -- trace, session, user, tenant or score.
     subjects                VARCHAR,                    -- Traces by their ids, sessions and users by digests; joined by commas.
     state                   VARCHAR,                    -- asked, masked (no answer shows it), rewritten (no live file holds it) or done.
     asked_by                VARCHAR,                    -- The public key that asked; tracelake itself for traces that were named as a forgotten user's later.

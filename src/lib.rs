@@ -11,7 +11,7 @@
 //! | 1 | [`model`] | what an observation, a trace fact and a score are; merge rules; the tables' columns |
 //! | 1 | [`price`] | price books, model matching, the cost of a usage |
 //! | 1 | [`corpus`] | realistic traces from a seed, for the demo, the benches and the tests |
-//! | 2 | [`decode`] | OTLP with its dialects, and our own proto, into the model |
+//! | 2 | [`decode`] | OTLP with its dialects, Langfuse's own requests, and our own proto, into the model |
 //! | 2 | [`format`] | bytes at rest: log objects, Delta commits, Parquet files, index objects |
 //! | 3 | [`store`] | the bucket or folder: create-once, fsync, lost replies, probe, faults |
 //! | 4 | [`catalog`] | live files per table: snapshots and commits; tenants and keys |

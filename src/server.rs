@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::base::{Clock, Kind, Reservation, SystemClock, TenantId, WriterId};
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{FirstTenant, Identity, Keys};
+use crate::catalog::score_configs::ScoreConfigs;
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::catalog::{Catalog, FreshRows};
@@ -168,6 +169,8 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         ready: Arc::new(StoreAnswers(store.clone())),
         keys,
         prices,
+        score_configs: ScoreConfigs::new(SystemObjects::new(store.clone(), Arc::clone(&clock))),
+        clock,
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),
         store,

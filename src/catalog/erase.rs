@@ -55,6 +55,15 @@ impl<'a> Wanted<'a> {
         self.traces.contains(&key_hash(&[trace]))
     }
 
+    fn score(&self, id: Option<&str>) -> bool {
+        self.kind == ErasureKind::Score && id.is_some_and(|id| self.subjects.contains(id))
+    }
+
+    /// Whether all that is wanted of traces is known by their ids: rows of others need not be read.
+    fn by_id(&self) -> bool {
+        matches!(self.kind, ErasureKind::Trace | ErasureKind::Score)
+    }
+
     /// Whether rows must be asked whom they are about.
     fn by_owner(&self) -> bool {
         matches!(self.kind, ErasureKind::Session | ErasureKind::User)
@@ -64,7 +73,7 @@ impl<'a> Wanted<'a> {
         let id = match self.kind {
             ErasureKind::User => user,
             ErasureKind::Session => session,
-            ErasureKind::Trace | ErasureKind::Tenant => None,
+            ErasureKind::Trace | ErasureKind::Tenant | ErasureKind::Score => None,
         };
         id.is_some_and(|id| self.subjects.contains(digest(self.tenant, self.kind, id).as_str()))
     }
@@ -84,7 +93,7 @@ impl Catalog {
     ) -> Result<BTreeSet<u64>> {
         let traces: BTreeSet<u64> = match kind {
             ErasureKind::Trace => return Ok(values.iter().map(|trace| key_hash(&[trace])).collect()),
-            ErasureKind::Tenant => return Ok(BTreeSet::new()),
+            ErasureKind::Tenant | ErasureKind::Score => return Ok(BTreeSet::new()),
             ErasureKind::Session | ErasureKind::User => BTreeSet::new(),
         };
         let subjects: Vec<String> = values.iter().map(|value| digest(tenant.as_str(), kind, value)).collect();
@@ -161,7 +170,7 @@ impl Catalog {
         let mut wanted_traces = wanted.traces.clone();
         let mut traces: BTreeSet<Box<str>> = BTreeSet::new();
         let by_key: Vec<Sought> = wanted.traces.iter().map(|hash| Sought::Key(*hash)).collect();
-        let sought = (kind == ErasureKind::Trace).then_some(by_key.as_slice());
+        let sought = wanted.by_id().then_some(by_key.as_slice());
         let facts = self.rows_standing(tenant, Table::TraceFacts, snapshots, sought, |row, key| {
             let Some(trace) = row.get("trace_id") else { return };
             if wanted.trace(trace) || (wanted.by_owner() && wanted.owner(row.get("user_id"), row.get("session_id"))) {
@@ -173,7 +182,7 @@ impl Catalog {
         facts.await?;
 
         let by_trace: Vec<Sought> = wanted_traces.iter().map(|hash| Sought::Trace(*hash)).collect();
-        let sought = (kind == ErasureKind::Trace).then_some(by_trace.as_slice());
+        let sought = wanted.by_id().then_some(by_trace.as_slice());
         let mut observed: HashSet<RowKey> = HashSet::new();
         let observations = self.rows_standing(tenant, Table::Observations, snapshots, sought, |row, key| {
             let Some(trace) = row.get("trace_id") else { return };
@@ -187,14 +196,17 @@ impl Catalog {
         });
         observations.await?;
 
-        let scores = self.rows_standing(tenant, Table::Scores, snapshots, None, |row, key| {
+        let by_id: Vec<Sought> = wanted.subjects.iter().map(|score| Sought::Key(key_hash(&[score]))).collect();
+        let sought = (kind == ErasureKind::Score).then_some(by_id.as_slice());
+        let scores = self.rows_standing(tenant, Table::Scores, snapshots, sought, |row, key| {
             let trace = row.get("trace_id");
             let of_trace = trace.is_some_and(|trace| wanted_traces.contains(&key_hash(&[trace])));
             let of_observation = || {
                 let key: RowKey = Box::new([trace?.into(), row.get("observation_id")?.into()]);
                 Some(observed.contains(&key))
             };
-            if of_trace || wanted.owner(None, row.get("session_id")) || of_observation() == Some(true) {
+            let itself = wanted.score(row.get("id"));
+            if itself || of_trace || wanted.owner(None, row.get("session_id")) || of_observation() == Some(true) {
                 found.entry(Table::Scores).or_default().push(key);
             }
         });

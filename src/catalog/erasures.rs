@@ -68,7 +68,7 @@ impl Erasures {
         };
         let tenant = asked.tenant.to_string();
         let written_down = |value: &String| match asked.kind {
-            ErasureKind::Trace | ErasureKind::Tenant => value.clone(),
+            ErasureKind::Trace | ErasureKind::Tenant | ErasureKind::Score => value.clone(),
             kind @ (ErasureKind::Session | ErasureKind::User) => digest(&tenant, kind, value),
         };
         let mut erasure = Erasure {

@@ -20,6 +20,7 @@ pub mod prices;
 mod reader;
 mod recent;
 pub mod retention;
+pub mod score_configs;
 mod snapshot;
 pub mod system;
 mod table;

@@ -42,6 +42,8 @@ pub enum SystemError {
     KeyDiffers(String),
     #[error("key {0} does not exist")]
     KeyMissing(String),
+    #[error("there is no score configuration {0:?}")]
+    ScoreConfigMissing(String),
     #[error("there is no erasure {0}")]
     ErasureMissing(String),
     #[error(transparent)]
@@ -65,9 +67,11 @@ impl SystemError {
             Self::Newer { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::InvalidId(_) | Self::Invalid(_) | Self::TenantDeleted(_) => Kind::Invalid,
             Self::TenantExists(_) | Self::KeyDiffers(_) => Kind::Exists,
-            Self::TenantMissing(_) | Self::KeyMissing(_) | Self::ModelMissing(_) | Self::ErasureMissing(_) => {
-                Kind::NotFound
-            }
+            Self::TenantMissing(_)
+            | Self::KeyMissing(_)
+            | Self::ModelMissing(_)
+            | Self::ErasureMissing(_)
+            | Self::ScoreConfigMissing(_) => Kind::NotFound,
             Self::Price(e) => e.kind(),
             Self::PricesMissing { .. } | Self::ShippedPricesMissing(_) => Kind::Corrupt,
             Self::Unauthenticated(_) => Kind::Unauthenticated,

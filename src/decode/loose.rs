@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for LooseVisitor {
 }
 
 /// `Cow` itself deserializes as owned; this one borrows where no escape stands in the way.
-struct Key<'a>(Cow<'a, str>);
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,4 +1,4 @@
-//! OTLP with every attribute dialect, and our own proto, into the words of `model`.
+//! OTLP with every attribute dialect, Langfuse's own requests, and our own proto, into the words of `model`.
 //!
 //! Promises: pure, no IO and no clock; never panics on any input; one bad span is refused with its reason and its
 //! neighbours are kept; nothing a client sent is dropped silently: what has no column of its own is an attribute. The
@@ -9,6 +9,7 @@ mod bag;
 mod dialect;
 mod digest;
 mod json;
+mod langfuse;
 mod loose;
 mod native;
 mod otlp;
@@ -22,6 +23,7 @@ mod value;
 use crate::base::Kind;
 use crate::model::{EventBatch, RejectReason, Rejection};
 
+pub use langfuse::{EventAnswer, LangfuseBatch, Posted, Sdk, langfuse_batch, langfuse_post, langfuse_scores, refuse};
 pub use native::ingest_request;
 pub use otlp::{otlp_json, otlp_protobuf, otlp_request};
 
@@ -63,12 +65,16 @@ pub enum DecodeError {
     Json(#[from] serde_json::Error),
     #[error("the body is not an OTLP trace request: {0}")]
     Shape(&'static str),
+    #[error("the body is not {{\"batch\": [event, …]}}: {0}")]
+    Batch(serde_json::Error),
+    #[error("the body cannot be read: {0}")]
+    Post(serde_json::Error),
 }
 
 impl DecodeError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Protobuf(_) | Self::Json(_) | Self::Shape(_) => Kind::Invalid,
+            Self::Protobuf(_) | Self::Json(_) | Self::Shape(_) | Self::Batch(_) | Self::Post(_) => Kind::Invalid,
         }
     }
 }

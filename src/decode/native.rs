@@ -16,7 +16,7 @@ use crate::model::{
 use crate::wire;
 
 const SOURCE: &str = "tracelake";
-const SCORE_SOURCES: [&str; 3] = ["API", "EVAL", "ANNOTATION"];
+pub(super) const SCORE_SOURCES: [&str; 3] = ["API", "EVAL", "ANNOTATION"];
 
 /// Decodes a request item by item: each is an event or a rejection. What observations say about their traces follows
 /// as one event per trace.
@@ -205,11 +205,12 @@ fn score(item: wire::Score, limits: &DecodeLimits) -> Result<Event, Rejection> {
         timestamp_us: timestamp_ns.map(|ns| ns / 1000),
         metadata: clean(item.metadata),
         id,
+        ..Score::default()
     };
     Ok(Event { order: order(timestamp_ns, &encoded), kind: Some(EventKind::Score(score)) })
 }
 
-fn checked_id(id: &str, field: &str, shown: &str, limits: &DecodeLimits) -> Result<String, Rejection> {
+pub(super) fn checked_id(id: &str, field: &str, shown: &str, limits: &DecodeLimits) -> Result<String, Rejection> {
     let shown = || shown.chars().take(80).collect::<String>();
     if id.is_empty() {
         return Err(reject(shown(), RejectReason::MissingId, format!("{field} is missing")));
@@ -225,7 +226,7 @@ fn checked_id(id: &str, field: &str, shown: &str, limits: &DecodeLimits) -> Resu
 }
 
 /// An empty id is no id.
-fn optional_id(
+pub(super) fn optional_id(
     id: Option<String>,
     field: &str,
     shown: &str,

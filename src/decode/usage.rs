@@ -92,6 +92,20 @@ pub(super) fn from_counts(by_count: [Option<i64>; Count::COUNT], mut others: BTr
     Usage { by_kind: others, counts: whole }
 }
 
+/// Usage of an object that has only input, output and total, in this order.
+pub(super) fn from_three([input, output, total]: [Option<i64>; 3]) -> Usage {
+    let mut by_count = [None; Count::COUNT];
+    by_count[Count::Input as usize] = input;
+    by_count[Count::Output as usize] = output;
+    by_count[Count::Total as usize] = total;
+    from_counts(by_count, BTreeMap::new())
+}
+
+/// A count written as text or number.
+pub(super) fn count_in(text: &str) -> Option<i64> {
+    integer_in(text).filter(|count| (0..=COUNT_MAX).contains(count))
+}
+
 /// Usage as a JSON object: Langfuse's free record, or an OpenAI usage object as the API answered it.
 pub(super) fn from_json(json: &str) -> Option<Usage> {
     let record: BTreeMap<String, Value> = serde_json::from_str(json).ok()?;
@@ -219,12 +233,11 @@ fn numbers(record: &serde_json::Map<String, Value>) -> impl Iterator<Item = (&st
 }
 
 fn number(value: &Value) -> Option<i64> {
-    let number = match value {
-        Value::Number(number) => number.as_i64().or_else(|| integer_in(&number.to_string())),
-        Value::String(text) => integer_in(text),
+    match value {
+        Value::Number(number) => count_in(&number.to_string()),
+        Value::String(text) => count_in(text),
         _ => None,
-    };
-    number.filter(|number| (0..=COUNT_MAX).contains(number))
+    }
 }
 
 /// Counts with the whole input, the whole output and a total.

@@ -139,11 +139,20 @@ fn not_negative(amount: Money) -> Result<Money, String> {
 pub(super) fn words(value: Value) -> Vec<String> {
     let words: Vec<String> = match value {
         Value::ArrayValue(list) => list.values.into_iter().filter_map(|item| item.value).map(text).collect(),
-        Value::StringValue(list) => match serde_json::from_str::<Vec<serde_json::Value>>(&list) {
-            Ok(items) => items.into_iter().map(plain).collect(),
-            Err(_) => list.split(',').map(|word| word.trim().to_owned()).collect(),
-        },
+        Value::StringValue(list) => return words_in(&list),
         other => vec![text(other)],
+    };
+    words.into_iter().map(without_nul).filter(|word| !word.is_empty()).collect()
+}
+
+/// As [`words`], of a text: a JSON array, a comma list, or one word, quoted or not.
+pub(super) fn words_in(list: &str) -> Vec<String> {
+    let words: Vec<String> = match serde_json::from_str::<Vec<serde_json::Value>>(list) {
+        Ok(items) => items.into_iter().map(plain).collect(),
+        Err(_) => {
+            let unquoted = unquoted(list);
+            unquoted.as_deref().unwrap_or(list).split(',').map(|word| word.trim().to_owned()).collect()
+        }
     };
     words.into_iter().map(without_nul).filter(|word| !word.is_empty()).collect()
 }

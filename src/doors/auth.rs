@@ -28,8 +28,7 @@ pub(super) struct Caller {
 
 /// The caller behind `headers`, if its key has `role`.
 pub(super) async fn caller(doors: &Doors, headers: &HeaderMap, role: Role) -> Result<Caller, Refusal> {
-    let (public_key, secret_key) = basic(headers.get(AUTHORIZATION))?;
-    let who = doors.keys.authenticate(&public_key, &secret_key).await?;
+    let who = identity(doors, headers).await?;
     who.require(role)?;
     let named = match role {
         Role::Ingest => headers.get(TENANT_HEADER).map(tenant_named).transpose()?,
@@ -37,6 +36,12 @@ pub(super) async fn caller(doors: &Doors, headers: &HeaderMap, role: Role) -> Re
     };
     let tenant = doors.keys.tenant_for(&who, named).await?;
     Ok(Caller { who, tenant })
+}
+
+/// Whose key it is, whatever it may do.
+pub(super) async fn identity(doors: &Doors, headers: &HeaderMap) -> Result<Identity, Refusal> {
+    let (public_key, secret_key) = basic(headers.get(AUTHORIZATION))?;
+    Ok(doors.keys.authenticate(&public_key, &secret_key).await?)
 }
 
 fn tenant_named(value: &HeaderValue) -> Result<&str, Refusal> {

@@ -23,10 +23,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::base::{Budget, ByteSize, Reservation, TenantId};
+use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
 use crate::catalog::prices::PriceBooks;
+use crate::catalog::score_configs::ScoreConfigs;
 use crate::decode::DecodeLimits;
 use crate::model::{EventBatch, Rejection};
 use crate::store::Store;
@@ -118,6 +119,9 @@ pub struct Doors {
     pub ready: Arc<dyn Ready>,
     pub keys: Keys,
     pub prices: PriceBooks,
+    pub score_configs: ScoreConfigs,
+    /// Dates what comes without a time.
+    pub clock: Arc<dyn Clock>,
     pub decode_limits: DecodeLimits,
     pub counters: Arc<Counters>,
     /// Its calls are shown at `/metrics`.

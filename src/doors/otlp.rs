@@ -1,4 +1,4 @@
-//! What both OTLP doors do with a request once it is read: decode, append, and say what was refused.
+//! What the doors on the way in do with a request once it is read: decode, append, and say what was refused.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ pub(super) struct Kept {
     pub(super) rejections: Vec<Rejection>,
 }
 
-/// Decodes a request of `bytes` and appends what it holds. A request that holds nothing costs no append.
+/// Decodes a request of `bytes` and appends what it holds.
 pub(super) async fn keep(
     doors: &Doors,
     door: Door,
@@ -30,7 +30,20 @@ pub(super) async fn keep(
     bytes: usize,
     decode: impl FnOnce() -> Result<Decoded, Refusal> + Send + 'static,
 ) -> Result<Kept, Refusal> {
-    let Decoded { mut batch, items, mut rejections } = decode_aside(bytes, decode).await?;
+    let decoded = decode_aside(bytes, decode).await?;
+    keep_decoded(doors, door, caller, room, bytes, decoded).await
+}
+
+/// Appends what a request of `bytes` held. A request that held nothing costs no append.
+pub(super) async fn keep_decoded(
+    doors: &Doors,
+    door: Door,
+    caller: &Caller,
+    room: Reservation,
+    bytes: usize,
+    decoded: Decoded,
+) -> Result<Kept, Refusal> {
+    let Decoded { mut batch, items, mut rejections } = decoded;
     rejections.extend(doors.intake.refuse_erased(&caller.tenant, &mut batch).await);
     doors.counters.received(door, bytes as u64, batch.received, &rejections);
     if items > 0 || !batch.events.is_empty() || !rejections.is_empty() {
@@ -40,10 +53,11 @@ pub(super) async fn keep(
     Ok(Kept { items, rejections })
 }
 
-async fn decode_aside(
+/// Runs `decode` of `bytes`, aside if they are many.
+pub(super) async fn decode_aside<T: Send + 'static>(
     bytes: usize,
-    decode: impl FnOnce() -> Result<Decoded, Refusal> + Send + 'static,
-) -> Result<Decoded, Refusal> {
+    decode: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
     // Decoding does not panic. If it does all the same, the same bytes would make it panic again: retrying is no use.
     let guarded = move || {
         catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {

@@ -2,6 +2,7 @@
 
 mod grpc;
 mod http;
+mod langfuse;
 mod models;
 
 use std::collections::BTreeSet;
@@ -172,7 +173,8 @@ impl World {
     async fn with_buffer(buffer: ByteSize) -> Self {
         let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
         let objects = SystemObjects::new(store.clone(), Arc::new(SystemClock));
-        let keys = Keys::open(objects.clone(), Tenants::new(objects)).await.unwrap();
+        let keys = Keys::open(objects.clone(), Tenants::new(objects.clone())).await.unwrap();
+        let score_configs = ScoreConfigs::new(objects);
         for tenant in ["acme", "other"] {
             keys.tenants().create(&tenant.parse().unwrap()).await.unwrap();
         }
@@ -194,6 +196,8 @@ impl World {
             ready: ready.clone(),
             keys: keys.clone(),
             prices: prices.clone(),
+            score_configs,
+            clock: Arc::new(SystemClock),
             decode_limits: DecodeLimits::default(),
             counters: counters.clone(),
             store,

@@ -421,10 +421,10 @@ impl State {
     }
 
     fn remember(&mut self, trace: Arc<str>, mut facts: Arc<TraceFacts>) {
-        if facts.input.is_some() || facts.output.is_some() {
+        if facts.input.is_some() || facts.output.is_some() || !facts.attributes.is_empty() {
             // Texts are not stamped onto rows, and are the largest part.
             let facts = Arc::make_mut(&mut facts);
-            (facts.input, facts.output) = (None, None);
+            (facts.input, facts.output, facts.attributes) = (None, None, BTreeMap::new());
         }
         if self.remembered.insert(Arc::clone(&trace), facts).is_none() {
             self.remembered_order.push_back(trace);
@@ -457,8 +457,10 @@ fn says_nothing_new(known: &TraceFacts, said: &TraceFacts) -> bool {
         && same(&known.environment, &said.environment)
         && same(&known.public, &said.public)
         && same(&known.root_id, &said.root_id)
+        && said.cleared & !known.cleared == 0
         && said.input.is_none()
         && said.output.is_none()
+        && said.attributes.is_empty()
         && said.tags.iter().all(|tag| known.tags.contains(tag))
         && said.metadata.iter().all(|(key, value)| known.metadata.get(key) == Some(value))
 }

@@ -186,7 +186,9 @@ fn refuse(denied: &Denied, batch: &mut EventBatch, now_us: TimestampUs) -> (Vec<
         }
         Some(EventKind::Score(it)) => {
             let of_trace = it.trace_id.as_deref().is_some_and(|trace| denied.trace(trace, now_us));
-            let refused = of_trace || (owners && denied.owner(None, it.session_id.as_deref(), now_us));
+            let refused = of_trace
+                || denied.score(&it.id, now_us)
+                || (owners && denied.owner(None, it.session_id.as_deref(), now_us));
             refused.then(|| rejections.push(reject(&it.id)));
             !refused
         }
@@ -229,10 +231,12 @@ pub(super) fn strip(denied: &Denied, events: &mut Vec<PackedEvent>, stamp_us: Ti
             };
             denied.trace(trace_id, stamp_us) || (owners && owner())
         }
-        PackedKind::Score { packed, .. } => {
+        PackedKind::Score { id, packed } => {
             let said = packed.whole();
             let of_trace = said.trace_id.as_deref().is_some_and(|trace| denied.trace(trace, stamp_us));
-            of_trace || (owners && denied.owner(None, said.session_id.as_deref(), stamp_us))
+            of_trace
+                || denied.score(id, stamp_us)
+                || (owners && denied.owner(None, said.session_id.as_deref(), stamp_us))
         }
     };
     events.extract_if(.., is_denied).collect()

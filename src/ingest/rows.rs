@@ -347,7 +347,7 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let traced = segment.traces.iter().filter(move |(trace, _)| part.has(standing.traces.get(*trace)));
     let of_traces = traced.filter_map(move |(trace, entry)| {
         let facts = entry.merged(table, &[], Packed::whole, merge_trace)?.row;
-        if facts.input.is_none() && facts.output.is_none() {
+        if facts.input.is_none() && facts.output.is_none() && facts.attributes.is_empty() {
             return None;
         }
         let stamp_us = entry.origin().stamp_us;
@@ -375,13 +375,13 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
 
 /// What of a trace's facts stands in `observation_io`: its provenance must tell of nothing else.
 fn text_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
-    let TraceFacts { trace_id, input, output, .. } = packed.whole();
-    TraceFacts { trace_id, input, output, ..Default::default() }
+    let TraceFacts { trace_id, input, output, attributes, .. } = packed.whole();
+    TraceFacts { trace_id, input, output, attributes, ..Default::default() }
 }
 
 /// And what does not.
 fn facts_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
-    TraceFacts { input: None, output: None, ..packed.whole() }
+    TraceFacts { input: None, output: None, attributes: BTreeMap::new(), ..packed.whole() }
 }
 
 fn traces<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {

@@ -168,12 +168,13 @@ impl Segment {
             .collect();
         let scores: Vec<_> = self
             .scores
-            .extract_if(|_, entry| {
+            .extract_if(|id, entry| {
                 let stamp_us = entry.origin().stamp_us;
-                entry.said.iter().map(|said| said.packed.whole()).any(|said| {
-                    let of_trace = said.trace_id.as_deref().is_some_and(|trace| denied.trace(trace, stamp_us));
-                    of_trace || (owners && denied.owner(None, said.session_id.as_deref(), stamp_us))
-                })
+                denied.score(id, stamp_us)
+                    || entry.said.iter().map(|said| said.packed.whole()).any(|said| {
+                        let of_trace = said.trace_id.as_deref().is_some_and(|trace| denied.trace(trace, stamp_us));
+                        of_trace || (owners && denied.owner(None, said.session_id.as_deref(), stamp_us))
+                    })
             })
             .collect();
         let traces = self.traces.extract_if(|trace, entry| denied.trace(trace, entry.origin().stamp_us)).count();

@@ -19,6 +19,7 @@ pub use event::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
 pub use merge::{
     Merge, Merged, merge_observation, merge_score, merge_trace, split_observation, split_score, split_trace,
 };
+pub(crate) use merge::{observation_bits, score_bits, trace_bits};
 pub use observation::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
 pub use score::{Score, ScoreDataType};
 pub use trace::TraceFacts;

@@ -121,6 +121,10 @@ pub struct Observation {
     /// The protocol: `otlp`, `langfuse-batch`, `tracelake`.
     #[prost(string, optional, tag = "48")]
     pub source: Option<String>,
+    /// The fields said to be nothing (an explicit null), by their bits in the provenance: what was said of them before
+    /// is void. A field is never both said and cleared.
+    #[prost(uint64, tag = "49")]
+    pub cleared: u64,
 
     // Wide and cold: these stand in observation_io.
     #[prost(string, optional, tag = "60")]

@@ -1,4 +1,4 @@
-//! A score: a judgement on a trace, an observation or a session.
+//! A score: a judgement on a trace, an observation, a session or a run over a dataset.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct Score {
     /// Numeric and boolean (0 or 1) scores.
     #[prost(double, optional, tag = "7")]
     pub value: Option<f64>,
-    /// Categorical and text scores; `True` / `False` for boolean ones.
+    /// Categorical and text scores and corrections; `True` / `False` for boolean ones.
     #[prost(string, optional, tag = "8")]
     pub string_value: Option<String>,
     /// `API`, `EVAL` or `ANNOTATION`.
@@ -38,6 +38,17 @@ pub struct Score {
     pub timestamp_us: Option<i64>,
     #[prost(btree_map = "string, string", tag = "14")]
     pub metadata: BTreeMap<String, String>,
+    #[prost(string, optional, tag = "15")]
+    pub dataset_run_id: Option<String>,
+    /// The queue in which a person gave it.
+    #[prost(string, optional, tag = "16")]
+    pub queue_id: Option<String>,
+    /// The trace of the evaluation that gave it.
+    #[prost(string, optional, tag = "17")]
+    pub execution_trace_id: Option<String>,
+    /// The fields said to be nothing, as [`super::Observation::cleared`].
+    #[prost(uint64, tag = "18")]
+    pub cleared: u64,
 }
 
 named_enum! {
@@ -46,5 +57,7 @@ named_enum! {
         Boolean = 1 => "BOOLEAN",
         Categorical = 2 => "CATEGORICAL",
         Text = 3 => "TEXT",
+        /// What the output should have been.
+        Correction = 4 => "CORRECTION",
     }
 }

@@ -37,6 +37,12 @@ pub struct TraceFacts {
     pub input: Option<String>,
     #[prost(string, optional, tag = "15")]
     pub output: Option<String>,
+    /// What the client sent about the trace that has no column of its own; stands beside input and output.
+    #[prost(btree_map = "string, string", tag = "16")]
+    pub attributes: BTreeMap<String, String>,
+    /// The fields said to be nothing, as [`super::Observation::cleared`].
+    #[prost(uint64, tag = "17")]
+    pub cleared: u64,
 }
 
 impl TraceFacts {
@@ -52,5 +58,6 @@ impl TraceFacts {
             && self.root_id == other.root_id
             && self.root_name == other.root_name
             && self.metadata == other.metadata
+            && self.cleared == other.cleared
     }
 }

@@ -68,6 +68,8 @@ mod tests {
             public: Some(true),
             input: word("input"),
             output: word("output"),
+            attributes: [("k".to_owned(), "x".to_owned())].into(),
+            cleared: 0,
         };
         let changes =
             Changes { facts: Arc::new(HashMap::from([("t".to_owned(), Arc::new(facts))])), ..Default::default() };

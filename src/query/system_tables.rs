@@ -59,7 +59,7 @@ const ERASURES: SystemTable = SystemTable {
     comment: "One row per erasure of this tenant's, with its receipt once the last copy is gone.",
     columns: &[
         ("id", TEXT, "The erasure."),
-        ("kind", TEXT, "trace, session, user or tenant."),
+        ("kind", TEXT, "trace, session, user, tenant or score."),
         ("subjects", TEXT, "Traces by their ids, sessions and users by digests; joined by commas."),
         ("state", TEXT, "asked, masked (no answer shows it), rewritten (no live file holds it) or done."),
         (

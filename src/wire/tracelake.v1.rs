@@ -2163,6 +2163,8 @@ pub enum ErasureKind {
     User = 3,
     /// The tenant itself, which must be named: its keys are refused from now on, and its id is never used again.
     Tenant = 4,
+    /// Scores by id.
+    Score = 5,
 }
 impl ErasureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2176,6 +2178,7 @@ impl ErasureKind {
             Self::Session => "ERASURE_KIND_SESSION",
             Self::User => "ERASURE_KIND_USER",
             Self::Tenant => "ERASURE_KIND_TENANT",
+            Self::Score => "ERASURE_KIND_SCORE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2186,6 +2189,7 @@ impl ErasureKind {
             "ERASURE_KIND_SESSION" => Some(Self::Session),
             "ERASURE_KIND_USER" => Some(Self::User),
             "ERASURE_KIND_TENANT" => Some(Self::Tenant),
+            "ERASURE_KIND_SCORE" => Some(Self::Score),
             _ => None,
         }
     }

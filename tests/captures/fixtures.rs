@@ -30,7 +30,7 @@ pub(crate) struct Run {
     pub(crate) requests: Vec<Request>,
 }
 
-/// One OTLP trace request; `application/grpc` bodies are the message without its frame.
+/// One request; `application/grpc` bodies are the message without its frame.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
     pub(crate) file: String,

@@ -1,14 +1,13 @@
 //! Real clients, end to end: what they sent goes in by the doors as it was on the wire, and SQL says what
 //! `expected.json` says, right after the ack and again after a stop and a start.
 //!
-//! Left out: `scores` and `session_scores`, which come by requests that no door takes yet; `computed_reference`, which
-//! is `total_reference` less `explicit_total`; `session`, whose numbers are sums of those compared here; and
-//! `orphan_root_parent` and `root_marked`, which tell how a client marks its root, where `root_count` tells what came
-//! of it. Trace metadata beyond the expected keys is let pass where the expectation calls it `soft`: OpenInference
+//! Left out: `computed_reference`, which is `total_reference` less `explicit_total`; `session`, whose numbers are sums
+//! of those compared here; and `orphan_root_parent` and `root_marked`, which tell how a client marks its root, where
+//! `root_count` tells what came of it. Trace metadata beyond the expected keys is let pass where the expectation calls it `soft`: OpenInference
 //! knows metadata of spans only, and the trace gets what they say together.
 
 #[path = "../captures/fixtures.rs"]
-mod fixtures;
+pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -95,8 +94,14 @@ async fn send(server: &ServerProcess, recording: &Recording, request: &Request) 
         sent = sent.header("content-encoding", &request.content_encoding);
     }
     let answer = sent.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
-    assert_eq!(answer.status, 200, "{said}: {}", answer.text());
-    assert!(answer.body.is_empty() || answer.text() == "{}", "{said}: something was refused: {}", answer.text());
+    let (status, none_refused) = match request.path.as_str() {
+        "/api/public/ingestion" => (207, "\"errors\":[]"),
+        "/api/public/scores" => (202, "Accepted"),
+        _ => (200, ""),
+    };
+    assert_eq!(answer.status, status, "{said}: {}", answer.text());
+    let is_plain = status != 200 || answer.body.is_empty() || answer.text() == "{}";
+    assert!(is_plain && answer.text().contains(none_refused), "{said}: something was refused: {}", answer.text());
 }
 
 fn has_parquet(table: &Path) -> bool {
@@ -116,6 +121,12 @@ async fn all_is_as_expected(server: &ServerProcess) {
             let trace = trace.unwrap_or_else(|| panic!("{label} is not there"));
             wrong.extend(differences(&label, &trace, expected));
         }
+        let session = reported.remove(recording.expected["session_id"].as_str().unwrap_or_default());
+        let scores = session.map_or(json!([]), |session| session["scores"].clone());
+        let expected = recording.expected.get("session_scores").unwrap_or(&json!([])).clone();
+        if plain_scores(&scores) != plain_scores(&expected) {
+            wrong.push(format!("{}: session scores: got {scores}, want {expected}", recording.client));
+        }
     }
     for recording in &recordings {
         for expected in recording.expected["traces_without_label"].as_array().unwrap() {
@@ -129,7 +140,7 @@ async fn all_is_as_expected(server: &ServerProcess) {
     assert!(reported.is_empty(), "traces nobody sent: {:?}", reported.keys());
 }
 
-/// What SQL says, by trace, in the shape of `expected.json`.
+/// What SQL says, by trace, in the shape of `expected.json`; scores of sessions by session.
 async fn reported(connection: &Connection) -> BTreeMap<String, Value> {
     let mut traces = sums(connection).await;
     let mut set = |trace: &Value, field: &str, value: Value| traces.get_mut(text(trace)).unwrap()[field] = value;
@@ -153,6 +164,19 @@ async fn reported(connection: &Connection) -> BTreeMap<String, Value> {
     for (trace, metadata) in by_trace(rows(connection, metadata).await, |row| row["metadata"].clone()) {
         set(&trace.into(), "observation_metadata", metadata);
     }
+    let mut scores: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for row in rows(connection, "SELECT * FROM scores ORDER BY name").await {
+        let on = if row["observation_id"].is_string() { "observation" } else { "trace" };
+        let (about, on) = match row["session_id"].as_str() {
+            Some(session) => (session, "session"),
+            None => (text(&row["trace_id"]), on),
+        };
+        let has_number = matches!(text(&row["data_type"]), "NUMERIC" | "BOOLEAN");
+        let value = if has_number { &row["value"] } else { &row["string_value"] };
+        let (name, data_type, comment) = (&row["name"], &row["data_type"], &row["comment"]);
+        let score = json!({"name": name, "data_type": data_type, "value": value, "on": on, "comment": comment});
+        scores.entry(about.to_owned()).or_default().push(score);
+    }
     let models = "SELECT trace_id, model AS word, sum(input_tokens) AS input, sum(output_tokens) AS output,
                   coalesce(sum(cached_input_tokens), 0) AS cached, sum(total_tokens) AS total
                   FROM observations WHERE total_tokens > 0 GROUP BY 1, 2";
@@ -162,6 +186,9 @@ async fn reported(connection: &Connection) -> BTreeMap<String, Value> {
     };
     for (trace, models) in by_trace(rows(connection, models).await, tokens) {
         set(&trace.into(), "tokens_by_model", models);
+    }
+    for (about, scores) in scores {
+        traces.entry(about).or_insert_with(|| json!({}))["scores"] = scores.into();
     }
     traces
 }
@@ -252,6 +279,9 @@ fn differences(label: &str, trace: &Value, expected: &Value) -> Vec<String> {
     if let Some(version) = expected["service_version"].as_str() {
         compare("version on every row", trace["versions"].clone(), json!([version]));
     }
+    let none = json!([]);
+    let scores = |of: &Value| plain_scores(of.get("scores").unwrap_or(&none));
+    compare("scores", scores(trace), scores(expected));
     costs(trace, &expected["cost"], &mut compare);
     let is_soft = sorted(&expected["soft"]).as_array().unwrap().contains(&"trace metadata".into());
     compare_metadata("metadata", &trace["metadata"], &expected["metadata"], is_soft, &mut compare);
@@ -259,6 +289,18 @@ fn differences(label: &str, trace: &Value, expected: &Value) -> Vec<String> {
         compare_metadata(name, &trace["observation_metadata"][name], wanted, true, &mut compare);
     }
     wrong
+}
+
+/// `1` and `1.0` are one number.
+fn plain_scores(scores: &Value) -> Value {
+    let plain = |score: &Value| {
+        let mut score = score.clone();
+        if let Some(number) = score["value"].as_f64() {
+            score["value"] = json!(number);
+        }
+        score
+    };
+    scores.as_array().into_iter().flatten().map(plain).collect()
 }
 
 /// Exact decimals, rounded to the digits the expectation has.

@@ -1,6 +1,8 @@
 //! The proof, in one binary.
 
+mod batch;
 mod captures;
+mod clients;
 mod compaction;
 mod doors;
 mod erasure;

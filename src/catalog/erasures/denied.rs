@@ -24,6 +24,7 @@ struct Keys {
     /// Of sessions and users, by digest.
     sessions: HashMap<String, TimestampUs>,
     users: HashMap<String, TimestampUs>,
+    scores: HashMap<u64, TimestampUs>,
     /// Traces that turned out to belong to one of them, until an erasure of their own names them.
     learned: HashMap<u64, Named>,
     all: bool,
@@ -67,6 +68,10 @@ impl Denied {
             ErasureKind::Session => extend(&mut keys.sessions, erasure.subjects.iter().cloned(), until_us),
             ErasureKind::User => extend(&mut keys.users, erasure.subjects.iter().cloned(), until_us),
             ErasureKind::Tenant => keys.all = true,
+            ErasureKind::Score => {
+                let hashes = erasure.subjects.iter().map(|score| key_hash(&[score]));
+                extend(&mut keys.scores, hashes, until_us);
+            }
         }
     }
 
@@ -79,7 +84,11 @@ impl Denied {
     pub fn is_over(&self, at_us: TimestampUs) -> bool {
         let keys = self.keys.read();
         let over = |until_us: &TimestampUs| *until_us <= at_us;
-        !keys.all && keys.traces.values().all(over) && keys.sessions.values().all(over) && keys.users.values().all(over)
+        !keys.all
+            && keys.traces.values().all(over)
+            && keys.sessions.values().all(over)
+            && keys.users.values().all(over)
+            && keys.scores.values().all(over)
     }
 
     /// Whether persons or sessions are denied: only then is it worth to look at who an event is about.
@@ -93,6 +102,11 @@ impl Denied {
         let hash = key_hash(&[trace_id]);
         let until_us = keys.traces.get(&hash).copied().max(keys.learned.get(&hash).map(|named| named.until_us));
         keys.all || until_us.is_some_and(|until_us| at_us < until_us)
+    }
+
+    pub fn score(&self, id: &str, at_us: TimestampUs) -> bool {
+        let keys = self.keys.read();
+        keys.scores.get(&key_hash(&[id])).is_some_and(|until_us| at_us < *until_us)
     }
 
     /// Whether a person or session is denied.

@@ -24,10 +24,12 @@ pub enum ErasureKind {
     User,
     /// All of it.
     Tenant,
+    /// By its id.
+    Score,
 }
 
 impl ErasureKind {
-    pub const ALL: [Self; 4] = [Self::Trace, Self::Session, Self::User, Self::Tenant];
+    pub const ALL: [Self; 5] = [Self::Trace, Self::Session, Self::User, Self::Tenant, Self::Score];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,6 +37,7 @@ impl ErasureKind {
             Self::Session => "session",
             Self::User => "user",
             Self::Tenant => "tenant",
+            Self::Score => "score",
         }
     }
 }
@@ -44,7 +47,8 @@ impl FromStr for ErasureKind {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        let unknown = || SystemError::Invalid(format!("{text:?} is not erased: trace, session, user and tenant are"));
+        let unknown =
+            || SystemError::Invalid(format!("{text:?} is not erased: trace, session, user, tenant and score are"));
         found.ok_or_else(unknown)
     }
 }
@@ -94,7 +98,7 @@ pub struct Erasure {
     pub id: String,
     pub tenant: String,
     pub kind: ErasureKind,
-    /// Traces and tenants by their ids, sessions and users by their digests.
+    /// Traces, tenants and scores by their ids, sessions and users by their digests.
     pub subjects: Vec<String>,
     pub asked_by: String,
     pub asked_us: TimestampUs,

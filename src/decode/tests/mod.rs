@@ -1,5 +1,6 @@
 #[path = "../../../tests/captures/fixtures.rs"]
 mod fixtures;
+mod langfuse;
 mod mutation;
 mod own_proto;
 mod reading;

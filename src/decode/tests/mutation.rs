@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use super::fixtures::recordings;
-use super::recordings::bodies;
-use crate::decode::{DecodeLimits, Decoded, ingest_request, otlp_json, otlp_protobuf};
+use super::recordings::{Wire, bodies};
+use crate::decode::{DecodeLimits, Decoded, ingest_request, otlp_json};
 use crate::model::EventKind;
 use crate::wire;
 
@@ -38,11 +38,11 @@ fn mutate(body: &[u8], random: &mut SmallRng) -> Vec<u8> {
 }
 
 /// The smallest bodies of the recordings, so that rounds are many.
-fn corpus(json: bool) -> Vec<Vec<u8>> {
+fn corpus(of: Wire) -> Vec<Vec<u8>> {
     let mut corpus: Vec<Vec<u8>> = recordings()
         .iter()
         .flat_map(bodies)
-        .filter(|(is_json, body)| *is_json == json && body.len() < 20_000)
+        .filter(|(wire, body)| *wire == of && body.len() < 20_000)
         .map(|(_, body)| body)
         .collect();
     corpus.sort();
@@ -51,19 +51,18 @@ fn corpus(json: bool) -> Vec<Vec<u8>> {
 
 fn check_books(decoded: &Decoded) {
     let batch = &decoded.batch;
-    let items = batch.events.iter().filter(|event| matches!(event.kind, Some(EventKind::Observation(_)))).count();
+    let items = batch.events.iter().filter(|event| !matches!(event.kind, Some(EventKind::Trace(_)))).count();
     assert_eq!(batch.received, (items + decoded.rejections.len()) as u64);
     assert_eq!(batch.rejected.values().sum::<u64>(), decoded.rejections.len() as u64);
 }
 
-#[test]
-fn mutated_protobuf_never_panics() {
-    let (corpus, mut random) = (corpus(false), SmallRng::seed_from_u64(1));
+fn mutated_bodies_never_panic(wire: Wire, seed: u64) {
+    let (corpus, mut random) = (corpus(wire), SmallRng::seed_from_u64(seed));
     assert!(!corpus.is_empty());
     let mut read = 0;
     for round in 0..ROUNDS {
         let body = mutate(&corpus[round % corpus.len()], &mut random);
-        if let Ok(decoded) = otlp_protobuf(&body, &DecodeLimits::default()) {
+        if let Ok(decoded) = wire.decode(&body) {
             read += 1;
             check_books(&decoded);
         }
@@ -72,18 +71,23 @@ fn mutated_protobuf_never_panics() {
 }
 
 #[test]
+fn mutated_protobuf_never_panics() {
+    mutated_bodies_never_panic(Wire::OtlpProtobuf, 1);
+}
+
+#[test]
 fn mutated_json_never_panics() {
-    let (corpus, mut random) = (corpus(true), SmallRng::seed_from_u64(2));
-    assert!(!corpus.is_empty());
-    let mut read = 0;
-    for round in 0..ROUNDS {
-        let body = mutate(&corpus[round % corpus.len()], &mut random);
-        if let Ok(decoded) = otlp_json(&body, &DecodeLimits::default()) {
-            read += 1;
-            check_books(&decoded);
-        }
-    }
-    assert!(read > ROUNDS / 20, "most mutants must get past the envelope to be worth anything: {read}");
+    mutated_bodies_never_panic(Wire::OtlpJson, 2);
+}
+
+#[test]
+fn mutated_batches_never_panic() {
+    mutated_bodies_never_panic(Wire::LangfuseBatch, 5);
+}
+
+#[test]
+fn mutated_scores_never_panic() {
+    mutated_bodies_never_panic(Wire::LangfuseScores, 6);
 }
 
 /// Puts something odd in the place of one node, mostly a deep one.
@@ -123,7 +127,7 @@ fn graft(node: &mut Value, random: &mut SmallRng) {
 #[test]
 fn grafted_json_never_panics_and_is_always_read() {
     let mut random = SmallRng::seed_from_u64(4);
-    let corpus: Vec<Value> = corpus(true).iter().map(|body| serde_json::from_slice(body).unwrap()).collect();
+    let corpus: Vec<Value> = corpus(Wire::OtlpJson).iter().map(|body| serde_json::from_slice(body).unwrap()).collect();
     for round in 0..ROUNDS / 4 {
         let mut document = corpus[round % corpus.len()].clone();
         for _ in 0..random.random_range(1..=20) {
@@ -131,6 +135,38 @@ fn grafted_json_never_panics_and_is_always_read() {
         }
         check_books(&otlp_json(document.to_string().as_bytes(), &DecodeLimits::default()).unwrap());
     }
+}
+
+/// Whatever stands in an event, it is kept or refused by itself: its neighbours are as they were.
+#[test]
+fn grafted_batches_never_panic_and_are_always_read() {
+    let mut random = SmallRng::seed_from_u64(7);
+    for wire in [Wire::LangfuseBatch, Wire::LangfuseScores] {
+        let corpus: Vec<Value> = corpus(wire).iter().map(|body| serde_json::from_slice(body).unwrap()).collect();
+        for round in 0..ROUNDS / 4 {
+            let mut document = corpus[round % corpus.len()].clone();
+            let events = if wire == Wire::LangfuseBatch { &mut document["batch"] } else { &mut document };
+            let untouched = events[0].clone();
+            for event in events.as_array_mut().unwrap().iter_mut().skip(1) {
+                graft(event, &mut random);
+            }
+            let alone = match wire {
+                Wire::LangfuseBatch => json!({ "batch": [untouched], "metadata": document["metadata"] }),
+                _ => json!([untouched]),
+            };
+            let decoded = wire.decode(document.to_string().as_bytes()).unwrap();
+            check_books(&decoded);
+            let alone = wire.decode(alone.to_string().as_bytes()).unwrap().batch.events;
+            let said = |event: &&crate::model::Event| !is_root_fact(event);
+            for event in alone.iter().filter(said) {
+                assert!(decoded.batch.events.contains(event), "{event:?}");
+            }
+        }
+    }
+}
+
+fn is_root_fact(event: &crate::model::Event) -> bool {
+    matches!(&event.kind, Some(EventKind::Trace(facts)) if facts.root_id.is_some())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Real clients: all that a client sent, decoded and merged, must say what `expected.json` says.
 //!
-//! Out of scope here and skipped: scores (they come by other requests), prices, and the wire's own counts.
+//! Out of scope here and skipped: prices, and the wire's own counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -9,14 +9,20 @@ use serde_json::{Value, json};
 
 use super::fixtures::{Recording, Request, recordings};
 use crate::base::Money;
-use crate::decode::{DecodeLimits, Decoded, otlp_json, otlp_protobuf};
-use crate::model::{Event, EventKind, Level, Observation, Order, Status, TraceFacts, merge_observation, merge_trace};
+use crate::decode::{
+    DecodeError, DecodeLimits, Decoded, Posted, Sdk, langfuse_batch, langfuse_scores, otlp_json, otlp_protobuf,
+};
+use crate::model::{
+    Event, EventKind, Level, Observation, Order, Score, ScoreDataType, Status, TraceFacts, merge_observation,
+    merge_score, merge_trace,
+};
 
 /// One trace as a server would show it.
 #[derive(Default)]
 struct Trace {
     facts: TraceFacts,
     observations: Vec<Observation>,
+    scores: Vec<Score>,
 }
 
 fn plain_body(recording: &Recording, request: &Request) -> Vec<u8> {
@@ -31,23 +37,51 @@ fn plain_body(recording: &Recording, request: &Request) -> Vec<u8> {
     }
 }
 
-pub(super) fn bodies(recording: &Recording) -> Vec<(bool, Vec<u8>)> {
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    OtlpProtobuf,
+    OtlpJson,
+    LangfuseBatch,
+    LangfuseScores,
+}
+
+impl Wire {
+    fn of(request: &Request) -> Self {
+        match (request.path.as_str(), request.content_type.contains("json")) {
+            ("/api/public/ingestion", _) => Self::LangfuseBatch,
+            ("/api/public/scores", _) => Self::LangfuseScores,
+            (_, true) => Self::OtlpJson,
+            (_, false) => Self::OtlpProtobuf,
+        }
+    }
+
+    pub(super) fn decode(self, body: &[u8]) -> Result<Decoded, DecodeError> {
+        let (limits, sdk) = (DecodeLimits::default(), Sdk::default());
+        match self {
+            Self::OtlpProtobuf => otlp_protobuf(body, &limits),
+            Self::OtlpJson => otlp_json(body, &limits),
+            Self::LangfuseBatch => Ok(langfuse_batch(body, &sdk, &limits)?.decoded),
+            Self::LangfuseScores => {
+                let posted = Posted { at_us: 1_795_242_103_549_089, new_id: "new" };
+                Ok(langfuse_scores(body, posted, &sdk, &limits)?.0.decoded)
+            }
+        }
+    }
+}
+
+pub(super) fn bodies(recording: &Recording) -> Vec<(Wire, Vec<u8>)> {
     let bodies = recording.run.requests.iter();
-    bodies.map(|request| (request.content_type.contains("json"), plain_body(recording, request))).collect()
+    bodies.map(|request| (Wire::of(request), plain_body(recording, request))).collect()
 }
 
 fn decode(recording: &Recording) -> Vec<Event> {
-    let limits = DecodeLimits::default();
-    let decoded = bodies(recording).into_iter().map(|(is_json, body)| {
-        let decoded = if is_json { otlp_json(&body, &limits) } else { otlp_protobuf(&body, &limits) };
-        decoded.unwrap()
-    });
+    let decoded = bodies(recording).into_iter().map(|(wire, body)| wire.decode(&body).unwrap());
     let mut events = Vec::new();
     for Decoded { batch, rejections, .. } in decoded {
         assert!(rejections.is_empty(), "{}: {rejections:?}", recording.client);
-        let observations =
-            batch.events.iter().filter(|event| matches!(event.kind, Some(EventKind::Observation(_)))).count();
-        assert_eq!(batch.received, observations as u64);
+        let counted = batch.events.iter().filter(|event| !matches!(event.kind, Some(EventKind::Trace(_)))).count();
+        assert_eq!(batch.received, counted as u64);
         events.extend(batch.events);
     }
     events
@@ -57,13 +91,14 @@ fn traces(mut events: Vec<Event>) -> BTreeMap<String, Trace> {
     events.sort_by(|a, b| a.order.cmp(&b.order));
     let mut observations: BTreeMap<(&str, &str), Vec<(&Order, &Observation)>> = BTreeMap::new();
     let mut facts: BTreeMap<&str, Vec<(&Order, &TraceFacts)>> = BTreeMap::new();
+    let mut scores: BTreeMap<&str, Vec<(&Order, &Score)>> = BTreeMap::new();
     for Event { order, kind } in &events {
         match kind.as_ref().unwrap() {
             EventKind::Observation(said) => {
                 observations.entry((&said.trace_id, &said.id)).or_default().push((order, said))
             }
             EventKind::Trace(said) => facts.entry(&said.trace_id).or_default().push((order, said)),
-            EventKind::Score(_) => unreachable!("OTLP has no scores"),
+            EventKind::Score(said) => scores.entry(&said.id).or_default().push((order, said)),
         }
     }
     let mut traces: BTreeMap<String, Trace> = BTreeMap::new();
@@ -72,6 +107,12 @@ fn traces(mut events: Vec<Event>) -> BTreeMap<String, Trace> {
     }
     for (trace_id, events) in facts {
         traces.entry(trace_id.to_owned()).or_default().facts = merge_trace(&events).row;
+    }
+    for score in scores.into_values().map(|events| merge_score(&events).row) {
+        // Those of sessions belong to no trace.
+        if let Some(trace_id) = score.trace_id.clone() {
+            traces.entry(trace_id).or_default().scores.push(score);
+        }
     }
     traces
 }
@@ -164,7 +205,24 @@ fn shown(trace: &Trace) -> Value {
         "explicit_on": explicit_on,
         "with_first_token_time": with_first_token,
         "metadata": facts.metadata,
+        "scores": shown_scores(&trace.scores),
     })
+}
+
+fn shown_scores(scores: &[Score]) -> Vec<Value> {
+    let shown = |score: &Score| {
+        let word = score.string_value.clone().filter(|_| score.data_type() != ScoreDataType::Boolean);
+        json!({
+            "name": score.name,
+            "data_type": score.data_type().as_str(),
+            "value": word.map_or(json!(score.value), Value::from),
+            "on": if score.observation_id.is_some() { "observation" } else { "trace" },
+            "comment": score.comment,
+        })
+    };
+    let mut shown: Vec<Value> = scores.iter().map(shown).collect();
+    shown.sort_by_key(|score| score["name"].to_string());
+    shown
 }
 
 /// `expected`, as far as it is about what spans say.
@@ -181,8 +239,14 @@ fn wanted(expected: &Value) -> Value {
     let metadata: BTreeMap<_, _> =
         object["metadata"].as_object().unwrap().iter().map(|(key, value)| (key.clone(), text(value))).collect();
     object.insert("metadata".into(), json!(metadata));
+    for score in object["scores"].as_array_mut().unwrap() {
+        // `1` and `1.0` are one number.
+        if let Some(number) = score["value"].as_f64() {
+            score["value"] = json!(number);
+        }
+    }
     for elsewhere in
-        ["scores", "soft", "service_version", "orphan_root_parent", "root_marked", "observation_metadata", "optional"]
+        ["soft", "service_version", "orphan_root_parent", "root_marked", "observation_metadata", "optional"]
     {
         object.remove(elsewhere);
     }

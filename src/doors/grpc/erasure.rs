@@ -24,8 +24,9 @@ impl ErasureService for Erasures {
             Ok(ErasureKind::Session) => erasures::ErasureKind::Session,
             Ok(ErasureKind::User) => erasures::ErasureKind::User,
             Ok(ErasureKind::Tenant) => erasures::ErasureKind::Tenant,
+            Ok(ErasureKind::Score) => erasures::ErasureKind::Score,
             Ok(ErasureKind::Unspecified) | Err(_) => {
-                let message = "kind says what is erased: TRACE, SESSION, USER or TENANT";
+                let message = "kind says what is erased: TRACE, SESSION, USER, TENANT or SCORE";
                 return Err(Refusal::new(Kind::Invalid, message).into());
             }
         };
@@ -56,6 +57,7 @@ fn told(status: ErasureStatus) -> Erasure {
         erasures::ErasureKind::Session => ErasureKind::Session,
         erasures::ErasureKind::User => ErasureKind::User,
         erasures::ErasureKind::Tenant => ErasureKind::Tenant,
+        erasures::ErasureKind::Score => ErasureKind::Score,
     };
     let state = match status.state {
         erasures::ErasureState::Asked => ErasureState::Asked,

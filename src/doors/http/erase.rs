@@ -1,4 +1,4 @@
-//! Langfuse's calls that delete: `DELETE /api/public/traces` and `/api/public/traces/{id}`.
+//! Langfuse's calls that delete: `DELETE /api/public/traces`, `/api/public/traces/{id}` and `/api/public/scores/{id}`.
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -23,13 +23,18 @@ struct TraceIds {
 }
 
 pub(super) async fn trace(State(doors): State<Doors>, Path(trace): Path<String>, request: Request) -> Response {
-    let (parts, _) = request.into_parts();
-    let erasing = async {
-        let caller = auth::caller(&doors, &parts.headers, Role::Admin).await?;
-        doors.erasing.erase(&caller.who, ErasureKind::Trace, vec![trace]).await
-    };
-    let erased = erasing.await.map(drop);
+    let erased = one(&doors, request, ErasureKind::Trace, trace).await;
     answer(&doors, erased, "Trace deleted successfully")
+}
+
+pub(super) async fn score(State(doors): State<Doors>, Path(score): Path<String>, request: Request) -> Response {
+    let erased = one(&doors, request, ErasureKind::Score, score).await;
+    answer(&doors, erased, "Score deleted successfully")
+}
+
+async fn one(doors: &Doors, request: Request, kind: ErasureKind, id: String) -> Result<(), Refusal> {
+    let caller = auth::caller(doors, request.headers(), Role::Admin).await?;
+    doors.erasing.erase(&caller.who, kind, vec![id]).await.map(drop)
 }
 
 pub(super) async fn traces(State(doors): State<Doors>, request: Request) -> Response {

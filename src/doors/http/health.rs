@@ -1,9 +1,11 @@
 //! Is it up, can it work, what has it done. Asked without a key.
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+
+use serde::Deserialize;
 
 use super::super::{Counters, Doors};
 
@@ -12,9 +14,24 @@ pub(super) async fn health() -> Response {
     json(StatusCode::OK, &serde_json::json!({ "status": "OK", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// What Langfuse's clients ask.
-pub(super) async fn langfuse_health() -> Response {
-    health().await
+/// The version of Langfuse's server that clients of it may take us for: some send less to older ones.
+const LANGFUSE_VERSION: &str = "4.75.0";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HealthQuery {
+    fail_if_database_unavailable: Option<String>,
+}
+
+/// What Langfuse's clients ask; with `failIfDatabaseUnavailable=true` as [`ready`].
+pub(super) async fn langfuse_health(State(doors): State<Doors>, Query(query): Query<HealthQuery>) -> Response {
+    if query.fail_if_database_unavailable.is_some_and(|asked| asked == "true")
+        && let Err(reason) = doors.ready.ready().await
+    {
+        return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": reason }));
+    }
+    let ours = env!("CARGO_PKG_VERSION");
+    json(StatusCode::OK, &serde_json::json!({ "status": "OK", "version": LANGFUSE_VERSION, "tracelake": ours }))
 }
 
 /// The store can be reached and what was acked before the start can be read.

@@ -1,15 +1,17 @@
-//! The HTTP port: OTLP, Langfuse's deletions, health and metrics. Paths are served with and without a trailing slash and never redirect:
-//! a redirected POST is lost or loops.
+//! The HTTP port: OTLP, Langfuse's API, health and metrics. Paths are served with and without a trailing slash and
+//! never redirect: a redirected POST is lost or loops.
 
 mod erase;
 mod health;
+mod langfuse;
 mod models;
 mod otlp;
 mod problem;
+mod request;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use super::Doors;
 use problem::Problem;
@@ -24,11 +26,11 @@ pub(super) fn routes(doors: &Doors) -> Router {
     router = serve(router, "/health", get(health::health));
     router = serve(router, "/ready", get(health::ready));
     router = serve(router, "/metrics", get(health::metrics));
-    router = serve(router, "/api/public/traces", delete(erase::traces));
-    router = serve(router, "/api/public/traces/{trace}", delete(erase::trace));
     router = serve(router, "/api/public/models", get(models::list).post(models::create));
     router = serve(router, "/api/public/models/{id}", get(models::one).delete(models::delete));
     router = serve(router, "/api/public/health", get(health::langfuse_health));
+    router = serve(router, "/api/public/ready", get(health::ready));
+    router = langfuse::routes(router);
     router
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {

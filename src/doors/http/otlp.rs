@@ -2,15 +2,15 @@
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
 
-use super::super::body::{self, Admission, Encoding, Held, Pieces};
+use super::super::body::{self, Admission, Held, Pieces};
 use super::super::otlp::{Kept, keep};
 use super::super::{Door, Doors, REQUEST_MAX, Refusal, auth, grpc};
-use super::problem::Problem;
+use super::request::{Refused, encoding, text};
 use crate::catalog::keys::Role;
 use crate::decode;
 
@@ -38,7 +38,7 @@ pub(super) async fn traces(State(doors): State<Doors>, request: Request) -> Resp
             doors.counters.answered(Door::OtlpHttp, "ok");
             success(format, &kept)
         }
-        Err(refused) => refused.answer(&doors, &mut pieces).await,
+        Err(refused) => refused.answer(&doors, Door::OtlpHttp, &mut pieces).await,
     }
 }
 
@@ -48,34 +48,6 @@ pub(super) async fn metrics(State(doors): State<Doors>, request: Request) -> Res
 
 pub(super) async fn logs(State(doors): State<Doors>, request: Request) -> Response {
     drop_signal(&doors, "logs", request).await
-}
-
-/// A refusal, or a media type that has no kind because only HTTP knows it.
-enum Refused {
-    By(Refusal),
-    MediaType(String),
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self::By(refusal.on_the_way_in())
-    }
-}
-
-impl Refused {
-    async fn answer(self, doors: &Doors, pieces: &mut Pieces) -> Response {
-        body::hear_out(pieces).await;
-        match self {
-            Self::By(refusal) => {
-                doors.counters.answered(Door::OtlpHttp, refusal.outcome());
-                Problem::from(refusal).into_response()
-            }
-            Self::MediaType(message) => {
-                doors.counters.answered(Door::OtlpHttp, "unsupported_media_type");
-                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response()
-            }
-        }
-    }
 }
 
 async fn export(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Result<(Format, Kept), Refused> {
@@ -112,7 +84,7 @@ async fn drop_signal(doors: &Doors, signal: &'static str, request: Request<Body>
             doors.counters.dropped(Door::OtlpHttp, signal);
             success(format, &Kept::default())
         }
-        Err(refused) => Refused::answer(refused, doors, &mut pieces).await,
+        Err(refused) => Refused::answer(refused, doors, Door::OtlpHttp, &mut pieces).await,
     }
 }
 
@@ -127,23 +99,6 @@ fn format(headers: &HeaderMap) -> Result<Format, Refused> {
             ))
         },
     )
-}
-
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Refused> {
-    let sent = text(headers, CONTENT_ENCODING);
-    match sent.trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(Encoding::Identity),
-        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
-        "zstd" => Ok(Encoding::Zstd),
-        _ => {
-            let sent = sent.chars().take(100).collect::<String>();
-            Err(Refused::MediaType(format!("content-encoding {sent:?} is not accepted: use gzip, zstd or none")))
-        }
-    }
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> String {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }
 
 /// In the format the request came in.

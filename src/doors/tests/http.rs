@@ -55,10 +55,10 @@ impl Sent {
     fn body(self, body: Vec<u8>) -> Self {
         Self { body, ..self }
     }
-    fn chunked(self) -> Self {
+    pub(super) fn chunked(self) -> Self {
         Self { is_chunked: true, ..self }
     }
-    fn compressed(self, name: &str, body: Vec<u8>) -> Self {
+    pub(super) fn compressed(self, name: &str, body: Vec<u8>) -> Self {
         self.with("content-encoding", name).body(body)
     }
 
@@ -99,6 +99,10 @@ impl Answered {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{} {}", self.head, self.text()))
     }
 
+    pub(super) fn has_header(&self, line: &str) -> bool {
+        self.head.contains(line)
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -114,7 +118,7 @@ impl Answered {
     }
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

@@ -3,7 +3,8 @@
 //! Folding a sorted set makes the result independent of the order of arrival. Per field:
 //! *last said wins* for scalars (absent keeps the old), *first said wins* for what places a row (start time,
 //! environment), the earliest for a trace's timestamp, union for tags, by key for metadata and attributes, whole-map
-//! replacement for usage, cost and model parameters.
+//! replacement for usage (with the counts that are read off it), cost and model parameters. Metadata merges deeply:
+//! where both values are JSON objects, their keys merge too. What is said to be nothing is nothing from then on.
 //!
 //! A merged row splits again into the events that decided its fields, so that events which arrive after it was written
 //! merge with it as if they had come in time: `merge(split(merge(A)) ∪ B) = merge(A ∪ B)`. What cannot be known again:
@@ -12,9 +13,12 @@
 //! * an end that was moved to its start stays there, even if an earlier start arrives;
 //! * the id of an event that decided a row alone: a late event of the very same time comes after it.
 
+mod deep;
 mod provenance;
 
-use provenance::Deciders;
+use std::collections::BTreeMap;
+
+use provenance::{Decided, Deciders};
 
 use super::{Observation, Order, ReadError, Score, TraceFacts};
 
@@ -51,11 +55,12 @@ macro_rules! fold {
     (
         $row:ident, $bits:ident, $merge:ident, $split:ident,
         ids: [$($id:ident),*],
-        first_event: [$($founder_bit:literal)?],
+        last_event: [$($always_bit:literal: $($always:ident),*)?],
         last: [$($last_bit:literal $last:ident),* $(,)?],
         first: [$($first_bit:literal $first:ident),* $(,)?],
         earliest: [$($earliest_bit:literal $earliest:ident),* $(,)?],
         replace: [$($replace_bit:literal $replace:ident),* $(,)?],
+        together: $is_told:expr => [$($together_bit:literal $together:ident),* $(,)?],
         by_key: [$($by_key_bit:literal $by_key:ident),* $(,)?],
         union: [$($union_bit:literal $union:ident),* $(,)?],
         order_of_one: $order_of_one:expr,
@@ -67,16 +72,37 @@ macro_rules! fold {
                 debug_assert!(events.windows(2).all(|pair| pair[0].0 <= pair[1].0), "I3: events are sorted");
                 let mut row = events[0].1.clone();
                 let mut deciders = Deciders::new(events.iter().map(|(order, _)| *order).collect());
-                $( deciders.decide(0, $founder_bit); )?
+                let is_told: fn(&Self) -> bool = $is_told;
                 for (at, (_, event)) in events.iter().enumerate() {
                     $(
-                        if event.$last.is_some()
-                            && !(deciders.is_again(at, $last_bit) && row.$last == event.$last)
-                        {
-                            if at > 0 { row.$last = event.$last.clone(); }
-                            deciders.decide(at, $last_bit);
+                        $( if at > 0 { row.$always.clone_from(&event.$always); } )*
+                        if !deciders.is_again(at, $always_bit) { deciders.decide(at, $always_bit); }
+                    )?
+                    $(
+                        if event.$last.is_some() {
+                            if !(deciders.is_again(at, $last_bit) && row.$last == event.$last) {
+                                if at > 0 { row.$last = event.$last.clone(); }
+                                deciders.decide(at, $last_bit);
+                            }
+                        } else if event.cleared & 1 << $last_bit != 0 {
+                            row.$last = None;
+                            deciders.clear(at, $last_bit);
                         }
                     )*
+                    // One told after another replaces it whole: what it does not say is not said any more.
+                    let replaces = at > 0 && is_told(event);
+                    $(
+                        if event.$together.is_some() {
+                            if !(deciders.is_again(at, $together_bit) && row.$together == event.$together) {
+                                if at > 0 { row.$together = event.$together.clone(); }
+                                deciders.decide(at, $together_bit);
+                            }
+                        } else if replaces {
+                            row.$together = None;
+                            deciders.forget($together_bit);
+                        }
+                    )*
+                    let _ = replaces;
                     $(
                         if event.$first.is_some() && (at == 0 || row.$first.is_none()) {
                             row.$first = event.$first.clone();
@@ -98,12 +124,11 @@ macro_rules! fold {
                         }
                     )*
                     $(
-                        if !event.$by_key.is_empty()
-                            && !(deciders.is_again(at, $by_key_bit)
-                                && event.$by_key.iter().all(|(key, value)| row.$by_key.get(key) == Some(value)))
-                        {
-                            if at > 0 { row.$by_key.extend(event.$by_key.iter().map(|(k, v)| (k.clone(), v.clone()))); }
-                            deciders.decide(at, $by_key_bit);
+                        if !event.$by_key.is_empty() {
+                            let changed = at == 0 || merge_keys(&mut row.$by_key, &event.$by_key);
+                            if changed || !deciders.is_again(at, $by_key_bit) {
+                                deciders.decide(at, $by_key_bit);
+                            }
                         }
                     )*
                     $(
@@ -116,21 +141,24 @@ macro_rules! fold {
                     )*
                 }
                 row.tidy();
+                row.cleared = deciders.cleared();
                 let provenance = deciders.encode(|order| row.is_plain(order));
                 Merged { row, provenance }
             }
 
             fn alone(order: &Order, mut event: Self) -> Merged<Self> {
                 event.tidy();
-                let mut fields = 0;
-                $( fields |= 1 << $founder_bit; )?
+                let mut fields = event.cleared;
+                $( fields |= 1 << $always_bit; )?
+                $( if event.$together.is_some() { fields |= 1 << $together_bit; } )*
                 $( if event.$last.is_some() { fields |= 1 << $last_bit; } )*
                 $( if event.$first.is_some() { fields |= 1 << $first_bit; } )*
                 $( if event.$earliest.is_some() { fields |= 1 << $earliest_bit; } )*
                 $( if !event.$replace.is_empty() { fields |= 1 << $replace_bit; } )*
                 $( if !event.$by_key.is_empty() { fields |= 1 << $by_key_bit; } )*
                 $( if !event.$union.is_empty() { fields |= 1 << $union_bit; } )*
-                let provenance = provenance::of_one(order, fields, |order| event.is_plain(order));
+                let decided = Decided { order: order.clone(), fields, cleared: event.cleared };
+                let provenance = provenance::of_one(decided, |order| event.is_plain(order));
                 Merged { row: event, provenance }
             }
 
@@ -141,25 +169,30 @@ macro_rules! fold {
 
             fn split(mut self, provenance: Option<&[u8]>, order_of_one: &Order) -> Result<Vec<(Order, Self)>, ReadError> {
                 let Some(provenance) = provenance else { return Ok(vec![(order_of_one.clone(), self)]) };
-                let (orders, fields): (Vec<Order>, Vec<u64>) =
-                    provenance::decode(provenance, $bits::ALL)?.into_iter().unzip();
-                let part = || Self { $($id: self.$id.clone(),)* ..Self::default() };
-                let mut parts: Vec<Self> = orders.iter().map(|_| part()).collect();
+                let decided = provenance::decode(provenance, $bits::ALL)?;
+                let part = |one: &Decided| Self {
+                    $($id: self.$id.clone(),)*
+                    $($($always: self.$always.clone(),)*)?
+                    cleared: one.cleared,
+                    ..Self::default()
+                };
+                let mut parts: Vec<Self> = decided.iter().map(part).collect();
                 // What no event claims must not be lost: anything said later goes before it.
-                let decider = |bit: u32| fields.iter().rposition(|fields| fields & 1 << bit != 0).unwrap_or(0);
+                let decider = |bit: u32| decided.iter().rposition(|one| one.fields & 1 << bit != 0).unwrap_or(0);
+                $( parts[decider($together_bit)].$together = self.$together.take(); )*
                 $( parts[decider($last_bit)].$last = self.$last.take(); )*
                 $( parts[decider($first_bit)].$first = self.$first.take(); )*
                 $( parts[decider($earliest_bit)].$earliest = self.$earliest.take(); )*
                 $( parts[decider($replace_bit)].$replace = std::mem::take(&mut self.$replace); )*
                 $( parts[decider($by_key_bit)].$by_key = std::mem::take(&mut self.$by_key); )*
                 $( parts[decider($union_bit)].$union = std::mem::take(&mut self.$union); )*
-                Ok(orders.into_iter().zip(parts).collect())
+                Ok(decided.into_iter().map(|one| one.order).zip(parts).collect())
             }
 
             fn said(provenance: Option<&[u8]>) -> Result<Option<u64>, ReadError> {
                 let Some(provenance) = provenance else { return Ok(None) };
                 let decided = provenance::decode(provenance, $bits::ALL)?;
-                Ok(Some(decided.iter().fold(0, |all, (_, fields)| all | fields)))
+                Ok(Some(decided.iter().fold(0, |all, one| all | (one.fields & !one.cleared))))
             }
         }
 
@@ -174,14 +207,18 @@ macro_rules! fold {
             /// A row of one event with this order needs no provenance.
             fn is_plain(&self, order: &Order) -> bool {
                 let is_ambiguous: fn(&Self) -> bool = $is_ambiguous;
-                !order.is_update && order.event_time_us == self.order_of_one().event_time_us && !is_ambiguous(self)
+                !order.is_update
+                    && order.event_time_us == self.order_of_one().event_time_us
+                    && self.cleared == 0
+                    && !is_ambiguous(self)
             }
         }
 
         /// The bit of each field in the provenance.
         #[allow(dead_code, non_upper_case_globals, reason = "named as the fields are; few are asked for by name")]
-        pub(super) mod $bits {
-            $( pub(in crate::model) const $last: u64 = 1 << $last_bit; )*
+        pub(crate) mod $bits {
+            $( pub(crate) const $last: u64 = 1 << $last_bit; )*
+            $( pub(in crate::model) const $together: u64 = 1 << $together_bit; )*
             $( pub(in crate::model) const $first: u64 = 1 << $first_bit; )*
             $( pub(in crate::model) const $earliest: u64 = 1 << $earliest_bit; )*
             $( pub(in crate::model) const $replace: u64 = 1 << $replace_bit; )*
@@ -189,8 +226,8 @@ macro_rules! fold {
             $( pub(in crate::model) const $union: u64 = 1 << $union_bit; )*
             pub(in crate::model) const ALL: u64 = {
                 let bits = [
-                    $(1 << $founder_bit,)?
-                    $($last,)* $($first,)* $($earliest,)* $($replace,)* $($by_key,)* $($union,)*
+                    $(1 << $always_bit,)?
+                    $($last,)* $($together,)* $($first,)* $($earliest,)* $($replace,)* $($by_key,)* $($union,)*
                 ];
                 let (mut all, mut at) = (0, 0);
                 while at < bits.len() {
@@ -221,18 +258,21 @@ macro_rules! fold {
 fold! {
     Observation, observation_bits, merge_observation, split_observation,
     ids: [trace_id, id],
-    first_event: [],
+    last_event: [],
     last: [
         0 parent_id, 1 root_mark, 2 observation_type, 3 operation, 4 name, 5 trace_name, 6 user_id, 7 session_id,
         8 agent_id, 9 agent_name, 10 tool_name, 11 release, 12 version, 13 level, 14 status, 15 error_type,
         16 status_message, 17 response_id, 18 end_ns, 19 completion_start_ns, 20 model, 21 provider, 22 prompt_name,
-        23 prompt_version, 24 input_tokens, 25 cached_input_tokens, 26 cache_write_tokens, 27 output_tokens,
-        28 reasoning_tokens, 29 total_tokens, 30 usage_source, 31 service_tier, 32 service_name, 33 scope_name,
+        23 prompt_version, 31 service_tier, 32 service_name, 33 scope_name,
         34 scope_version, 35 sdk_name, 36 sdk_version, 37 source, 38 input, 39 output, 40 exception_stacktrace,
     ],
     first: [41 start_ns, 42 environment],
     earliest: [],
     replace: [43 usage, 44 provided_cost, 45 model_parameters, 46 finish_reasons],
+    together: |event| !event.usage.is_empty() => [
+        24 input_tokens, 25 cached_input_tokens, 26 cache_write_tokens, 27 output_tokens, 28 reasoning_tokens,
+        29 total_tokens, 30 usage_source,
+    ],
     by_key: [47 metadata, 48 attributes],
     union: [49 tags],
     order_of_one: |row| row.end_ns.or(row.start_ns).map(|ns| ns.div_euclid(1000)),
@@ -245,14 +285,15 @@ fold! {
 fold! {
     TraceFacts, trace_bits, merge_trace, split_trace,
     ids: [trace_id],
-    first_event: [],
+    last_event: [],
     last: [
         0 name, 1 user_id, 2 session_id, 3 release, 4 version, 5 public, 6 root_id, 7 root_name, 8 input, 9 output,
     ],
     first: [10 environment],
     earliest: [11 timestamp_us],
     replace: [],
-    by_key: [12 metadata],
+    together: |_| false => [],
+    by_key: [12 metadata, 14 attributes],
     union: [13 tags],
     order_of_one: |row| row.timestamp_us,
     // The table shows these words where nothing was said, too.
@@ -265,18 +306,33 @@ fold! {
 
 fold! {
     Score, score_bits, merge_score, split_score,
-    ids: [id, name, data_type],
-    // Name and type are those of the first event, whatever else it says.
-    first_event: [11],
-    last: [0 observation_id, 1 session_id, 2 value, 3 string_value, 4 source, 5 comment, 6 config_id],
+    ids: [id],
+    last_event: [11: name, data_type],
+    last: [
+        0 observation_id, 1 session_id, 4 source, 5 comment, 6 config_id, 12 dataset_run_id, 13 queue_id,
+        14 execution_trace_id,
+    ],
     first: [7 trace_id, 8 timestamp_us, 9 environment],
     earliest: [],
     replace: [],
+    together: |event| event.value.is_some() || event.string_value.is_some() => [2 value, 3 string_value],
     by_key: [10 metadata],
     union: [],
     order_of_one: |row| row.timestamp_us,
     is_ambiguous: |row| row.environment.as_deref() == Some("default") || row.source.as_deref() == Some("API"),
     then: |_| {}
+}
+
+/// Whether anything changed.
+fn merge_keys(row: &mut BTreeMap<String, String>, said: &BTreeMap<String, String>) -> bool {
+    let mut changed = false;
+    for (key, value) in said {
+        changed |= match row.get_mut(key) {
+            Some(before) => deep::merge(before, value),
+            None => row.insert(key.clone(), value.clone()).is_none(),
+        };
+    }
+    changed
 }
 
 fn holds_all(all: &[String], some: &[String]) -> bool {

@@ -15,10 +15,10 @@ fn split<T: Merge>(merged: Merged<T>) -> Vec<(Order, T)> {
 }
 
 /// Who decided what, as far as it is kept: the id of an event that decided alone is not.
-fn decided<T: Merge>(merged: &Merged<T>, ids_kept: bool) -> Option<Vec<(Order, u64)>> {
+fn decided<T: Merge>(merged: &Merged<T>, ids_kept: bool) -> Option<Vec<Decided>> {
     let mut decided = provenance::decode(merged.provenance.as_deref()?, u64::MAX).unwrap();
     if !ids_kept {
-        decided.iter_mut().for_each(|(order, _)| order.event_id.clear());
+        decided.iter_mut().for_each(|one| one.order.event_id.clear());
     }
     Some(decided)
 }
@@ -81,7 +81,9 @@ proptest! {
         let mut random = Random::new(seed);
         let events = random.events(Random::facts, timestamp_us);
         maps_merge_again(&mut random, events.clone());
-        arrives_in_any_order(&mut random, events, |row| TraceFacts { metadata: Default::default(), ..row });
+        arrives_in_any_order(&mut random, events, |row| {
+            TraceFacts { metadata: Default::default(), attributes: Default::default(), ..row }
+        });
     }
 
     #[test]
@@ -152,13 +154,67 @@ fn provenance_is_written_as_ever() {
 }
 
 #[test]
+fn what_is_said_to_be_nothing_is_nothing_from_then_on_and_written_as_ever() {
+    let (a, b, c) = (order(5, false, "x"), order(7, true, "y"), order(6, true, "z"));
+    let create = Observation { name: Some("llm".into()), model: Some("m".into()), ..Default::default() };
+    let update = Observation { cleared: observation_bits::name, ..Default::default() };
+    let merged = merge(&[(a, create), (b, update)]);
+    assert_eq!((merged.row.name.as_deref(), merged.row.model.as_deref()), (None, Some("m")));
+    let golden = "020508051a01780000100000000000000000000000000007".to_owned()
+        + "080710011a017910000000000000001000000000000000";
+    assert_eq!(hex::encode(merged.provenance.clone().unwrap()), golden);
+    let late = (c, Observation { name: Some("between".into()), ..Default::default() });
+    let later = (order(8, true, "w"), Observation { name: Some("again".into()), ..Default::default() });
+    assert_eq!(merge(&[split(merged.clone()), vec![]].concat()), merged);
+    let mut events = split(merged);
+    events.push(late);
+    assert_eq!(merge(&events).row.name, None);
+    events.push(later);
+    let last = merge(&events).row;
+    assert_eq!((last.name.as_deref(), last.cleared), (Some("again"), 0));
+}
+
+#[test]
+fn usage_told_anew_replaces_all_counts() {
+    let usage = |kind: &str, cached: Option<i64>| Observation {
+        usage: [(kind.to_owned(), 1)].into(),
+        input_tokens: Some(9),
+        cached_input_tokens: cached,
+        ..Default::default()
+    };
+    let first = (order(1, false, "a"), usage("a", Some(5)));
+    let second = (order(3, true, "b"), usage("b", None));
+    let merged = merge(&[first, second]);
+    assert_eq!((merged.row.cached_input_tokens, merged.row.input_tokens), (None, Some(9)));
+    let late = (order(2, true, "c"), usage("c", Some(7)));
+    assert_eq!(merge(&[vec![late], split(merged)].concat()).row.cached_input_tokens, None);
+}
+
+#[test]
+fn a_score_given_again_is_the_last_in_name_type_and_value() {
+    let (number, word) = (
+        Score { name: "q".into(), value: Some(1.0), comment: Some("c".into()), ..Default::default() },
+        Score { name: "r".into(), data_type: 2, string_value: Some("good".into()), ..Default::default() },
+    );
+    let merged = merge(&[(order(1, false, "a"), number.clone()), (order(3, false, "b"), word)]);
+    let said =
+        |row: &Score| (row.name.clone(), row.data_type, row.value, row.string_value.clone(), row.comment.clone());
+    let expected = ("r".to_owned(), 2, None, Some("good".to_owned()), Some("c".to_owned()));
+    assert_eq!(said(&merged.row), expected);
+    let events = [split(merged), vec![(order(2, false, "c"), number)]].concat();
+    assert_eq!(said(&merge(&events).row), expected);
+}
+
+#[test]
 fn a_version_to_come_is_refused_by_name() {
     let split = |bytes: &[u8]| Observation::default().split(Some(bytes), &Order::default()).unwrap_err().to_string();
-    assert_eq!(split(&[2, 0]), "a row's provenance has version 2; this tracelake reads up to 1");
+    assert_eq!(split(&[3, 0]), "a row's provenance has version 3; this tracelake reads up to 2");
     assert_eq!(split(&[]), "a row's provenance is damaged: it is empty");
     assert_eq!(split(&[1]), "a row's provenance is damaged: it names no event");
     assert_eq!(split(&[1, 0, 1]), "a row's provenance is damaged: a set of fields is cut");
     assert_eq!(split(&[1, 9, 1]), "a row's provenance is damaged: an order is cut or garbled");
+    let clears_more = [&[2, 0][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[2, 0, 0, 0, 0, 0, 0, 0]].concat();
+    assert!(split(&clears_more).ends_with("an event clears a field that it did not decide"));
     let unknown_field = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
     assert!(split(&unknown_field).ends_with("it names fields that this tracelake does not know"));
 }

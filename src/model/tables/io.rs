@@ -31,8 +31,6 @@ pub const OBSERVATION_IO: &[Column<IoRow>] = &[
     Column { name: "_merge", kind: T::Binary, comment: "Which event decided which text; null for one event without a time.", fill: |r| fill::binary(r, IoRow::provenance) },
 ];
 
-static NO_ATTRIBUTES: BTreeMap<String, String> = BTreeMap::new();
-
 impl IoRow {
     fn trace_id(&self) -> &str {
         match self {
@@ -74,7 +72,7 @@ impl IoRow {
     fn attributes(&self) -> &BTreeMap<String, String> {
         match self {
             Self::Observation { observation, .. } => &observation.attributes,
-            Self::Trace { .. } => &NO_ATTRIBUTES,
+            Self::Trace { facts, .. } => &facts.attributes,
         }
     }
 }

@@ -12,12 +12,13 @@ use super::ColumnType;
 use super::cells::{Boolean, Long, Text, TextList};
 use super::columns as fill;
 use super::own::Own;
+use crate::model::merge::trace_bits;
 use crate::model::{DimensionKeys, ReadError, TraceFacts};
 
 /// The rows of `batch`, those of the traces in `facts` as if they had been built with these facts.
 ///
 /// The facts must hold all that were known when the rows were built. `batch` has `trace_id`, `id` and `_own`, and of the
-/// other columns any. What a row says itself stays; so does what the facts say nothing of.
+/// other columns any. What a row says itself stays; so does what the facts say nothing of, unless it was cleared.
 pub fn stamp(
     batch: &RecordBatch,
     facts: &HashMap<String, Arc<TraceFacts>>,
@@ -86,19 +87,22 @@ fn stamped(
     touched: &[Touched<'_>],
     keys: &DimensionKeys,
 ) -> Result<Option<ArrayRef>, ReadError> {
-    let text = |name: &'static str, bit: Own, said: &dyn for<'a> Fn(&'a TraceFacts) -> Option<&'a str>| {
+    type Said<'s> = &'s dyn for<'a> Fn(&'a TraceFacts) -> Option<&'a str>;
+    let text = |name: &'static str, bit: Own, clears: u64, said: Said<'_>| {
         let shown = Text::of(batch, name, ColumnType::Text)?;
-        Ok(Some(fill::text(touched, |row| row.said(bit, said).or_else(|| shown.get(row.row)))))
+        let stays = |row: &Touched<'_>| row.own.has(bit) || row.facts.cleared & clears == 0;
+        let before = |row: &Touched<'_>| shown.get(row.row).filter(|_| stays(row));
+        Ok(Some(fill::text(touched, |row| row.said(bit, said).or_else(|| before(row)))))
     };
     match name {
-        "user_id" => text("user_id", Own::USER_ID, &|facts| facts.user_id.as_deref()),
-        "session_id" => text("session_id", Own::SESSION_ID, &|facts| facts.session_id.as_deref()),
-        "environment" => text("environment", Own::ENVIRONMENT, &|facts| facts.environment.as_deref()),
-        "release" => text("release", Own::RELEASE, &|facts| facts.release.as_deref()),
-        "version" => text("version", Own::VERSION, &|facts| facts.version.as_deref()),
-        "account" => text("account", Own::ACCOUNT, &|facts| DimensionKeys::find(&keys.account, &facts.metadata)),
-        "project" => text("project", Own::PROJECT, &|facts| DimensionKeys::find(&keys.project, &facts.metadata)),
-        "flow" => text("flow", Own::FLOW, &|facts| DimensionKeys::find(&keys.flow, &facts.metadata)),
+        "user_id" => text("user_id", Own::USER_ID, trace_bits::user_id, &|facts| facts.user_id.as_deref()),
+        "session_id" => text("session_id", Own::SESSION_ID, trace_bits::session_id, &|it| it.session_id.as_deref()),
+        "environment" => text("environment", Own::ENVIRONMENT, 0, &|facts| facts.environment.as_deref()),
+        "release" => text("release", Own::RELEASE, trace_bits::release, &|facts| facts.release.as_deref()),
+        "version" => text("version", Own::VERSION, trace_bits::version, &|facts| facts.version.as_deref()),
+        "account" => text("account", Own::ACCOUNT, 0, &|facts| DimensionKeys::find(&keys.account, &facts.metadata)),
+        "project" => text("project", Own::PROJECT, 0, &|facts| DimensionKeys::find(&keys.project, &facts.metadata)),
+        "flow" => text("flow", Own::FLOW, 0, &|facts| DimensionKeys::find(&keys.flow, &facts.metadata)),
         "trace_name" => {
             let shown = Text::of(batch, "trace_name", ColumnType::Text)?;
             Ok(Some(fill::text(touched, |row| row.trace_name(shown.get(row.row)))))
@@ -126,7 +130,13 @@ impl<'f> Touched<'f> {
         let facts = self.facts;
         let own = shown.filter(|_| self.own.has(Own::TRACE_NAME));
         let said = facts.name.as_deref().or(own).or(facts.root_name.as_deref());
-        said.or(shown.filter(|_| !(self.own.has(Own::ORPHAN_NAME) && facts.root_id.is_some())))
+        let is_void = match () {
+            () if self.own.has(Own::ORPHAN_NAME) => facts.root_id.is_some(),
+            () if self.own.has(Own::ROOT_NAME) => facts.cleared & trace_bits::root_name != 0,
+            // Whose name stood below a name that was cleared is not known.
+            () => facts.cleared & trace_bits::name != 0,
+        };
+        said.or(shown.filter(|_| !is_void))
     }
 
     fn tags(&self, mut shown: Vec<String>) -> Cow<'_, [String]> {
@@ -145,7 +155,10 @@ impl<'f> Touched<'f> {
 
     /// Whose name the row shows now.
     fn own_after(&self) -> Own {
-        let (own, facts) = (self.own, self.facts);
+        let (mut own, facts) = (self.own, self.facts);
+        if facts.cleared & trace_bits::root_name != 0 {
+            own = own.without(Own::ROOT_NAME);
+        }
         if facts.name.is_some() || own.has(Own::TRACE_NAME) {
             own.without(Own::ROOT_NAME).without(Own::ORPHAN_NAME)
         } else if facts.root_name.is_some() {

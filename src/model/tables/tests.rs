@@ -10,7 +10,7 @@ use super::*;
 use crate::base::Money;
 use crate::model::tests::random::Random;
 use crate::model::{
-    CostSource, DimensionKeys, Merge, Merged, Observation, Order, ReadError, Score, TraceFacts, UsageSource,
+    CostSource, DimensionKeys, Merge, Merged, Observation, Order, ReadError, Score, TraceFacts, UsageSource, trace_bits,
 };
 
 fn merge<T: Merge>(events: &[(Order, T)]) -> Merged<T> {
@@ -36,12 +36,12 @@ fn cold(random: &mut Random) -> Observation {
 }
 
 fn trace_text(random: &mut Random) -> TraceFacts {
-    let TraceFacts { trace_id, input, output, .. } = random.facts();
-    TraceFacts { trace_id, input, output, ..Default::default() }
+    let TraceFacts { trace_id, input, output, attributes, .. } = random.facts();
+    TraceFacts { trace_id, input, output, attributes, ..Default::default() }
 }
 
 fn facts_only(random: &mut Random) -> TraceFacts {
-    TraceFacts { input: None, output: None, ..random.facts() }
+    TraceFacts { input: None, output: None, attributes: Default::default(), ..random.facts() }
 }
 
 fn own_time_us<T: Merge>(row: &T) -> i64 {
@@ -211,6 +211,12 @@ proptest! {
                 let mut row = observation_row(&mut random);
                 Arc::make_mut(&mut row.observation).trace_id.clone_from(&trace_id);
                 row.facts.clone_from(&before);
+                let names = trace_bits::name | trace_bits::root_name;
+                if after.as_ref().is_some_and(|facts| facts.cleared & names != 0) {
+                    // A name that stood below the one that was cleared is not known.
+                    row.orphan = None;
+                    Arc::make_mut(&mut row.observation).trace_name = None;
+                }
                 old.push(row.clone());
                 row.facts = if is_stamped { after.clone() } else { before.clone() };
                 new.push(row);

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::model::{Observation, Order, Score, TraceFacts};
+use crate::model::{Observation, Order, Score, TraceFacts, observation_bits, score_bits, trace_bits};
 
 pub(crate) struct Random(SmallRng);
 
@@ -74,8 +74,30 @@ impl Random {
         latest_start_ns + self.0.random_range(0..after_ns)
     }
 
+    /// Some of `fields` said to be nothing.
+    fn cleared(&mut self, fields: &[u64]) -> u64 {
+        fields.iter().filter(|_| self.chance(15)).fold(0, |all, bit| all | bit)
+    }
+
     pub(crate) fn observation(&mut self) -> Observation {
+        use observation_bits as bits;
+        let cleared = self.cleared(&[bits::name, bits::end_ns, bits::model, bits::level, bits::prompt_name]);
+        let unless = |bit: u64| cleared & bit == 0;
+        let said = self.observation_saying_all();
         Observation {
+            cleared,
+            name: said.name.filter(|_| unless(bits::name)),
+            end_ns: said.end_ns.filter(|_| unless(bits::end_ns)),
+            model: said.model.filter(|_| unless(bits::model)),
+            level: said.level.filter(|_| unless(bits::level)),
+            prompt_name: said.prompt_name.filter(|_| unless(bits::prompt_name)),
+            ..said
+        }
+    }
+
+    fn observation_saying_all(&mut self) -> Observation {
+        Observation {
+            cleared: 0,
             trace_id: "t".into(),
             id: "o".into(),
             parent_id: self.text(30),
@@ -132,7 +154,25 @@ impl Random {
     }
 
     pub(crate) fn facts(&mut self) -> TraceFacts {
+        use trace_bits as bits;
+        let cleared = self.cleared(&[bits::name, bits::user_id, bits::session_id, bits::release, bits::root_name]);
+        let unless = |bit: u64| cleared & bit == 0;
+        let said = self.facts_saying_all();
         TraceFacts {
+            cleared,
+            name: said.name.filter(|_| unless(bits::name)),
+            user_id: said.user_id.filter(|_| unless(bits::user_id)),
+            session_id: said.session_id.filter(|_| unless(bits::session_id)),
+            release: said.release.filter(|_| unless(bits::release)),
+            root_name: said.root_name.filter(|_| unless(bits::root_name)),
+            ..said
+        }
+    }
+
+    fn facts_saying_all(&mut self) -> TraceFacts {
+        TraceFacts {
+            cleared: 0,
+            attributes: self.texts(),
             trace_id: "t".into(),
             timestamp_us: self.number(50),
             name: self.text(30),
@@ -152,7 +192,25 @@ impl Random {
     }
 
     pub(crate) fn score(&mut self) -> Score {
+        use score_bits as bits;
+        let cleared = self.cleared(&[bits::comment, bits::config_id, bits::source]);
+        let unless = |bit: u64| cleared & bit == 0;
+        let said = self.score_saying_all();
         Score {
+            cleared,
+            comment: said.comment.filter(|_| unless(bits::comment)),
+            config_id: said.config_id.filter(|_| unless(bits::config_id)),
+            source: said.source.filter(|_| unless(bits::source)),
+            ..said
+        }
+    }
+
+    fn score_saying_all(&mut self) -> Score {
+        Score {
+            cleared: 0,
+            dataset_run_id: self.text(30),
+            queue_id: self.text(30),
+            execution_trace_id: self.text(30),
             id: "s".into(),
             trace_id: self.text(30),
             observation_id: self.text(30),

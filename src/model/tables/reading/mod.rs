@@ -89,11 +89,14 @@ impl IoReader {
         let (trace_id, id) = (columns.trace_id.key(row)?, columns.id.key(row)?);
         let (input, output) = (columns.input.owned(row), columns.output.owned(row));
         let provenance = columns._merge.get(row);
+        let attributes = columns.attributes.texts(row);
         let said = if id.is_empty() {
-            IoEvents::Trace(events(TraceFacts { trace_id, input, output, ..Default::default() }, provenance)?)
+            IoEvents::Trace(events(
+                TraceFacts { trace_id, input, output, attributes, ..Default::default() },
+                provenance,
+            )?)
         } else {
             let exception_stacktrace = columns.exception_stacktrace.owned(row);
-            let attributes = columns.attributes.texts(row);
             let text =
                 Observation { trace_id, id, input, output, exception_stacktrace, attributes, ..Default::default() };
             IoEvents::Observation(events(text, provenance)?)
@@ -152,6 +155,8 @@ impl TraceReader {
             root_name,
             input: None,
             output: None,
+            attributes: Default::default(),
+            cleared: 0,
         };
         Ok(ReadTraceFacts { events: events(facts, provenance)?, ingested_at_us })
     }
@@ -161,7 +166,8 @@ cells! {
     ScoreColumns {
         id: Text, trace_id: Text, observation_id: Text, session_id: Text, timestamp: Timestamp, name: Text,
         data_type: Text, value: Double, string_value: Text, source: Text, comment: Text, config_id: Text,
-        environment: Text, metadata: TextMap, ingested_at: Timestamp, _merge: Binary,
+        environment: Text, metadata: TextMap, ingested_at: Timestamp, _merge: Binary, dataset_run_id: Text,
+        queue_id: Text, execution_trace_id: Text,
     }
 }
 
@@ -201,6 +207,10 @@ impl ScoreReader {
             timestamp_us: (columns.timestamp.get(row))
                 .filter(|us| is_said(score_bits::timestamp_us, *us != ingested_at_us)),
             metadata: columns.metadata.texts(row),
+            dataset_run_id: columns.dataset_run_id.owned(row),
+            queue_id: columns.queue_id.owned(row),
+            execution_trace_id: columns.execution_trace_id.owned(row),
+            cleared: 0,
         };
         Ok(ReadScore { events: events(score, provenance)?, ingested_at_us })
     }

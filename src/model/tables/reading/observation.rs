@@ -179,6 +179,7 @@ impl ObservationReader {
             output: None,
             exception_stacktrace: None,
             attributes: BTreeMap::new(),
+            cleared: 0,
         })
     }
 

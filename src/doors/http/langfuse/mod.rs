@@ -1,0 +1,140 @@
+//! Langfuse's own requests: the classic batch, the single posts, scores, and what its clients ask by themselves.
+
+mod ingestion;
+mod projects;
+mod score_configs;
+mod scores;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use serde_json::{Value, json};
+
+use super::super::auth::{self, Caller};
+use super::super::body::{self, Admission, Held, Pieces};
+use super::super::otlp::{Kept, decode_aside, keep_decoded};
+use super::super::{Door, Doors, REQUEST_MAX, Refusal};
+use super::problem::Problem;
+use super::request::{Refused, encoding};
+use super::{erase, serve};
+use crate::catalog::keys::Role;
+use crate::decode::{LangfuseBatch, Sdk};
+use crate::model::RejectReason;
+
+pub(super) fn routes(mut router: Router<Doors>) -> Router<Doors> {
+    let nothing = || async { not_found() };
+    let base = "/api/public";
+    for (path, methods) in [
+        ("ingestion", post(ingestion::batch)),
+        ("traces", post(ingestion::trace).delete(erase::traces).get(nothing)),
+        ("traces/{trace}", delete(erase::trace).get(nothing)),
+        ("spans", post(ingestion::span).patch(ingestion::span_update)),
+        ("generations", post(ingestion::generation).patch(ingestion::generation_update)),
+        ("events", post(ingestion::event)),
+        ("scores", post(scores::create).get(nothing)),
+        ("scores/{score}", delete(erase::score).get(nothing)),
+        ("score-configs", post(score_configs::create).get(score_configs::list)),
+        ("score-configs/{config}", get(score_configs::one).patch(score_configs::change)),
+        ("projects", get(projects::projects)),
+    ] {
+        router = serve(router, &format!("{base}/{path}"), methods);
+    }
+    // What is not here yet, in words that clients know: of a prompt or dataset they then use their own fallback.
+    router.route(&format!("{base}/{{*rest}}"), axum::routing::any(nothing))
+}
+
+fn not_found() -> Response {
+    let body = json!({ "error": "LangfuseNotFoundError", "message": "there is nothing at this path" });
+    answer(StatusCode::NOT_FOUND, &body)
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// A request whose body says something: who says it, and the body.
+struct Posted {
+    caller: Caller,
+    sdk: Sdk,
+    held: Held,
+}
+
+/// Reads a request, and answers it with what `keeping` makes of it.
+async fn post_request<F: Future<Output = Result<Response, Refusal>>>(
+    doors: Doors,
+    request: Request,
+    keeping: impl FnOnce(Doors, Posted) -> F,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut pieces = Pieces::new(body);
+    let kept = async {
+        let posted = read(&doors, &parts.headers, &mut pieces).await?;
+        Ok::<_, Refused>(keeping(doors.clone(), posted).await?)
+    };
+    match kept.await {
+        Ok(response) => {
+            doors.counters.answered(Door::LangfuseHttp, "ok");
+            response
+        }
+        Err(refused) => refused.answer(&doors, Door::LangfuseHttp, &mut pieces).await,
+    }
+}
+
+async fn read(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Result<Posted, Refused> {
+    let caller = auth::caller(doors, headers, Role::Ingest).await?;
+    let encoding = encoding(headers)?;
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let admission = Admission::Intake(doors.intake.clone());
+    let held = body::read(admission, pieces, length, encoding, REQUEST_MAX).await?;
+    Ok(Posted { caller, sdk: sdk(headers), held })
+}
+
+/// Clients write these headers with dashes or with underscores, and proxies drop the latter.
+fn sdk(headers: &HeaderMap) -> Sdk {
+    let text = |names: [&str; 2]| {
+        let said = names.into_iter().find_map(|name| headers.get(name))?.to_str().ok()?;
+        Some(said.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())
+    };
+    Sdk {
+        name: text(["x-langfuse-sdk-name", "x_langfuse_sdk_name"]),
+        version: text(["x-langfuse-sdk-version", "x_langfuse_sdk_version"]),
+    }
+}
+
+/// Appends a decoded request, and adds to its answers what was refused only now.
+async fn keep(
+    doors: &Doors,
+    caller: &Caller,
+    room: crate::base::Reservation,
+    bytes: usize,
+    batch: &mut LangfuseBatch,
+) -> Result<(), Refusal> {
+    let decoded = std::mem::take(&mut batch.decoded);
+    let Kept { rejections, .. } = keep_decoded(doors, Door::LangfuseHttp, caller, room, bytes, decoded).await?;
+    // These are named by what they are about: events have no say in what was erased.
+    for erased in rejections.iter().filter(|rejection| rejection.reason == RejectReason::Erased) {
+        for answer in batch.answers.iter_mut().filter(|answer| answer.about == erased.id) {
+            answer.refused = Some((erased.reason, erased.message.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn status_of(reason: RejectReason) -> StatusCode {
+    match reason {
+        RejectReason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// The answer to a post of one thing: its id, or why it was refused.
+fn answer_to_one(batch: &LangfuseBatch) -> Response {
+    match batch.answers.first().map(|answer| (&answer.about, &answer.refused)) {
+        Some((id, None)) => answer(StatusCode::OK, &json!({ "id": id })),
+        Some((_, Some((reason, message)))) => Problem::new(status_of(*reason), message.clone()).into_response(),
+        None => Problem::new(StatusCode::BAD_REQUEST, "the body says nothing").into_response(),
+    }
+}

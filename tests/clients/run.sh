@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# run.sh CLIENT VARIANT: sends the scenario with a pinned client, installed once per list of versions into a cache.
+#
+# Where to, and as whom, stands in LANGFUSE_HOST, LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and TRACELAKE_GRPC. The last
+# line that the client prints is the id of its trace. `run.sh --install` only installs them all.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${TRACELAKE_CACHE:-$HOME/.cache/tracelake}/clients
+
+# install LIST: into a folder named after the list's content, whose name is left in $installed.
+install() {
+    local list=$1
+    installed=$cache/$(basename "$(dirname "$list")")-$(sha256sum "$list" | cut -c1-16)
+    if [ -e "$installed/done" ]; then
+        return
+    fi
+    mkdir -p "$cache"
+    # One at a time, and only a finished installation counts.
+    exec 9>"$installed.lock"
+    flock 9
+    if [ ! -e "$installed/done" ]; then
+        rm -rf "$installed"
+        case $list in
+        *.txt)
+            python3 -m venv "$installed"
+            "$installed/bin/pip" install --quiet --disable-pip-version-check -r "$list"
+            ;;
+        *.json)
+            mkdir "$installed"
+            cp "$(dirname "$list")"/package*.json "$installed"
+            (cd "$installed" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+            ;;
+        esac
+        touch "$installed/done"
+    fi
+    exec 9>&-
+}
+
+if [ "${1:-}" = --install ]; then
+    for list in "$here"/*/requirements*.txt "$here"/*/package-lock.json; do
+        install "$list"
+    done
+    exit
+fi
+
+client=$here/$1 variant=${2:-}
+if [ -e "$client/package-lock.json" ]; then
+    install "$client/package-lock.json"
+    # Modules are looked for beside the script.
+    cp "$client/scenario.mjs" "$installed/scenario.mjs"
+    exec node "$installed/scenario.mjs" "$variant"
+fi
+list=$client/requirements-$variant.txt
+[ -e "$list" ] || list=$client/requirements.txt
+install "$list"
+exec "$installed/bin/python" "$client/scenario.py" "$variant"

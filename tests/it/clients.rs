@@ -1,0 +1,139 @@
+//! Real clients against the real binary: each sends the scenario of `tests/clients/`, and SQL says what it sent.
+//!
+//! By hand: `TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients` (the clients are installed into a cache).
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tracelake::cli::Connection;
+
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
+
+/// How a client's facts differ from the others'.
+struct Client {
+    name: &'static str,
+    variant: &'static str,
+    /// It speaks the classic batch: spans are updated after they ended, and traces told again.
+    is_classic: bool,
+    has_scores: bool,
+}
+
+const fn client(name: &'static str, variant: &'static str) -> Client {
+    Client { name, variant, is_classic: false, has_scores: true }
+}
+
+const CLIENTS: [Client; 10] = [
+    Client { is_classic: true, ..client("langfuse-py2", "") },
+    client("langfuse-py", "3"),
+    client("langfuse-py", "4"),
+    client("langfuse-py", "5"),
+    Client { is_classic: true, ..client("langfuse-js3", "") },
+    client("langfuse-js", ""),
+    Client { has_scores: false, ..client("otel-py", "grpc") },
+    Client { has_scores: false, ..client("otel-py", "http") },
+    Client { has_scores: false, ..client("otel-py", "json") },
+    Client { has_scores: false, ..client("openinference-py", "") },
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_each_client_sends_is_there_once_and_right() {
+    if std::env::var("TRACELAKE_TEST_CLIENTS").as_deref() != Ok("1") {
+        println!("not run: TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(path(folder.path()));
+    let traces: Vec<(String, &Client)> = CLIENTS.iter().map(|client| (run(&server, client), client)).collect();
+    all_are_right(&server.connect().await, &traces).await;
+    assert!(server.stop().success());
+    let server = ServerProcess::start(path(folder.path()));
+    all_are_right(&server.connect().await, &traces).await;
+}
+
+async fn all_are_right(connection: &Connection, traces: &[(String, &Client)]) {
+    let mut wrong = Vec::new();
+    for (trace_id, client) in traces {
+        let (found, expected) = (facts(connection, trace_id).await, expected(client));
+        for (fact, expected) in expected.as_object().unwrap() {
+            if &found[fact] != expected {
+                let label = format!("{} {}", client.name, client.variant);
+                wrong.push(format!("{label}: {fact}: got {}, want {expected}", found[fact]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Runs one client; the id of its trace.
+fn run(server: &ServerProcess, client: &Client) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/run.sh");
+    let host = format!("http://{}", server.http_addr);
+    let output = Command::new(script)
+        .args([client.name, client.variant])
+        .env("LANGFUSE_HOST", &host)
+        .env("LANGFUSE_BASE_URL", &host)
+        .env("LANGFUSE_PUBLIC_KEY", PUBLIC_KEY)
+        .env("LANGFUSE_SECRET_KEY", SECRET_KEY)
+        .env("TRACELAKE_GRPC", &server.grpc_addr)
+        .output()
+        .unwrap();
+    let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{} {}: {said}{complaints}", client.name, client.variant);
+    // Clients keep going when a server refuses them; they only say so.
+    assert!(complaints.is_empty(), "{} {}: {complaints}", client.name, client.variant);
+    said.lines().last().unwrap().to_owned()
+}
+
+async fn facts(connection: &Connection, trace_id: &str) -> Value {
+    let observations = format!(
+        "SELECT count(*) AS observations, string_agg(DISTINCT concat(name, ' ', user_id, ' ', trace_name, ' ',
+                array_to_string(tags, ','), ' ', environment), '; ' ORDER BY concat(name, ' ', user_id, ' ',
+                trace_name, ' ', array_to_string(tags, ','), ' ', environment)) AS rows,
+            count(DISTINCT session_id) AS sessions,
+            string_agg(name, ' ') FILTER (WHERE level = 'ERROR' OR status = 'error') AS errors,
+            string_agg(name, ' ') FILTER (WHERE completion_start_time IS NOT NULL) AS streamed,
+            string_agg(name, ' ') FILTER (WHERE level = 'WARNING') AS updated,
+            sum(input_tokens) AS input, sum(cached_input_tokens) AS cached, sum(output_tokens) AS output,
+            CAST(sum(total_cost) FILTER (WHERE cost_source = 'provided') AS VARCHAR) AS explicit_cost,
+            CAST(sum(total_cost) AS VARCHAR) AS cost
+        FROM observations WHERE trace_id = '{trace_id}'"
+    );
+    let mut facts = rows(connection, &observations).await.remove(0);
+    let scores =
+        format!("SELECT name, data_type, value, string_value FROM scores WHERE trace_id = '{trace_id}' ORDER BY name");
+    facts["scores"] = rows(connection, &scores).await.into();
+    let traces = format!("SELECT name, metadata FROM trace_facts WHERE trace_id = '{trace_id}'");
+    facts["trace"] = rows(connection, &traces).await.into();
+    facts
+}
+
+fn expected(client: &Client) -> Value {
+    let names = ["agent-run", "broken-llm", "late", "plan", "plan-llm", "priced-llm", "stream-llm"];
+    let each = names.map(|name| format!("{name} user-42 agent-run a,b,late e2e"));
+    let scores = json!([
+        {"name": "helpful", "data_type": "BOOLEAN", "value": 1.0, "string_value": "True"},
+        {"name": "quality", "data_type": "NUMERIC", "value": 0.9, "string_value": null},
+        {"name": "verdict", "data_type": "CATEGORICAL", "value": null, "string_value": "good"},
+    ]);
+    let metadata = match client.is_classic {
+        true => json!({"tenant": "acme", "finished": "true", "nested": "{\"a\":1,\"b\":2}"}),
+        false => json!({"tenant": "acme"}),
+    };
+    json!({
+        "observations": names.len(),
+        "rows": each.join("; "),
+        "sessions": 1,
+        "errors": "broken-llm",
+        "streamed": "stream-llm",
+        "updated": if client.is_classic { json!("plan") } else { Value::Null },
+        "input": 130,
+        "cached": 100,
+        "output": 50,
+        "explicit_cost": "0.003100000000",
+        // 20 + 10 input at 0.15, 100 cached at 0.075 and 50 output at 0.60 USD a million.
+        "cost": "0.003142000000",
+        "scores": if client.has_scores { scores } else { json!([]) },
+        "trace": [{"name": "agent-run", "metadata": metadata}],
+    })
+}
