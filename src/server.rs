@@ -24,7 +24,7 @@ use crate::catalog::{Catalog, FreshRows};
 use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Eraser, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
 use crate::doors::{
-    self, Answers, AskedLimits, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer,
+    self, Answers, AskedLimits, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer, TraceParts,
 };
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::{EventBatch, Rejection};
@@ -339,6 +339,27 @@ impl Answers for WayOut {
         asked: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, Refusal> {
         self.0.metrics_series(who, asked).await.map_err(|error| refuse_query(&error))
+    }
+
+    async fn list_traces(
+        &self,
+        who: &Identity,
+        asked: wire::ListTracesRequest,
+    ) -> Result<wire::ListTracesResponse, Refusal> {
+        self.0.list_traces(who, asked).await.map_err(|error| refuse_query(&error))
+    }
+
+    async fn search_traces(
+        &self,
+        who: &Identity,
+        asked: wire::SearchTracesRequest,
+    ) -> Result<wire::SearchTracesResponse, Refusal> {
+        self.0.search_traces(who, asked).await.map_err(|error| refuse_query(&error))
+    }
+
+    async fn trace(&self, who: &Identity, asked: wire::GetTraceRequest) -> Result<TraceParts, Refusal> {
+        let parts = self.0.trace(who, asked).await.map_err(|error| refuse_query(&error))?;
+        Ok(parts.map(|part| part.map_err(|error| refuse_query(&error))).boxed())
     }
 }
 

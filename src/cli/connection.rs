@@ -21,11 +21,13 @@ use crate::wire::ingest_service_client::IngestServiceClient;
 use crate::wire::metrics_service_client::MetricsServiceClient;
 use crate::wire::price_service_client::PriceServiceClient;
 use crate::wire::sql_service_client::SqlServiceClient;
+use crate::wire::trace_service_client::TraceServiceClient as OwnTraceServiceClient;
 use crate::wire::{
     CheckPriceRequest, CheckPriceResponse, CostBreakdownRequest, DeletePricesRequest, DeletePricesResponse,
     EraseRequest, EraseResponse, GetErasureRequest, GetErasureResponse, IngestRequest, IngestResponse,
     LatencyPercentilesRequest, ListErasuresRequest, ListErasuresResponse, ListPricesRequest, ListPricesResponse,
-    MetricsRequest, MetricsResponse, PutPricesRequest, PutPricesResponse, SqlRequest, SqlResponse, TimeSeriesRequest,
+    MetricsRequest, MetricsResponse, PutPricesRequest, PutPricesResponse, SqlRequest, SqlResponse, TailRequest,
+    TailResponse, TimeSeriesRequest,
 };
 
 const ANSWER_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -46,6 +48,7 @@ pub struct Connection {
     sql: SqlServiceClient<Authorized>,
     erasure: ErasureServiceClient<Authorized>,
     prices: PriceServiceClient<Authorized>,
+    trace_service: OwnTraceServiceClient<Authorized>,
 }
 
 impl Connection {
@@ -62,6 +65,7 @@ impl Connection {
             sql: SqlServiceClient::new(service()).max_decoding_message_size(limit),
             erasure: ErasureServiceClient::new(service()).max_decoding_message_size(limit),
             prices: PriceServiceClient::new(service()).max_decoding_message_size(limit),
+            trace_service: OwnTraceServiceClient::new(service()).max_decoding_message_size(limit),
         })
     }
 
@@ -168,6 +172,15 @@ impl Connection {
         retried(request, |request| {
             let mut client = self.prices.clone();
             async move { client.delete_prices(request).await }
+        })
+        .await
+    }
+
+    /// Traces as they come in. Retried until the first answer comes.
+    pub async fn tail(&self, request: TailRequest) -> Result<Streaming<TailResponse>, CliError> {
+        retried(request, |request| {
+            let mut client = self.trace_service.clone();
+            async move { client.tail(request).await }
         })
         .await
     }

@@ -26,6 +26,8 @@ pub enum CliError {
     System(#[from] crate::catalog::system::SystemError),
     #[error(transparent)]
     Compact(Box<crate::compact::CompactError>),
+    #[error("{0}")]
+    Invalid(String),
     #[error("{path} holds an export already: choose another folder")]
     Exists { path: String },
     #[error("what the server counts differs from what was sent: {0}")]
@@ -35,7 +37,7 @@ pub enum CliError {
 impl CliError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Address { .. } => Kind::Invalid,
+            Self::Address { .. } | Self::Invalid(_) => Kind::Invalid,
             Self::Unreachable { .. } => Kind::Unavailable,
             Self::Refused { code, .. } => match code {
                 Code::Unauthenticated => Kind::Unauthenticated,

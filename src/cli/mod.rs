@@ -4,6 +4,7 @@
 //! and is an error; long answers are streamed, and what must be held is bounded.
 //! Must never know: how the server stores, plans or prices anything; only `local` and `vacuum` open a store by themselves.
 
+mod ask;
 mod connection;
 pub mod demo;
 mod erase;
@@ -17,10 +18,12 @@ mod sql;
 mod statements;
 mod subject;
 mod tables;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod vacuum;
 
+pub use ask::ask;
 pub use connection::Connection;
 pub use erase::{Subject, erase, erasures};
 pub use error::CliError;
@@ -28,4 +31,5 @@ pub use local::LocalTables;
 pub use repl::repl;
 pub use sql::{Answer, Asked, OutputFormat, run};
 pub use subject::{Exported, export_subject};
+pub use tail::{TailArgs, tail};
 pub use vacuum::{VacuumOrder, vacuum};

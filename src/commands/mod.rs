@@ -6,6 +6,7 @@ mod ask;
 mod demo;
 mod key;
 mod prices;
+mod question;
 mod serve;
 mod tenant;
 mod upkeep;
@@ -36,6 +37,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Runs one SQL statement, or opens a prompt when none is given
     Sql(ask::SqlArgs),
+    /// Shows traces as they come in, until stopped
+    Tail(question::TailCommand),
+    /// Asks one metrics question, as JSON, and prints a table or lines of blocks
+    Ask(question::AskArgs),
     /// Merges small files into large ones, once; a running server does so by itself
     Compact(upkeep::CompactArgs),
     /// Creates, lists and deletes tenants
@@ -73,6 +78,8 @@ impl Arguments {
             Command::Serve(arguments) => serve::serve(arguments.settings()?).await,
             Command::Demo(arguments) => demo::show(arguments).await,
             Command::Sql(arguments) => ask::sql(arguments).await,
+            Command::Tail(arguments) => question::tail(arguments).await,
+            Command::Ask(arguments) => question::ask(arguments).await,
             Command::Compact(arguments) => upkeep::compact(arguments).await,
             Command::Tenant(command) => tenant::tenant(command).await,
             Command::Key(command) => key::key(command).await,

@@ -2,7 +2,8 @@
 //!
 //! Promises: nobody unknown makes us hold a body; a body is admitted before it is held and never grows past its limit
 //! (I7); trouble of ours is said so that clients try again, and never as a 500; an error names no other tenant (I5).
-//! Must never know: how rows are stored, merged or queried; the rooms below come in as [`Intake`] and [`Answers`].
+//! Must never know: how rows are stored, merged or queried; the rooms below come in as [`Intake`] and [`Answers`]. Presets
+//! are data, from wire to wire: the doors take them from where they are written.
 
 mod auth;
 mod body;
@@ -89,6 +90,21 @@ pub trait Answers: Send + Sync {
         who: &Identity,
         asked: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, Refusal>;
+
+    async fn list_traces(
+        &self,
+        who: &Identity,
+        asked: wire::ListTracesRequest,
+    ) -> Result<wire::ListTracesResponse, Refusal>;
+
+    async fn search_traces(
+        &self,
+        who: &Identity,
+        asked: wire::SearchTracesRequest,
+    ) -> Result<wire::SearchTracesResponse, Refusal>;
+
+    /// One trace in parts; after a refusal nothing follows.
+    async fn trace(&self, who: &Identity, asked: wire::GetTraceRequest) -> Result<TraceParts, Refusal>;
 }
 
 /// Whether this process can do its work.
@@ -104,6 +120,8 @@ pub struct AskedLimits {
     pub rows_max: Option<u64>,
     pub time_max: Option<Duration>,
 }
+
+pub type TraceParts = BoxStream<'static, Result<wire::GetTraceResponse, Refusal>>;
 
 pub struct SqlAnswer {
     pub schema: SchemaRef,

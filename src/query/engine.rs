@@ -26,12 +26,15 @@ use super::provider::Touched;
 use super::session::Template;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
-use super::{guard, inlining, metrics};
+use super::{guard, inlining, metrics, traces};
 use crate::base::{ByteSize, TimestampUs};
 use crate::catalog::{Catalog, FreshRows};
 use crate::model::tables::Table;
 use crate::store::Store;
 use crate::wire;
+
+/// Parts of a trace. After an error nothing follows.
+pub type TraceParts = futures::stream::BoxStream<'static, Result<wire::GetTraceResponse, QueryError>>;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -134,28 +137,108 @@ impl Engine {
         answers.into_iter().next().ok_or_else(|| QueryError::Internal("a question has no answer".to_owned()))
     }
 
-    /// In turn, within the limit of time, over tables pinned once; twice, if files are deleted under it.
+    /// Traces by filter, newest first.
+    pub async fn list_traces(
+        &self,
+        whose: impl Into<Scope>,
+        request: wire::ListTracesRequest,
+    ) -> Result<wire::ListTracesResponse, QueryError> {
+        self.run(whose.into(), move |query| {
+            let request = request.clone();
+            async move { traces::list(&query, &request).await }
+        })
+        .await
+    }
+
+    /// Traces that say a text, newest first.
+    pub async fn search_traces(
+        &self,
+        whose: impl Into<Scope>,
+        request: wire::SearchTracesRequest,
+    ) -> Result<wire::SearchTracesResponse, QueryError> {
+        self.run(whose.into(), move |query| {
+            let request = request.clone();
+            async move { traces::search(&query, &request).await }
+        })
+        .await
+    }
+
+    /// One trace whole, in parts. Dropping them stops the work.
+    pub async fn trace(
+        &self,
+        whose: impl Into<Scope>,
+        request: wire::GetTraceRequest,
+    ) -> Result<TraceParts, QueryError> {
+        let whose = whose.into();
+        let time_max = self.0.limits.time_max();
+        let deadline = Instant::now() + time_max;
+        let turn = self.0.gate.enter(&whose.tenant).await?;
+        let query = self.begin(&whose)?;
+        let (sender, mut parts) = mpsc::channel(2);
+        let task = self.spawn(async move {
+            let _turn = turn;
+            let sent = tokio::time::timeout_at(deadline, traces::send(&query, &request, &sender)).await;
+            if let Err(error) = sent.unwrap_or_else(|_| Err(QueryError::time(time_max))) {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        // Its last part says what was read: without it, a trace has not come whole.
+        let first = match parts.recv().await {
+            Some(first) => first?,
+            None => return Err(QueryError::Internal("the query's task ended without an answer".to_owned())),
+        };
+        let rest = futures::stream::unfold((parts, task), |(mut parts, task)| async move {
+            parts.recv().await.map(|part| (part, (parts, task)))
+        });
+        Ok(futures::stream::iter([Ok(first)]).chain(rest).boxed())
+    }
+
     async fn ask(
         &self,
         whose: Scope,
         requests: Vec<wire::MetricsRequest>,
         rows_max: u64,
     ) -> Result<Vec<wire::MetricsResponse>, QueryError> {
-        let parse = move |request: &wire::MetricsRequest| metrics::Question::parse(request, rows_max);
-        let questions: Vec<_> = requests.iter().map(parse).collect::<Result<_, _>>()?;
+        // What cannot be asked is said before anybody waits for a turn.
+        for request in &requests {
+            metrics::Question::parse(request, rows_max)?;
+        }
+        let requests = Arc::new(requests);
+        self.run(whose, move |query| {
+            let requests = Arc::clone(&requests);
+            async move {
+                let mut answers = Vec::with_capacity(requests.len());
+                for request in requests.iter() {
+                    answers.push(metrics::answer(&query, metrics::Question::parse(request, rows_max)?).await?);
+                }
+                Ok(answers)
+            }
+        })
+        .await
+    }
+
+    /// In turn, within the limit of time, over tables pinned once; twice, if files are deleted under it.
+    async fn run<T, Work>(
+        &self,
+        whose: Scope,
+        work: impl Fn(Query) -> Work + Send + Sync + 'static,
+    ) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        Work: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
         let time_max = self.0.limits.time_max();
         let deadline = Instant::now() + time_max;
         let turn = self.0.gate.enter(&whose.tenant).await?;
-        let query = self.begin(&whose)?;
+        let first = work(self.begin(&whose)?);
         let engine = self.clone();
         let (sender, answer) = oneshot::channel();
         let _task = self.spawn(async move {
             let _turn = turn;
-            let mut answered = query.answer_all(questions).await;
+            let mut answered = first.await;
             if answered.as_ref().is_err_and(QueryError::is_gone) {
-                let again: Result<Vec<_>, QueryError> = requests.iter().map(parse).collect();
-                answered = match again.and_then(|questions| Ok((engine.begin(&whose)?, questions))) {
-                    Ok((query, questions)) => query.answer_all(questions).await,
+                answered = match engine.begin(&whose) {
+                    Ok(query) => work(query).await,
                     Err(error) => Err(error),
                 };
             }
@@ -238,7 +321,7 @@ impl Scanned {
     }
 }
 
-type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
+pub(super) type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
 
 /// Where an answer goes.
 struct Outlet {
@@ -276,14 +359,6 @@ impl Query {
         Ok(())
     }
 
-    async fn answer_all(&self, questions: Vec<metrics::Question>) -> Result<Vec<wire::MetricsResponse>, QueryError> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for question in questions {
-            answers.push(metrics::answer(self, question).await?);
-        }
-        Ok(answers)
-    }
-
     async fn start(&self, sql: &str) -> Result<(SchemaRef, Rows), QueryError> {
         let plan = self.plan_sql(sql).await?;
         let physical = self.physical(&plan).await?;
@@ -300,6 +375,18 @@ impl Query {
     /// `table=version` of every table this question has touched.
     pub(super) fn versions(&self) -> Vec<String> {
         self.told.as_ref().map(|tables| tables.versions()).unwrap_or_default()
+    }
+
+    /// Rows as they come, and the plan they come by: [`Self::note`] it at their end.
+    pub(super) async fn stream(&self, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, Rows), QueryError> {
+        let physical = self.physical(plan).await?;
+        let rows = execute_stream(Arc::clone(&physical), self.state.task_ctx()).map_err(|e| self.translate(e))?;
+        Ok((physical, rows.boxed()))
+    }
+
+    /// What the plan has read is part of what was read.
+    pub(super) fn note(&self, plan: &Arc<dyn ExecutionPlan>) {
+        self.scanned.lock().add(plan);
     }
 
     pub(super) async fn plan_sql(&self, sql: &str) -> Result<LogicalPlan, QueryError> {
@@ -334,7 +421,7 @@ impl Query {
             }
             batches.push(batch);
         }
-        self.scanned.lock().add(&physical);
+        self.note(&physical);
         Ok(batches)
     }
 
@@ -368,12 +455,12 @@ impl Query {
         while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
             let bytes = bytes_of(&batch) as usize;
             if held.size() + bytes > bytes_max || held.try_grow(bytes).is_err() {
-                self.scanned.lock().add(&physical);
+                self.note(&physical);
                 return Ok(None);
             }
             batches.push(batch);
         }
-        self.scanned.lock().add(&physical);
+        self.note(&physical);
         Ok(Some((batches, held)))
     }
 

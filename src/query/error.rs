@@ -14,6 +14,8 @@ use crate::store::StoreError;
 pub enum QueryError {
     #[error("{0}")]
     Invalid(String),
+    #[error("{0}")]
+    NotFound(&'static str),
     #[error("this connection only reads: {0}")]
     ReadOnly(String),
     /// `name` is `time`, `memory`, `rows`, `result bytes` or `spill`.
@@ -38,6 +40,7 @@ impl QueryError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::Invalid,
+            Self::NotFound(_) => Kind::NotFound,
             Self::ReadOnly(_) => Kind::Forbidden,
             Self::Limit { .. } => Kind::LimitReached,
             Self::Busy { .. } | Self::Unavailable(_) | Self::Gone => Kind::Unavailable,

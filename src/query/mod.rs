@@ -1,4 +1,4 @@
-//! The way out: SQL and metrics over one tenant's tables.
+//! The way out: SQL, metrics and traces over one tenant's tables.
 //!
 //! Promises: a question sees one tenant, by construction (I5); all that was acked before it on this node (I4), each row
 //! once (I2); money to the last digit (I6); and it stops at a named limit of time, memory, rows or bytes (I7).
@@ -23,9 +23,10 @@ mod stamp;
 mod stream;
 mod system_tables;
 mod tenant;
+mod traces;
 
 pub use bound::Scope;
-pub use engine::Engine;
+pub use engine::{Engine, TraceParts};
 pub use error::QueryError;
 pub use limits::{QueryLimits, SqlLimits};
 pub use metrics::presets;

@@ -788,6 +788,634 @@ pub struct TimeSeriesRequest {
     pub top_k: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchQueryRequest {
+    /// 1 to 50.
+    #[prost(message, repeated, tag = "1")]
+    pub queries: ::prost::alloc::vec::Vec<NamedQuery>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NamedQuery {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub query: ::core::option::Option<MetricsRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchQueryResponse {
+    /// In the order of the queries.
+    #[prost(message, repeated, tag = "1")]
+    pub answers: ::prost::alloc::vec::Vec<NamedAnswer>,
+    #[prost(int64, tag = "2")]
+    pub watermark_unix_micros: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NamedAnswer {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub answer: ::core::option::Option<MetricsResponse>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TopRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// Default: 20.
+    #[prost(uint32, tag = "3")]
+    pub top_k: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UsageStatsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// Fields that observations and traces both have: account, user_id, flow_name, environment, metadata:<key>, …
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// Periods of their own within the range.
+    #[prost(message, optional, tag = "3")]
+    pub bucket: ::core::option::Option<TimeBucket>,
+    /// Decimal text. Credits are the cost times this.
+    #[prost(string, tag = "4")]
+    pub credits_per_usd: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UsageStatsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub total: ::core::option::Option<Usage>,
+    /// With `bucket`.
+    #[prost(message, repeated, tag = "2")]
+    pub periods: ::prost::alloc::vec::Vec<Usage>,
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Usage {
+    /// Inclusive; microseconds since 1970-01-01 UTC.
+    #[prost(int64, tag = "1")]
+    pub period_start_unix_micros: i64,
+    /// Exclusive.
+    #[prost(int64, tag = "2")]
+    pub period_end_unix_micros: i64,
+    /// That began in the period.
+    #[prost(int64, tag = "3")]
+    pub total_traces: i64,
+    /// Decimal text; absent without a rate or a known cost.
+    #[prost(string, optional, tag = "4")]
+    pub total_credits_used: ::core::option::Option<::prost::alloc::string::String>,
+    /// Exact decimal text; absent where no price is known.
+    #[prost(string, optional, tag = "5")]
+    pub total_cost_usd: ::core::option::Option<::prost::alloc::string::String>,
+    /// Different users with an observation in the period.
+    #[prost(int64, tag = "6")]
+    pub active_users_count: i64,
+    #[prost(int64, tag = "7")]
+    pub sessions: i64,
+    #[prost(int64, tag = "8")]
+    pub observations: i64,
+    /// Generations and embeddings.
+    #[prost(int64, tag = "9")]
+    pub calls: i64,
+    /// Observations with level ERROR or status error.
+    #[prost(int64, tag = "10")]
+    pub errors: i64,
+    #[prost(int64, tag = "11")]
+    pub total_tokens: i64,
+    /// Calls of which no cost is known: not in the sum.
+    #[prost(int64, tag = "12")]
+    pub unpriced_calls: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserStatsRequest {
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub range: ::core::option::Option<TimeRange>,
+    #[prost(string, tag = "3")]
+    pub credits_per_usd: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserStatsResponse {
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub period_start_unix_micros: i64,
+    #[prost(int64, tag = "3")]
+    pub period_end_unix_micros: i64,
+    #[prost(string, optional, tag = "4")]
+    pub credits_used: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int64, tag = "5")]
+    pub traces_count: i64,
+    #[prost(string, optional, tag = "6")]
+    pub cost_usd: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int64, tag = "7")]
+    pub sessions_count: i64,
+    #[prost(int64, tag = "8")]
+    pub total_tokens: i64,
+    #[prost(message, optional, tag = "9")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlatformStatsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    #[prost(string, tag = "2")]
+    pub credits_per_usd: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlatformStatsResponse {
+    /// Users and sessions of different tenants are different.
+    #[prost(message, optional, tag = "1")]
+    pub total: ::core::option::Option<Usage>,
+    #[prost(message, repeated, tag = "2")]
+    pub tenants: ::prost::alloc::vec::Vec<TenantUsage>,
+    /// The oldest of the tenants'.
+    #[prost(int64, tag = "3")]
+    pub watermark_unix_micros: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TenantUsage {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub usage: ::core::option::Option<Usage>,
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RealtimeRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// What "now" means. Default: 5.
+    #[prost(uint32, tag = "2")]
+    pub window_minutes: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RealtimeResponse {
+    /// Sessions with an observation that began in the window.
+    #[prost(int64, tag = "1")]
+    pub active_sessions: i64,
+    #[prost(int64, tag = "2")]
+    pub active_users: i64,
+    /// Of the window.
+    #[prost(int64, tag = "3")]
+    pub current_token_usage: i64,
+    #[prost(string, optional, tag = "4")]
+    pub current_cost_usd: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int64, tag = "5")]
+    pub current_calls: i64,
+    /// Milliseconds; of traces that began in the last hour.
+    #[prost(double, optional, tag = "6")]
+    pub response_time_p95: ::core::option::Option<f64>,
+    #[prost(int64, tag = "7")]
+    pub traces_last_hour: i64,
+    /// Observations with level ERROR or status error that began in the last hour.
+    #[prost(int64, tag = "8")]
+    pub error_count_last_hour: i64,
+    #[prost(message, optional, tag = "9")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetSpendRequest {
+    /// 1 to 100.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<SpendKey>,
+    #[prost(message, optional, tag = "2")]
+    pub range: ::core::option::Option<TimeRange>,
+}
+/// Whoever spends: a user, a feature, a model, any of them together.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SpendKey {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Fields of observations; all must hold. None: everything.
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetSpendResponse {
+    /// In the order of the keys.
+    #[prost(message, repeated, tag = "1")]
+    pub spends: ::prost::alloc::vec::Vec<Spend>,
+    /// What this node acked before then is in it.
+    #[prost(int64, tag = "2")]
+    pub watermark_unix_micros: i64,
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spend {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Exact decimal text; absent where no price is known.
+    #[prost(string, optional, tag = "2")]
+    pub cost_usd: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int64, tag = "3")]
+    pub calls: i64,
+    /// Calls of which no cost is known: not in the sum.
+    #[prost(int64, tag = "4")]
+    pub unpriced_calls: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompareRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// Default: traces. What is compared is this unit.
+    #[prost(enumeration = "View", tag = "2")]
+    pub view: i32,
+    /// Of all cohorts.
+    #[prost(message, repeated, tag = "3")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// 2 to 10; the first is what the others are compared with.
+    #[prost(message, repeated, tag = "4")]
+    pub cohorts: ::prost::alloc::vec::Vec<Cohort>,
+    /// 1 to 10.
+    #[prost(message, repeated, tag = "5")]
+    pub measures: ::prost::alloc::vec::Vec<CompareMeasure>,
+    /// 0.5 to below 1. Default: 0.95.
+    #[prost(double, tag = "6")]
+    pub confidence: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cohort {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompareMeasure {
+    /// latency_ms, total_cost, score:<name>, …; none for rates.
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// Default: MEAN.
+    #[prost(enumeration = "Statistic", tag = "2")]
+    pub statistic: i32,
+    /// For PERCENTILE; default 50.
+    #[prost(double, tag = "3")]
+    pub percentile: f64,
+    /// For RATE: what counts. For others: only of what passes.
+    #[prost(message, repeated, tag = "4")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    #[prost(string, tag = "5")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompareResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub measures: ::prost::alloc::vec::Vec<ComparedMeasure>,
+    #[prost(double, tag = "2")]
+    pub confidence: f64,
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ComparedMeasure {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How intervals and p-values were found.
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub cohorts: ::prost::alloc::vec::Vec<CohortFigure>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CohortFigure {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Units with a value.
+    #[prost(int64, tag = "2")]
+    pub n: i64,
+    #[prost(double, optional, tag = "3")]
+    pub value: ::core::option::Option<f64>,
+    /// Of its own confidence interval.
+    #[prost(double, optional, tag = "4")]
+    pub low: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub high: ::core::option::Option<f64>,
+    /// From the first cohort's value to this one's; absent for the first.
+    #[prost(double, optional, tag = "6")]
+    pub difference: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "7")]
+    pub difference_low: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "8")]
+    pub difference_high: ::core::option::Option<f64>,
+    /// Of no difference, two-sided; and by Holm's correction for all cohorts of the measure.
+    #[prost(double, optional, tag = "9")]
+    pub p_value: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "10")]
+    pub p_value_adjusted: ::core::option::Option<f64>,
+    /// The adjusted p-value is below 1 − confidence.
+    #[prost(bool, tag = "11")]
+    pub is_significant: bool,
+    /// Fewer than 30: an interval says little.
+    #[prost(bool, tag = "12")]
+    pub is_small: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConversationsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// Fields that sessions and traces both have.
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// A session without a new observation for so long has ended. Default: 30.
+    #[prost(uint32, tag = "3")]
+    pub quiet_minutes: u32,
+    /// Default: user_satisfaction.
+    #[prost(string, tag = "4")]
+    pub score_name: ::prost::alloc::string::String,
+    /// On fields of VIEW_SESSIONS: what makes a conversation resolved, or escalated.
+    #[prost(message, optional, tag = "5")]
+    pub resolution: ::core::option::Option<Filter>,
+    #[prost(message, optional, tag = "6")]
+    pub escalation: ::core::option::Option<Filter>,
+    /// A field of VIEW_TRACES that says what a conversation is about: tags, metadata:<key>, score_label:<name>, …
+    #[prost(string, tag = "7")]
+    pub topic_field: ::prost::alloc::string::String,
+    /// Default: 10.
+    #[prost(uint32, tag = "8")]
+    pub top_paths: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConversationsResponse {
+    #[prost(int64, tag = "1")]
+    pub conversations: i64,
+    /// Traces of sessions.
+    #[prost(int64, tag = "2")]
+    pub total_turns: i64,
+    #[prost(double, optional, tag = "3")]
+    pub avg_turns: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    pub turns_p50: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub avg_duration_ms: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "6")]
+    pub duration_p95_ms: ::core::option::Option<f64>,
+    /// Mean latency of the traces.
+    #[prost(double, optional, tag = "7")]
+    pub avg_response_time_ms: ::core::option::Option<f64>,
+    /// From the end of a turn to the start of the next.
+    #[prost(double, optional, tag = "8")]
+    pub avg_gap_ms: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "9")]
+    pub gap_p50_ms: ::core::option::Option<f64>,
+    /// The last score of the name per trace, averaged over traces, and how many there are.
+    #[prost(double, optional, tag = "10")]
+    pub user_satisfaction: ::core::option::Option<f64>,
+    #[prost(int64, tag = "11")]
+    pub user_satisfaction_count: i64,
+    /// Mean tokens of a conversation.
+    #[prost(double, optional, tag = "12")]
+    pub conversation_length_tokens: ::core::option::Option<f64>,
+    #[prost(string, optional, tag = "13")]
+    pub cost_per_conversation_usd: ::core::option::Option<
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, optional, tag = "14")]
+    pub total_cost_usd: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(double, optional, tag = "15")]
+    pub resolution_rate: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "16")]
+    pub escalation_rate: ::core::option::Option<f64>,
+    /// Of conversations that have ended, by their last turn.
+    #[prost(message, repeated, tag = "17")]
+    pub drop_off: ::prost::alloc::vec::Vec<DropOff>,
+    #[prost(message, repeated, tag = "18")]
+    pub by_turn: ::prost::alloc::vec::Vec<TurnFigure>,
+    #[prost(message, repeated, tag = "19")]
+    pub common_paths: ::prost::alloc::vec::Vec<StepPath>,
+    #[prost(message, repeated, tag = "20")]
+    pub topics: ::prost::alloc::vec::Vec<Topic>,
+    #[prost(message, optional, tag = "21")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct DropOff {
+    #[prost(int64, tag = "1")]
+    pub turn: i64,
+    /// Whose last turn this was.
+    #[prost(int64, tag = "2")]
+    pub sessions: i64,
+    /// Of all that have ended.
+    #[prost(double, tag = "3")]
+    pub share: f64,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct TurnFigure {
+    #[prost(int64, tag = "1")]
+    pub turn: i64,
+    #[prost(int64, tag = "2")]
+    pub sessions: i64,
+    #[prost(double, optional, tag = "3")]
+    pub avg_response_ms: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    pub avg_gap_ms: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub satisfaction: ::core::option::Option<f64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StepPath {
+    /// Names of traces in their order, at most twenty.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub sessions: i64,
+    #[prost(double, tag = "3")]
+    pub share: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Topic {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub sessions: i64,
+    #[prost(int64, tag = "3")]
+    pub turns: i64,
+    #[prost(double, optional, tag = "4")]
+    pub satisfaction: ::core::option::Option<f64>,
+    #[prost(string, optional, tag = "5")]
+    pub cost_usd: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FunnelRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// On fields of the view the funnel is by.
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// 2 to 10, in their order. A step counts when it begins after the step before was first reached; repeats of a step
+    /// and whatever lies between are ignored.
+    #[prost(message, repeated, tag = "3")]
+    pub steps: ::prost::alloc::vec::Vec<FunnelStep>,
+    /// Default: TRACE.
+    #[prost(enumeration = "FunnelBy", tag = "4")]
+    pub by: i32,
+    /// How long the whole way may take to count in `completed_within`.
+    #[prost(int64, tag = "5")]
+    pub within_ms: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FunnelStep {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// On fields of observations: what an observation must be to be this step.
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FunnelResponse {
+    /// Traces or sessions looked at.
+    #[prost(int64, tag = "1")]
+    pub considered: i64,
+    #[prost(message, repeated, tag = "2")]
+    pub steps: ::prost::alloc::vec::Vec<FunnelStepFigure>,
+    /// That reached the last step in `within_ms`.
+    #[prost(int64, tag = "3")]
+    pub completed_within: i64,
+    /// From the first step to the last, of those that reached it.
+    #[prost(double, optional, tag = "4")]
+    pub completion_p50_ms: ::core::option::Option<f64>,
+    #[prost(message, optional, tag = "5")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FunnelStepFigure {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub reached: i64,
+    #[prost(double, tag = "3")]
+    pub share_of_first: f64,
+    #[prost(double, tag = "4")]
+    pub share_of_previous: f64,
+    /// That reached the step before and not this one.
+    #[prost(int64, tag = "5")]
+    pub dropped: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportRequest {
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// Of an account, a user, an agent, anything: fields that observations and traces both have.
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// Rows of each table. Default: 5.
+    #[prost(uint32, tag = "3")]
+    pub top_k: u32,
+    /// At most 10; the first is user_feedback. Default: user_satisfaction.
+    #[prost(string, repeated, tag = "4")]
+    pub score_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of the days of performance_trends. Default: UTC.
+    #[prost(string, tag = "5")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportResponse {
+    #[prost(message, optional, tag = "1")]
+    pub period: ::core::option::Option<TimeRange>,
+    /// As long, and just before.
+    #[prost(message, optional, tag = "2")]
+    pub previous_period: ::core::option::Option<TimeRange>,
+    /// Traces.
+    #[prost(message, optional, tag = "3")]
+    pub total_requests: ::core::option::Option<Change>,
+    /// Generations and embeddings.
+    #[prost(message, optional, tag = "4")]
+    pub total_calls: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "5")]
+    pub total_tokens: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "6")]
+    pub total_cost: ::core::option::Option<Change>,
+    /// Per trace.
+    #[prost(message, optional, tag = "7")]
+    pub avg_cost: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "8")]
+    pub cost_per_request: ::core::option::Option<Change>,
+    /// Milliseconds, of traces.
+    #[prost(message, optional, tag = "9")]
+    pub average_latency: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "10")]
+    pub latency_p95: ::core::option::Option<Change>,
+    /// Traces without an observation at level ERROR.
+    #[prost(message, optional, tag = "11")]
+    pub success_rate: ::core::option::Option<Change>,
+    /// Of observations.
+    #[prost(message, optional, tag = "12")]
+    pub error_rate: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "13")]
+    pub active_users: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "14")]
+    pub active_sessions: ::core::option::Option<Change>,
+    /// The last score of the first name per trace, averaged over traces.
+    #[prost(message, optional, tag = "15")]
+    pub user_feedback: ::core::option::Option<Change>,
+    #[prost(message, optional, tag = "16")]
+    pub user_feedback_count: ::core::option::Option<Change>,
+    /// The same for each name.
+    #[prost(btree_map = "string, message", tag = "17")]
+    pub scores: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Change,
+    >,
+    #[prost(message, optional, tag = "18")]
+    pub top_models: ::core::option::Option<MetricsResponse>,
+    #[prost(message, optional, tag = "19")]
+    pub cost_breakdown: ::core::option::Option<MetricsResponse>,
+    #[prost(message, optional, tag = "20")]
+    pub cost_per_user: ::core::option::Option<MetricsResponse>,
+    #[prost(message, optional, tag = "21")]
+    pub cost_per_name: ::core::option::Option<MetricsResponse>,
+    #[prost(message, optional, tag = "22")]
+    pub most_used_tools: ::core::option::Option<MetricsResponse>,
+    /// By what errors have in common.
+    #[prost(message, optional, tag = "23")]
+    pub top_errors: ::core::option::Option<MetricsResponse>,
+    /// By day.
+    #[prost(message, optional, tag = "24")]
+    pub performance_trends: ::core::option::Option<MetricsResponse>,
+    /// By name of score; only without filters.
+    #[prost(message, optional, tag = "25")]
+    pub quality_scores: ::core::option::Option<MetricsResponse>,
+    #[prost(message, optional, tag = "26")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Change {
+    #[prost(message, optional, tag = "1")]
+    pub value: ::core::option::Option<MetricValue>,
+    #[prost(message, optional, tag = "2")]
+    pub previous: ::core::option::Option<MetricValue>,
+    /// (value − previous) / previous; absent where that means nothing.
+    #[prost(double, optional, tag = "3")]
+    pub relative_change: ::core::option::Option<f64>,
+    #[prost(string, tag = "4")]
+    pub unit: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub meaning: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeRequest {
+    /// A range that ends in the future goes on to be filled.
+    #[prost(message, optional, tag = "1")]
+    pub query: ::core::option::Option<MetricsRequest>,
+    /// 1,000 to 3,600,000. Default: 5,000.
+    #[prost(uint32, tag = "2")]
+    pub interval_ms: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeResponse {
+    /// New rows and rows whose values changed; in the first message all.
+    #[prost(message, optional, tag = "1")]
+    pub changed: ::core::option::Option<MetricsResponse>,
+    /// Rows of the answer before that are in it no more: bucket and dimensions without measures.
+    #[prost(message, repeated, tag = "2")]
+    pub gone: ::prost::alloc::vec::Vec<MetricsRow>,
+    /// What this node acked before then is in it.
+    #[prost(int64, tag = "3")]
+    pub watermark_unix_micros: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MetricsResponse {
     /// The names of the values in each row: dimensions first, then measures.
     #[prost(string, repeated, tag = "1")]
@@ -1142,6 +1770,67 @@ impl TimeUnit {
         }
     }
 }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Statistic {
+    Unspecified = 0,
+    Mean = 1,
+    Rate = 2,
+    Percentile = 3,
+}
+impl Statistic {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STATISTIC_UNSPECIFIED",
+            Self::Mean => "STATISTIC_MEAN",
+            Self::Rate => "STATISTIC_RATE",
+            Self::Percentile => "STATISTIC_PERCENTILE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STATISTIC_UNSPECIFIED" => Some(Self::Unspecified),
+            "STATISTIC_MEAN" => Some(Self::Mean),
+            "STATISTIC_RATE" => Some(Self::Rate),
+            "STATISTIC_PERCENTILE" => Some(Self::Percentile),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FunnelBy {
+    Unspecified = 0,
+    Trace = 1,
+    Session = 2,
+}
+impl FunnelBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FUNNEL_BY_UNSPECIFIED",
+            Self::Trace => "FUNNEL_BY_TRACE",
+            Self::Session => "FUNNEL_BY_SESSION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FUNNEL_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "FUNNEL_BY_TRACE" => Some(Self::Trace),
+            "FUNNEL_BY_SESSION" => Some(Self::Session),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod metrics_service_client {
     #![allow(
@@ -1363,6 +2052,376 @@ pub mod metrics_service_client {
                 .insert(GrpcMethod::new("tracelake.v1.MetricsService", "TimeSeries"));
             self.inner.unary(req, path, codec).await
         }
+        /// Many questions on one snapshot of the tables, with one watermark: a whole dashboard.
+        pub async fn batch_query(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BatchQueryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchQueryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/BatchQuery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "BatchQuery"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Users by cost: tokens, calls, traces, sessions, error rate, last seen.
+        pub async fn top_users(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TopRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/TopUsers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "TopUsers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Flows (else names of traces) by cost.
+        pub async fn top_flows(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TopRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/TopFlows",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "TopFlows"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Errors by what they have in common: count, share, users and traces touched, first and last seen, sample traces.
+        pub async fn errors(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TopRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Errors",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Errors"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tools and the agents that call them: calls, errors, latency, cost.
+        pub async fn tool_usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TopRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MetricsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/ToolUsage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "ToolUsage"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What was used in a period, or in each of several.
+        pub async fn usage_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UsageStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UsageStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/UsageStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "UsageStats"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What one user used in a period.
+        pub async fn user_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UserStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UserStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/UserStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "UserStats"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What every tenant used in a period. Needs a key with the role `platform`; answers aggregates only.
+        pub async fn platform_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlatformStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlatformStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/PlatformStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "PlatformStats"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What goes on now.
+        pub async fn realtime(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RealtimeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RealtimeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Realtime",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Realtime"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What was spent by each of some keys, with the watermark up to which that is known.
+        pub async fn get_spend(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSpendRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSpendResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/GetSpend",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "GetSpend"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Cohorts beside the first of them: differences with confidence intervals.
+        pub async fn compare(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CompareRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Compare",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Compare"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How people go through their sessions.
+        pub async fn conversations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConversationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConversationsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Conversations",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Conversations"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How far traces or sessions get through ordered steps.
+        pub async fn funnel(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FunnelRequest>,
+        ) -> std::result::Result<tonic::Response<super::FunnelResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Funnel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Funnel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The figures of a period, each with its change against the equal period before.
+        pub async fn report(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Report",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Report"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A question asked again and again: first the whole answer, then the rows that changed. Put together they are what
+        /// Query answers. The stream ends after ten minutes: subscribe again.
+        pub async fn subscribe(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubscribeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SubscribeResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.MetricsService/Subscribe",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.MetricsService", "Subscribe"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1413,6 +2472,109 @@ pub mod metrics_service_server {
             &self,
             request: tonic::Request<super::TimeSeriesRequest>,
         ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status>;
+        /// Many questions on one snapshot of the tables, with one watermark: a whole dashboard.
+        async fn batch_query(
+            &self,
+            request: tonic::Request<super::BatchQueryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchQueryResponse>,
+            tonic::Status,
+        >;
+        /// Users by cost: tokens, calls, traces, sessions, error rate, last seen.
+        async fn top_users(
+            &self,
+            request: tonic::Request<super::TopRequest>,
+        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status>;
+        /// Flows (else names of traces) by cost.
+        async fn top_flows(
+            &self,
+            request: tonic::Request<super::TopRequest>,
+        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status>;
+        /// Errors by what they have in common: count, share, users and traces touched, first and last seen, sample traces.
+        async fn errors(
+            &self,
+            request: tonic::Request<super::TopRequest>,
+        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status>;
+        /// Tools and the agents that call them: calls, errors, latency, cost.
+        async fn tool_usage(
+            &self,
+            request: tonic::Request<super::TopRequest>,
+        ) -> std::result::Result<tonic::Response<super::MetricsResponse>, tonic::Status>;
+        /// What was used in a period, or in each of several.
+        async fn usage_stats(
+            &self,
+            request: tonic::Request<super::UsageStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UsageStatsResponse>,
+            tonic::Status,
+        >;
+        /// What one user used in a period.
+        async fn user_stats(
+            &self,
+            request: tonic::Request<super::UserStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UserStatsResponse>,
+            tonic::Status,
+        >;
+        /// What every tenant used in a period. Needs a key with the role `platform`; answers aggregates only.
+        async fn platform_stats(
+            &self,
+            request: tonic::Request<super::PlatformStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlatformStatsResponse>,
+            tonic::Status,
+        >;
+        /// What goes on now.
+        async fn realtime(
+            &self,
+            request: tonic::Request<super::RealtimeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RealtimeResponse>,
+            tonic::Status,
+        >;
+        /// What was spent by each of some keys, with the watermark up to which that is known.
+        async fn get_spend(
+            &self,
+            request: tonic::Request<super::GetSpendRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSpendResponse>,
+            tonic::Status,
+        >;
+        /// Cohorts beside the first of them: differences with confidence intervals.
+        async fn compare(
+            &self,
+            request: tonic::Request<super::CompareRequest>,
+        ) -> std::result::Result<tonic::Response<super::CompareResponse>, tonic::Status>;
+        /// How people go through their sessions.
+        async fn conversations(
+            &self,
+            request: tonic::Request<super::ConversationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConversationsResponse>,
+            tonic::Status,
+        >;
+        /// How far traces or sessions get through ordered steps.
+        async fn funnel(
+            &self,
+            request: tonic::Request<super::FunnelRequest>,
+        ) -> std::result::Result<tonic::Response<super::FunnelResponse>, tonic::Status>;
+        /// The figures of a period, each with its change against the equal period before.
+        async fn report(
+            &self,
+            request: tonic::Request<super::ReportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReportResponse>, tonic::Status>;
+        /// Server streaming response type for the Subscribe method.
+        type SubscribeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SubscribeResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A question asked again and again: first the whole answer, then the rows that changed. Put together they are what
+        /// Query answers. The stream ends after ten minutes: subscribe again.
+        async fn subscribe(
+            &self,
+            request: tonic::Request<super::SubscribeRequest>,
+        ) -> std::result::Result<tonic::Response<Self::SubscribeStream>, tonic::Status>;
     }
     /// Needs a key with the role `read`. Every answer counts each observation once and sees all that was acked before
     /// the call on this node.
@@ -1715,6 +2877,679 @@ pub mod metrics_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/BatchQuery" => {
+                    #[allow(non_camel_case_types)]
+                    struct BatchQuerySvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::BatchQueryRequest>
+                    for BatchQuerySvc<T> {
+                        type Response = super::BatchQueryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BatchQueryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::batch_query(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BatchQuerySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/TopUsers" => {
+                    #[allow(non_camel_case_types)]
+                    struct TopUsersSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::TopRequest> for TopUsersSvc<T> {
+                        type Response = super::MetricsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::top_users(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TopUsersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/TopFlows" => {
+                    #[allow(non_camel_case_types)]
+                    struct TopFlowsSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::TopRequest> for TopFlowsSvc<T> {
+                        type Response = super::MetricsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::top_flows(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TopFlowsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Errors" => {
+                    #[allow(non_camel_case_types)]
+                    struct ErrorsSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::TopRequest> for ErrorsSvc<T> {
+                        type Response = super::MetricsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::errors(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ErrorsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/ToolUsage" => {
+                    #[allow(non_camel_case_types)]
+                    struct ToolUsageSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::TopRequest>
+                    for ToolUsageSvc<T> {
+                        type Response = super::MetricsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::tool_usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ToolUsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/UsageStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct UsageStatsSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::UsageStatsRequest>
+                    for UsageStatsSvc<T> {
+                        type Response = super::UsageStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UsageStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::usage_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UsageStatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/UserStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct UserStatsSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::UserStatsRequest>
+                    for UserStatsSvc<T> {
+                        type Response = super::UserStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UserStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::user_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UserStatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/PlatformStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlatformStatsSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::PlatformStatsRequest>
+                    for PlatformStatsSvc<T> {
+                        type Response = super::PlatformStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlatformStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::platform_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlatformStatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Realtime" => {
+                    #[allow(non_camel_case_types)]
+                    struct RealtimeSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::RealtimeRequest>
+                    for RealtimeSvc<T> {
+                        type Response = super::RealtimeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RealtimeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::realtime(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RealtimeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/GetSpend" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSpendSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::GetSpendRequest>
+                    for GetSpendSvc<T> {
+                        type Response = super::GetSpendResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSpendRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::get_spend(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSpendSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Compare" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompareSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::CompareRequest>
+                    for CompareSvc<T> {
+                        type Response = super::CompareResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CompareRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::compare(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompareSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Conversations" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConversationsSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::ConversationsRequest>
+                    for ConversationsSvc<T> {
+                        type Response = super::ConversationsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConversationsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::conversations(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConversationsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Funnel" => {
+                    #[allow(non_camel_case_types)]
+                    struct FunnelSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::FunnelRequest>
+                    for FunnelSvc<T> {
+                        type Response = super::FunnelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FunnelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::funnel(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FunnelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Report" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReportSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::UnaryService<super::ReportRequest>
+                    for ReportSvc<T> {
+                        type Response = super::ReportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::report(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.MetricsService/Subscribe" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubscribeSvc<T: MetricsService>(pub Arc<T>);
+                    impl<
+                        T: MetricsService,
+                    > tonic::server::ServerStreamingService<super::SubscribeRequest>
+                    for SubscribeSvc<T> {
+                        type Response = super::SubscribeResponse;
+                        type ResponseStream = T::SubscribeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SubscribeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MetricsService>::subscribe(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubscribeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -3382,6 +5217,857 @@ pub mod price_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tracelake.v1.PriceService";
     impl<T> tonic::server::NamedService for PriceServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetTraceRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub trace_id: ::prost::alloc::string::String,
+    /// Inputs, outputs, stack traces and attributes as well.
+    #[prost(bool, tag = "2")]
+    pub with_io: bool,
+    /// When the trace began, as far as is known: days around it are left alone. Default: all time.
+    #[prost(message, optional, tag = "3")]
+    pub range: ::core::option::Option<TimeRange>,
+}
+/// Each part has some of these.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetTraceResponse {
+    /// In the first part.
+    #[prost(message, optional, tag = "1")]
+    pub trace: ::core::option::Option<TraceSummary>,
+    #[prost(message, repeated, tag = "2")]
+    pub observations: ::prost::alloc::vec::Vec<TraceObservation>,
+    #[prost(message, repeated, tag = "3")]
+    pub texts: ::prost::alloc::vec::Vec<ObservationText>,
+    #[prost(message, repeated, tag = "4")]
+    pub scores: ::prost::alloc::vec::Vec<Score>,
+    /// In the last part.
+    #[prost(message, optional, tag = "5")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTracesRequest {
+    /// Required: where traces begin.
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// On any field of VIEW_TRACES; all must hold.
+    #[prost(message, repeated, tag = "2")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// 1 to 1,000; default 50.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+    /// `next_cursor` of the page before, with the same range and filters.
+    #[prost(string, tag = "4")]
+    pub cursor: ::prost::alloc::string::String,
+    /// Further fields of VIEW_TRACES, answered in `TraceSummary.values`: metadata:<key>, score:<name>, path, …
+    #[prost(string, repeated, tag = "5")]
+    pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTracesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub traces: ::prost::alloc::vec::Vec<TraceSummary>,
+    /// Empty: this was the last page.
+    #[prost(string, tag = "2")]
+    pub next_cursor: ::prost::alloc::string::String,
+    /// Of this page.
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SearchTracesRequest {
+    /// Required: where traces begin.
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<TimeRange>,
+    /// Required; at most 1,000 characters.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(enumeration = "SearchIn", tag = "3")]
+    pub search_in: i32,
+    /// Upper and lower case are different. Default: they are the same.
+    #[prost(bool, tag = "4")]
+    pub case_sensitive: bool,
+    /// As for ListTraces.
+    #[prost(message, repeated, tag = "5")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// 1 to 200; default 20.
+    #[prost(uint32, tag = "6")]
+    pub limit: u32,
+    #[prost(string, tag = "7")]
+    pub cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SearchTracesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub traces: ::prost::alloc::vec::Vec<FoundTrace>,
+    #[prost(string, tag = "2")]
+    pub next_cursor: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FoundTrace {
+    #[prost(message, optional, tag = "1")]
+    pub trace: ::core::option::Option<TraceSummary>,
+    /// How many of its inputs and outputs hold the text.
+    #[prost(int64, tag = "2")]
+    pub hits: i64,
+    /// Some of them.
+    #[prost(message, repeated, tag = "3")]
+    pub snippets: ::prost::alloc::vec::Vec<Snippet>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Snippet {
+    /// Empty: the trace's own input or output.
+    #[prost(string, tag = "1")]
+    pub observation_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub is_output: bool,
+    /// The text with what stands around it.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TailRequest {
+    /// On any field of VIEW_TRACES; all must hold.
+    #[prost(message, repeated, tag = "1")]
+    pub filters: ::prost::alloc::vec::Vec<Filter>,
+    /// The cursor of the last message that was read: what came in since is told first. Default: from now on.
+    #[prost(string, tag = "2")]
+    pub cursor: ::prost::alloc::string::String,
+    /// Only traces of which nothing came in for `quiet_ms`.
+    #[prost(bool, tag = "3")]
+    pub finished_only: bool,
+    /// Default: 5,000.
+    #[prost(uint32, tag = "4")]
+    pub quiet_ms: u32,
+    /// 1,000 to 60,000. Default: 2,000.
+    #[prost(uint32, tag = "5")]
+    pub interval_ms: u32,
+    /// As for ListTraces.
+    #[prost(string, repeated, tag = "6")]
+    pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TailResponse {
+    /// Newest first; at most 200 in a message.
+    #[prost(message, repeated, tag = "1")]
+    pub traces: ::prost::alloc::vec::Vec<TraceSummary>,
+    /// Where to go on after this message. The last seconds before it may be told a second time.
+    #[prost(string, tag = "2")]
+    pub cursor: ::prost::alloc::string::String,
+    /// Traces that are left out of this message because they are too many.
+    #[prost(int64, tag = "3")]
+    pub dropped: i64,
+    /// What this node acked before then is in it.
+    #[prost(int64, tag = "4")]
+    pub watermark_unix_micros: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TraceSummary {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// The earliest start of an observation; microseconds since 1970-01-01 UTC.
+    #[prost(int64, tag = "3")]
+    pub start_unix_micros: i64,
+    /// The latest end.
+    #[prost(int64, optional, tag = "4")]
+    pub end_unix_micros: ::core::option::Option<i64>,
+    #[prost(double, optional, tag = "5")]
+    pub latency_ms: ::core::option::Option<f64>,
+    #[prost(string, optional, tag = "6")]
+    pub user_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "7")]
+    pub session_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "8")]
+    pub environment: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "9")]
+    pub release: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "10")]
+    pub version: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "11")]
+    pub account: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "12")]
+    pub project: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "13")]
+    pub flow: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "14")]
+    pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(int64, tag = "15")]
+    pub observations: i64,
+    /// Generations and embeddings.
+    #[prost(int64, tag = "16")]
+    pub calls: i64,
+    /// Observations with level ERROR or status error.
+    #[prost(int64, tag = "17")]
+    pub errors: i64,
+    #[prost(int64, optional, tag = "18")]
+    pub input_tokens: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "19")]
+    pub output_tokens: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "20")]
+    pub total_tokens: ::core::option::Option<i64>,
+    /// USD as exact decimal text; absent where no price is known.
+    #[prost(string, optional, tag = "21")]
+    pub total_cost: ::core::option::Option<::prost::alloc::string::String>,
+    /// In the order of `ListTracesRequest.fields`.
+    #[prost(message, repeated, tag = "22")]
+    pub values: ::prost::alloc::vec::Vec<MetricValue>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TraceObservation {
+    /// What was said of it, but for input and output.
+    #[prost(message, optional, tag = "1")]
+    pub observation: ::core::option::Option<Observation>,
+    #[prost(bool, tag = "2")]
+    pub is_root: bool,
+    #[prost(string, optional, tag = "3")]
+    pub trace_name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub account: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "5")]
+    pub project: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "6")]
+    pub flow: ::core::option::Option<::prost::alloc::string::String>,
+    /// ok, error or unset.
+    #[prost(string, optional, tag = "7")]
+    pub status: ::core::option::Option<::prost::alloc::string::String>,
+    /// A finish reason says that the answer was cut.
+    #[prost(bool, optional, tag = "8")]
+    pub truncated: ::core::option::Option<bool>,
+    /// Microseconds since 1970-01-01 UTC, whatever was said.
+    #[prost(int64, tag = "9")]
+    pub start_unix_micros: i64,
+    #[prost(double, optional, tag = "10")]
+    pub latency_ms: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "11")]
+    pub ttft_ms: ::core::option::Option<f64>,
+    /// The price book's name for the model.
+    #[prost(string, optional, tag = "12")]
+    pub model_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// provided, counted, none or repeated.
+    #[prost(string, optional, tag = "13")]
+    pub usage_source: ::core::option::Option<::prost::alloc::string::String>,
+    /// USD as exact decimal text.
+    #[prost(string, optional, tag = "14")]
+    pub input_cost: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "15")]
+    pub output_cost: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "16")]
+    pub total_cost: ::core::option::Option<::prost::alloc::string::String>,
+    /// provided, computed or none.
+    #[prost(string, optional, tag = "17")]
+    pub cost_source: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "18")]
+    pub price_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "19")]
+    pub service_name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "20")]
+    pub source: ::core::option::Option<::prost::alloc::string::String>,
+    /// Microseconds since 1970-01-01 UTC.
+    #[prost(int64, tag = "21")]
+    pub ingested_unix_micros: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ObservationText {
+    /// Empty: the trace's own.
+    #[prost(string, tag = "1")]
+    pub observation_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub input: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub output: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub exception_stacktrace: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whatever else was sent.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub attributes: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SearchIn {
+    Unspecified = 0,
+    Input = 1,
+    Output = 2,
+}
+impl SearchIn {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SEARCH_IN_UNSPECIFIED",
+            Self::Input => "SEARCH_IN_INPUT",
+            Self::Output => "SEARCH_IN_OUTPUT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SEARCH_IN_UNSPECIFIED" => Some(Self::Unspecified),
+            "SEARCH_IN_INPUT" => Some(Self::Input),
+            "SEARCH_IN_OUTPUT" => Some(Self::Output),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod trace_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Needs a key with the role `read`. Every answer holds each observation once and sees all that was acked before the
+    /// call on this node.
+    #[derive(Debug, Clone)]
+    pub struct TraceServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl TraceServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> TraceServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> TraceServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            TraceServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// One trace: its summary, then its observations by their starts, then, when asked for, inputs and outputs, then its
+        /// scores. In parts of about a mebibyte, however long it is. NOT_FOUND when no observation of it is there.
+        pub async fn get_trace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetTraceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::GetTraceResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.TraceService/GetTrace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.TraceService", "GetTrace"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Traces by any filter, newest first.
+        pub async fn list_traces(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTracesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTracesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.TraceService/ListTraces",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.TraceService", "ListTraces"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Traces of which an input or output holds a text, newest first.
+        pub async fn search_traces(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SearchTracesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SearchTracesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.TraceService/SearchTraces",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.TraceService", "SearchTraces"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Traces as they come in, or as they finish. A trace comes again when more of it came in. The stream ends after ten
+        /// minutes: go on with the last cursor.
+        pub async fn tail(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TailResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.TraceService/Tail",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.TraceService", "Tail"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod trace_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with TraceServiceServer.
+    #[async_trait]
+    pub trait TraceService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the GetTrace method.
+        type GetTraceStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::GetTraceResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// One trace: its summary, then its observations by their starts, then, when asked for, inputs and outputs, then its
+        /// scores. In parts of about a mebibyte, however long it is. NOT_FOUND when no observation of it is there.
+        async fn get_trace(
+            &self,
+            request: tonic::Request<super::GetTraceRequest>,
+        ) -> std::result::Result<tonic::Response<Self::GetTraceStream>, tonic::Status>;
+        /// Traces by any filter, newest first.
+        async fn list_traces(
+            &self,
+            request: tonic::Request<super::ListTracesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTracesResponse>,
+            tonic::Status,
+        >;
+        /// Traces of which an input or output holds a text, newest first.
+        async fn search_traces(
+            &self,
+            request: tonic::Request<super::SearchTracesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SearchTracesResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Tail method.
+        type TailStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TailResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Traces as they come in, or as they finish. A trace comes again when more of it came in. The stream ends after ten
+        /// minutes: go on with the last cursor.
+        async fn tail(
+            &self,
+            request: tonic::Request<super::TailRequest>,
+        ) -> std::result::Result<tonic::Response<Self::TailStream>, tonic::Status>;
+    }
+    /// Needs a key with the role `read`. Every answer holds each observation once and sees all that was acked before the
+    /// call on this node.
+    #[derive(Debug)]
+    pub struct TraceServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> TraceServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for TraceServiceServer<T>
+    where
+        T: TraceService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tracelake.v1.TraceService/GetTrace" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetTraceSvc<T: TraceService>(pub Arc<T>);
+                    impl<
+                        T: TraceService,
+                    > tonic::server::ServerStreamingService<super::GetTraceRequest>
+                    for GetTraceSvc<T> {
+                        type Response = super::GetTraceResponse;
+                        type ResponseStream = T::GetTraceStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetTraceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TraceService>::get_trace(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetTraceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.TraceService/ListTraces" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTracesSvc<T: TraceService>(pub Arc<T>);
+                    impl<
+                        T: TraceService,
+                    > tonic::server::UnaryService<super::ListTracesRequest>
+                    for ListTracesSvc<T> {
+                        type Response = super::ListTracesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTracesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TraceService>::list_traces(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTracesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.TraceService/SearchTraces" => {
+                    #[allow(non_camel_case_types)]
+                    struct SearchTracesSvc<T: TraceService>(pub Arc<T>);
+                    impl<
+                        T: TraceService,
+                    > tonic::server::UnaryService<super::SearchTracesRequest>
+                    for SearchTracesSvc<T> {
+                        type Response = super::SearchTracesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SearchTracesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TraceService>::search_traces(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SearchTracesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.TraceService/Tail" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailSvc<T: TraceService>(pub Arc<T>);
+                    impl<
+                        T: TraceService,
+                    > tonic::server::ServerStreamingService<super::TailRequest>
+                    for TailSvc<T> {
+                        type Response = super::TailResponse;
+                        type ResponseStream = T::TailStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TraceService>::tail(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for TraceServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tracelake.v1.TraceService";
+    impl<T> tonic::server::NamedService for TraceServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

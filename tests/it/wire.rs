@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "tracelake/v1/ingest.proto",
     "tracelake/v1/metrics.proto",
     "tracelake/v1/sql.proto",
     "tracelake/v1/erasure.proto",
     "tracelake/v1/prices.proto",
+    "tracelake/v1/traces.proto",
 ];
 
 fn root() -> PathBuf {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh ARGUMENTS: check.py with its readers, installed once per requirements.txt into a cache.
+# run.sh [SCRIPT.py] ARGUMENTS: the script, or check.py, with its readers, installed once per requirements.txt into a cache.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 key=$(sha256sum "$here/requirements.txt" | cut -c1-16)
@@ -17,4 +17,8 @@ if [ ! -e "$readers/installed" ]; then
     fi
     exec 9>&-
 fi
-exec "$readers/bin/python" "$here/check.py" "$@"
+script=check.py
+case "${1:-}" in
+    *.py) script=$1 && shift ;;
+esac
+exec "$readers/bin/python" "$here/$script" "$@"

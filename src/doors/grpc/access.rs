@@ -40,10 +40,12 @@ const fn access(role: Role, door: Door, message_max: ByteSize) -> Access {
 }
 
 /// By the start of the path; the first that fits. What stands in neither list does not exist.
-const GUARDED: [(&str, Access); 8] = [
+const GUARDED: [(&str, Access); 10] = [
     ("/opentelemetry.proto.collector.", access(Role::Ingest, Door::OtlpGrpc, REQUEST_MAX)),
     ("/tracelake.v1.IngestService/", access(Role::Ingest, Door::TracelakeGrpc, REQUEST_MAX)),
+    ("/tracelake.v1.MetricsService/PlatformStats", access(Role::Platform, Door::MetricsGrpc, QUESTION_MAX)),
     ("/tracelake.v1.MetricsService/", access(Role::Read, Door::MetricsGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.TraceService/", access(Role::Read, Door::TracesGrpc, QUESTION_MAX)),
     ("/tracelake.v1.SqlService/", access(Role::Read, Door::SqlGrpc, QUESTION_MAX)),
     ("/tracelake.v1.ErasureService/", access(Role::Admin, Door::ErasureGrpc, QUESTION_MAX)),
     ("/tracelake.v1.PriceService/ListPrices", access(Role::Read, Door::PricesGrpc, QUESTION_MAX)),

@@ -8,6 +8,9 @@ mod metrics;
 mod otlp;
 mod prices;
 mod sql;
+mod subscribe;
+mod tail;
+mod traces;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,7 +51,8 @@ pub(super) fn routes(doors: &Doors, health: tonic_health::server::HealthReporter
             wire::ingest_service_server::IngestServiceServer::new(ingest::Ingest(doors.clone()))
                 .max_decoding_message_size(DECODING_MAX),
         )
-        .add_service(wire::metrics_service_server::MetricsServiceServer::new(metrics::Metrics(doors.clone())))
+        .add_service(wire::metrics_service_server::MetricsServiceServer::new(metrics::Metrics::new(doors.clone())))
+        .add_service(wire::trace_service_server::TraceServiceServer::new(traces::Traces::new(doors.clone())))
         .add_service(wire::sql_service_server::SqlServiceServer::new(sql::Sql(doors.clone())))
         .add_service(wire::erasure_service_server::ErasureServiceServer::new(erasure::Erasures(doors.clone())))
         .add_service(wire::price_service_server::PriceServiceServer::new(prices::PriceDesk(doors.clone())))

@@ -225,6 +225,73 @@ async fn metrics_and_their_presets_ask_for_the_keys_tenant() {
 }
 
 #[tokio::test]
+async fn the_platform_is_told_what_each_tenant_adds_up_to_and_no_rows() {
+    let world = World::open().await;
+    world.keys.tenants().create_if_absent(&"globex".parse().unwrap()).await.unwrap();
+    let mut client = MetricsServiceClient::new(channel(&world).await);
+    let reader = world.key(&[Role::Read]).await;
+    let refused = client.platform_stats(with_key(&reader, wire::PlatformStatsRequest::default())).await.unwrap_err();
+    is(&refused, Code::PermissionDenied, "platform");
+    let platform = world.key(&[Role::Platform]).await;
+    let asked = wire::PlatformStatsRequest::default();
+    let answer = client.platform_stats(with_key(&platform, asked)).await.unwrap().into_inner();
+    let mut tenants: Vec<&str> = answer.tenants.iter().map(|tenant| tenant.tenant.as_str()).collect();
+    tenants.sort();
+    assert!(tenants.contains(&"acme") && tenants.contains(&"globex"), "{tenants:?}");
+    let asked = world.answers.asked.lock().clone();
+    assert_eq!(asked.iter().filter(|asked| asked.starts_with("globex ")).count(), 2);
+    // Each is asked for itself, and by no dimension.
+    assert!(asked.iter().all(|asked| asked.ends_with("[]")), "{asked:?}");
+    let refused = client.query(with_key(&platform, wire::MetricsRequest::default())).await.unwrap_err();
+    is(&refused, Code::PermissionDenied, "read");
+}
+
+#[tokio::test]
+async fn batches_presets_and_subscriptions_ask_what_they_say() {
+    let world = World::open().await;
+    let key = world.key(&[Role::Read]).await;
+    let mut client = MetricsServiceClient::new(channel(&world).await);
+    let query = |dimension: &str| wire::MetricsRequest { dimensions: vec![dimension.into()], ..Default::default() };
+    let named = |name: &str| wire::NamedQuery { name: name.into(), query: Some(query(name)) };
+    let batch = wire::BatchQueryRequest { queries: vec![named("a"), named("b")] };
+    let answers = client.batch_query(with_key(&key, batch)).await.unwrap().into_inner().answers;
+    let names: Vec<_> = answers.iter().map(|one| (&one.name, &one.answer.as_ref().unwrap().dimensions)).collect();
+    assert_eq!(names, [(&"a".to_owned(), &vec!["a".to_owned()]), (&"b".to_owned(), &vec!["b".to_owned()])]);
+    let none = client.batch_query(with_key(&key, wire::BatchQueryRequest::default())).await.unwrap_err();
+    is(&none, Code::InvalidArgument, "1 to 50");
+    let bad = client.compare(with_key(&key, wire::CompareRequest::default())).await.unwrap_err();
+    is(&bad, Code::InvalidArgument, "2 to 10");
+    let subscribe = wire::SubscribeRequest { query: Some(query("c")), interval_ms: 0 };
+    let mut changes = client.subscribe(with_key(&key, subscribe)).await.unwrap().into_inner();
+    let first = changes.message().await.unwrap().unwrap();
+    assert_eq!(first.changed.unwrap().dimensions, ["c"]);
+    let hasty = wire::SubscribeRequest { query: Some(query("c")), interval_ms: 10 };
+    is(&client.subscribe(with_key(&key, hasty)).await.unwrap_err(), Code::InvalidArgument, "1000 to 3600000");
+}
+
+#[tokio::test]
+async fn traces_are_asked_of_the_keys_tenant_by_the_role_read() {
+    let world = World::open().await;
+    let key = world.key(&[Role::Read]).await;
+    let mut client = wire::trace_service_client::TraceServiceClient::new(channel(&world).await);
+    let list = wire::ListTracesRequest { cursor: "c".into(), ..Default::default() };
+    assert_eq!(client.list_traces(with_key(&key, list)).await.unwrap().into_inner().next_cursor, "c");
+    let search = wire::SearchTracesRequest { cursor: "d".into(), ..Default::default() };
+    assert_eq!(client.search_traces(with_key(&key, search)).await.unwrap().into_inner().next_cursor, "d");
+    let one = wire::GetTraceRequest { trace_id: "t".into(), ..Default::default() };
+    let mut parts = client.get_trace(with_key(&key, one)).await.unwrap().into_inner();
+    assert!(parts.message().await.unwrap().is_some() && parts.message().await.unwrap().is_none());
+    let nothing = client.get_trace(with_key(&key, wire::GetTraceRequest::default())).await.unwrap_err();
+    is(&nothing, Code::NotFound, "no such trace");
+    assert!(world.answers.asked.lock().iter().all(|asked| asked.starts_with("acme ")));
+    let far = wire::TailRequest { cursor: "soon".into(), ..Default::default() };
+    is(&client.tail(with_key(&key, far)).await.unwrap_err(), Code::InvalidArgument, "cursor");
+    let writer = world.key(&[Role::Ingest]).await;
+    let refused = client.list_traces(with_key(&writer, wire::ListTracesRequest::default())).await.unwrap_err();
+    is(&refused, Code::PermissionDenied, "read");
+}
+
+#[tokio::test]
 async fn sql_streams_one_arrow_stream_in_messages_under_two_mebibytes() {
     let world = World::open().await;
     let key = world.key(&[Role::Read]).await;

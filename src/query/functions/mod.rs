@@ -57,6 +57,11 @@ pub(super) fn error_fingerprint() -> ScalarUDF {
 pub(super) fn samples() -> AggregateUDF {
     AggregateUDF::from(samples::Samples::new())
 }
+/// The quantiles of an encoded sketch.
+pub(super) fn quantiles(sketch: &[u8]) -> Option<impl Fn(f64) -> Option<f64> + use<>> {
+    let sketch = sketch::Sketch::decode(sketch).ok()?;
+    Some(move |q| sketch.quantile(q))
+}
 /// An encoded sketch as a histogram.
 pub(super) fn bins(sketch: &[u8], count: u32) -> Option<Vec<Bin>> {
     Some(sketch::Sketch::decode(sketch).ok()?.bins(count))

@@ -229,6 +229,7 @@ fn of_entry(scope: Scope, entry: &Entry, name: &str) -> Result<Field, QueryError
         How::Start => (FieldKind::Time, by_name(), Needs::default()),
         How::End => (FieldKind::Time, by_name(), Needs::aggregates([end()])),
         How::Span => (FieldKind::Number, ms(us(END) - us(START)), Needs::aggregates([end()])),
+        How::Latest(column) => (FieldKind::Time, by_name(), own(max(ident(column)))),
         How::FirstToken => {
             let first = "completion_start_time";
             (FieldKind::Number, ms(us(first) - us(START)), Needs::aggregates([(first.to_owned(), min(ident(first)))]))
@@ -280,7 +281,8 @@ fn windowed(name: &str, window: Expr) -> Needs {
     Needs { windows: vec![(name.to_owned(), window)], ..Needs::aggregates(aggregates) }
 }
 
-fn names(view: View) -> Vec<String> {
+/// Of all fields, with `<key>` where a key follows.
+pub(in crate::query) fn names(view: View) -> Vec<String> {
     let made = FIELDS.iter().filter(|entry| entry.views.has(view)).map(|entry| match entry.name {
         prefix if prefix.ends_with(':') => format!("{prefix}<key>"),
         name => name.to_owned(),

@@ -5,6 +5,7 @@ mod answer;
 mod field;
 mod fields;
 mod filter;
+mod listing;
 mod parts;
 mod plan;
 pub mod presets;
@@ -13,4 +14,9 @@ mod rows;
 mod value;
 
 pub(super) use answer::answer;
+#[cfg(test)]
+pub(super) use field::names as field_names;
+pub(super) use listing::Listing;
 pub(super) use request::Question;
+pub(super) use rows::{GROUP_SPAN_MAX_US, scan, within};
+pub(super) use value::amount;

@@ -22,7 +22,7 @@ use crate::query::error::QueryError;
 use crate::wire::View;
 
 /// A trace or session is looked for this far on both sides of the range: its rows lie no further apart.
-pub(super) const GROUP_SPAN_MAX_US: i64 = Day::US;
+pub(in crate::query) const GROUP_SPAN_MAX_US: i64 = Day::US;
 
 /// The tables a question reads.
 #[derive(Debug, Clone)]
@@ -91,11 +91,11 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
     }
 }
 
-pub(super) fn scan(table: Table, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
+pub(in crate::query) fn scan(table: Table, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
     LogicalPlanBuilder::scan(table.name(), provider_as_source(Arc::clone(provider)), None)
 }
 
-pub(super) fn within(time: &Expr, from_us: TimestampUs, to_us: TimestampUs) -> Expr {
+pub(in crate::query) fn within(time: &Expr, from_us: TimestampUs, to_us: TimestampUs) -> Expr {
     let at = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
     time.clone().gt_eq(at(from_us)).and(time.clone().lt(at(to_us)))
 }

@@ -66,6 +66,12 @@ pub(super) fn dimension(column: &ArrayRef, row: usize) -> Value {
     match column.data_type() {
         DataType::Boolean => Value::Boolean(column.as_boolean().value(row)),
         DataType::Int64 => Value::Whole(i128::from(column.as_primitive::<Int64Type>().value(row))),
+        DataType::Timestamp(..) => Value::Time(column.as_primitive::<TimestampMicrosecondType>().value(row)),
+        DataType::List(_) => {
+            let texts = cast(&column.as_list::<i32>().value(row), &DataType::Utf8);
+            let texts = texts.ok().map(|texts| texts.as_string::<i32>().iter().flatten().map(str::to_owned).collect());
+            Value::Texts(texts.unwrap_or_default())
+        }
         DataType::Float64 => Value::Number(column.as_primitive::<Float64Type>().value(row)),
         DataType::Decimal128(..) => Value::Money(column.as_primitive::<Decimal128Type>().value(row)),
         _ => match cast(&column.slice(row, 1), &DataType::Utf8) {
@@ -148,8 +154,8 @@ impl From<Value> for MetricValue {
     }
 }
 
-/// Exact, without trailing zeros.
-fn amount(pico: i128) -> String {
+/// Of units of 10⁻¹² USD: exact, without trailing zeros.
+pub(in crate::query) fn amount(pico: i128) -> String {
     match Decimal::try_from_i128_with_scale(pico, 12) {
         Ok(amount) => amount.normalize().to_string(),
         // Beyond 96 bits: whole dollars and the rest, written one after the other.

@@ -8,10 +8,12 @@ mod limits;
 mod metrics;
 mod oracle;
 mod plans;
+mod presets;
 mod requests;
 mod retired;
 mod sql;
 mod system;
+mod traces;
 mod views;
 
 use std::collections::BTreeMap;

@@ -203,6 +203,44 @@ async fn filters_combine_by_and_or_and_not() {
     }
 }
 
+/// What the table of fields promises: whatever stands in it can be grouped by, counted and asked for.
+#[tokio::test]
+async fn every_field_of_every_view_answers() {
+    let rows = observations(29, 90, 30);
+    let setting = acme(&rows).await;
+    let steps = vec![filter("name", F::Equals, &["step 0"]), filter("name", F::Equals, &["step 1"])];
+    let mut wrong = Vec::new();
+    for view in [View::Observations, View::Traces, View::Sessions, View::Users, View::Scores] {
+        for name in crate::query::metrics::field_names(view) {
+            let name = name.replace("<key>", "team");
+            let base = MetricsRequest { view: view.into(), steps: steps.clone(), ..request(vec![], &[]) };
+            let is_time = name.ends_with("_time") || name.ends_with("_at") || name == "timestamp";
+            let count = vec![measure(A::Count, "")];
+            let there = vec![filter(&name, F::IsNotNull, &[])];
+            let mut asked = vec![MetricsRequest { filters: there, measures: count.clone(), ..base.clone() }];
+            if !is_time {
+                let dimensions = vec![name.clone()];
+                asked.push(MetricsRequest { dimensions, measures: count, ..base.clone() });
+            }
+            // Lists are taken apart as dimensions; they are no measures.
+            let distinct = MetricsRequest { measures: vec![measure(A::CountDistinct, &name)], ..base };
+            let answer = setting.metrics("acme", distinct).await;
+            if let Err(error) = answer {
+                if !error.to_string().contains("is a list") {
+                    wrong.push(format!("{view:?} {name}: {error}"));
+                }
+                let has = filter(&name, F::HasAny, &["gpt-5"]);
+                asked.push(MetricsRequest { filters: vec![has], ..asked[0].clone() });
+            }
+            for asked in asked {
+                let answer = setting.metrics("acme", asked).await;
+                wrong.extend(answer.err().map(|error| format!("{view:?} {name}: {error}")));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 /// An observation of a trace, `at_s` seconds into the world, a second long.
 fn step(trace: &str, session: Option<&str>, id: usize, name: &str, at_s: i64) -> ObservationRow {
     let mut row = observations(1, 1, 5).remove(0);

@@ -1,9 +1,36 @@
-//! The presets: common questions as data. Each is a `MetricsRequest` with fields filled in, nothing more.
+//! The presets: common questions as data. Each is one `MetricsRequest` or a few with fields filled in, and a way to read
+//! their answers; all of a preset's are answered from one snapshot. Nothing here knows a plan or a row.
 
+mod compare;
+mod conversations;
+mod figures;
+mod report;
+mod statistics;
+mod tops;
+mod usage;
+
+pub use compare::Comparison;
+pub use conversations::{Conversing, FunnelSteps};
+pub use report::Reporting;
+pub use tops::{errors, tool_usage, top_flows, top_users};
+pub use usage::{Now, Spending, Usages, UserUsage, platform};
+
+use crate::query::error::QueryError;
 use crate::wire::{
-    Aggregation, CostBreakdownRequest, LatencyPercentilesRequest, Measure, MetricsRequest, OrderBy, TimeSeriesRequest,
-    View,
+    Aggregation, CostBreakdownRequest, Filter, FilterOperator, LatencyPercentilesRequest, Measure, MetricsRequest,
+    MetricsResponse, OrderBy, Reading, TimeSeriesRequest, View,
 };
+
+/// A preset of several questions.
+pub trait Preset {
+    type Response;
+
+    /// `now_us`: what the clock says.
+    fn asks(&self, now_us: i64) -> Result<Vec<MetricsRequest>, QueryError>;
+
+    /// `answers`: one for each question, in their order.
+    fn answer(&self, answers: Vec<MetricsResponse>) -> Result<Self::Response, QueryError>;
+}
 
 const GROUPS_DEFAULT: u32 = 20;
 const SERIES_DEFAULT: u32 = 10;
@@ -81,6 +108,53 @@ const COUNT: &str = "count";
 
 fn measure(field: &str, aggregation: Aggregation) -> Measure {
     Measure { field: field.to_owned(), aggregation: aggregation.into(), ..Default::default() }
+}
+
+/// A measure by a name of our own.
+fn named(name: &str, field: &str, aggregation: Aggregation) -> Measure {
+    Measure { name: name.to_owned(), ..measure(field, aggregation) }
+}
+
+fn percentile(name: &str, field: &str, percentile: f64) -> Measure {
+    Measure { percentile, ..named(name, field, Aggregation::Percentile) }
+}
+
+/// The measure, of rows that pass.
+fn only(filter: Filter, measure: Measure) -> Measure {
+    Measure { filters: vec![filter], ..measure }
+}
+
+fn filter(field: &str, operator: FilterOperator, values: &[&str]) -> Filter {
+    let values = values.iter().map(|value| (*value).to_owned()).collect();
+    Filter { field: field.to_owned(), operator: operator.into(), values, ..Default::default() }
+}
+
+fn is(field: &str, value: &str) -> Filter {
+    filter(field, FilterOperator::Equals, &[value])
+}
+
+fn is_there(field: &str) -> Filter {
+    filter(field, FilterOperator::IsNotNull, &[])
+}
+
+fn and(filters: &[Filter], more: impl IntoIterator<Item = Filter>) -> Vec<Filter> {
+    filters.iter().cloned().chain(more).collect()
+}
+
+fn by(field: &str, ascending: bool) -> Vec<OrderBy> {
+    vec![OrderBy { field: field.to_owned(), ascending }]
+}
+
+fn missing() -> QueryError {
+    QueryError::Internal("a question without an answer".to_owned())
+}
+
+/// What several answers of one snapshot were made from.
+fn readings(answers: &[MetricsResponse]) -> Reading {
+    let all = || answers.iter().filter_map(|answer| answer.reading.as_ref());
+    // Each says what was read until it was made.
+    let last = all().last().copied().unwrap_or_default();
+    Reading { exact: all().all(|reading| reading.exact), ..last }
 }
 
 fn or_default(dimensions: Vec<String>, default: &str) -> Vec<String> {

@@ -1,0 +1,222 @@
+//! `Compare`: cohorts beside the first of them, with what is sure about the difference.
+
+use super::figures::Figures;
+use super::statistics::{self, Estimate, Mean, Share};
+use super::{Preset, and, missing, named, percentile, readings};
+use crate::query::error::QueryError;
+use crate::query::functions;
+use crate::wire::metric_value::Value;
+use crate::wire::{
+    Aggregation as A, CohortFigure, CompareMeasure, CompareRequest, CompareResponse, ComparedMeasure, Measure,
+    MetricsRequest, MetricsResponse, Statistic, View,
+};
+
+pub struct Comparison(pub CompareRequest);
+
+const COHORTS_MAX: usize = 10;
+const MEASURES_MAX: usize = 10;
+const CONFIDENCE: f64 = 0.95;
+/// Below, an interval says little.
+const SMALL_BELOW: f64 = 30.0;
+
+impl Comparison {
+    fn confidence(&self) -> f64 {
+        if self.0.confidence == 0.0 { CONFIDENCE } else { self.0.confidence }
+    }
+
+    fn statistic(&self, measure: &CompareMeasure) -> Result<Statistic, QueryError> {
+        match Statistic::try_from(measure.statistic) {
+            Ok(Statistic::Unspecified) => Ok(Statistic::Mean),
+            Ok(statistic) => Ok(statistic),
+            Err(_) => Err(QueryError::invalid("a statistic is MEAN, RATE or PERCENTILE")),
+        }
+    }
+
+    fn q(measure: &CompareMeasure) -> f64 {
+        if measure.percentile == 0.0 { 50.0 } else { measure.percentile }
+    }
+}
+
+impl Preset for Comparison {
+    type Response = CompareResponse;
+
+    fn asks(&self, _: i64) -> Result<Vec<MetricsRequest>, QueryError> {
+        let CompareRequest { range, view, filters, cohorts, measures, .. } = &self.0;
+        if !(2..=COHORTS_MAX).contains(&cohorts.len()) {
+            return Err(QueryError::invalid(format!("{} cohorts: 2 to {COHORTS_MAX} are possible", cohorts.len())));
+        }
+        if !(1..=MEASURES_MAX).contains(&measures.len()) {
+            return Err(QueryError::invalid(format!("{} measures: 1 to {MEASURES_MAX} are possible", measures.len())));
+        }
+        if !(0.5..1.0).contains(&self.confidence()) {
+            return Err(QueryError::invalid(format!("{} is not a confidence from 0.5 to below 1", self.0.confidence)));
+        }
+        let mut asked: Vec<Measure> = Vec::new();
+        for (at, measure) in measures.iter().enumerate() {
+            let of = |name: &str, aggregation| Measure {
+                filters: measure.filters.clone(),
+                ..named(&format!("{name} {at}"), &measure.field, aggregation)
+            };
+            match self.statistic(measure)? {
+                Statistic::Rate if measure.filters.is_empty() => {
+                    return Err(QueryError::invalid("a rate needs filters: it is the share that passes them"));
+                }
+                Statistic::Rate => {
+                    asked.push(Measure { field: String::new(), ..of("passed", A::Count) });
+                    asked.push(named(&format!("n {at}"), "", A::Count));
+                }
+                Statistic::Percentile => {
+                    let own = percentile("", &measure.field, Self::q(measure));
+                    asked.push(Measure { name: format!("value {at}"), filters: measure.filters.clone(), ..own });
+                    asked.extend([of("sketch", A::Sketch), of("n", A::Count)]);
+                }
+                _ => asked.extend([of("value", A::Avg), of("deviation", A::Stddev), of("n", A::Count)]),
+            }
+        }
+        let view = if *view == 0 { View::Traces.into() } else { *view };
+        let ask = |cohort: &crate::wire::Cohort| MetricsRequest {
+            view,
+            range: *range,
+            filters: and(filters, cohort.filters.iter().cloned()),
+            measures: asked.clone(),
+            ..Default::default()
+        };
+        Ok(cohorts.iter().map(ask).collect())
+    }
+
+    fn answer(&self, answers: Vec<MetricsResponse>) -> Result<CompareResponse, QueryError> {
+        if answers.len() != self.0.cohorts.len() {
+            return Err(missing());
+        }
+        let mut measures = Vec::with_capacity(self.0.measures.len());
+        for (at, measure) in self.0.measures.iter().enumerate() {
+            measures.push(self.compared(at, measure, &answers)?);
+        }
+        Ok(CompareResponse { measures, confidence: self.confidence(), reading: Some(readings(&answers)) })
+    }
+}
+
+impl Comparison {
+    fn compared(
+        &self,
+        at: usize,
+        measure: &CompareMeasure,
+        answers: &[MetricsResponse],
+    ) -> Result<ComparedMeasure, QueryError> {
+        let statistic = self.statistic(measure)?;
+        let sides: Vec<Side> = answers
+            .iter()
+            .enumerate()
+            .map(|(cohort, answer)| Side::of(Figures(answer), at, statistic, Self::q(measure), cohort as u64))
+            .collect();
+        let baseline = &sides[0];
+        let confidence = self.confidence();
+        let differences: Vec<Option<Estimate>> =
+            sides.iter().skip(1).map(|side| baseline.difference(side, confidence)).collect();
+        let known: Vec<f64> = differences.iter().flatten().filter_map(|difference| difference.p_value).collect();
+        let mut adjusted = statistics::holm(&known).into_iter();
+        let mut figures = Vec::with_capacity(sides.len());
+        for (cohort, side) in sides.iter().enumerate() {
+            let difference = cohort.checked_sub(1).and_then(|at| differences[at]);
+            let p_value = difference.and_then(|difference| difference.p_value);
+            let adjusted = p_value.and_then(|_| adjusted.next());
+            let interval = side.interval(confidence);
+            figures.push(CohortFigure {
+                name: self.0.cohorts[cohort].name.clone(),
+                n: side.n() as i64,
+                value: side.value(),
+                low: interval.map(|(low, _)| low),
+                high: interval.map(|(_, high)| high),
+                difference: difference.map(|difference| difference.value),
+                difference_low: difference.and_then(|difference| difference.low),
+                difference_high: difference.and_then(|difference| difference.high),
+                p_value,
+                p_value_adjusted: adjusted,
+                is_significant: adjusted.is_some_and(|p| p < 1.0 - confidence),
+                is_small: side.n() < SMALL_BELOW,
+            });
+        }
+        let name = if measure.name.is_empty() { measure.field.clone() } else { measure.name.clone() };
+        let method = match statistic {
+            Statistic::Rate => "Newcombe's interval of a difference of shares; z test",
+            Statistic::Percentile => "bootstrap of 2,000 draws",
+            _ => "Welch's t test",
+        };
+        Ok(ComparedMeasure { name, method: method.to_owned(), cohorts: figures })
+    }
+}
+
+/// What is known of one cohort.
+enum Side {
+    Mean(Option<Mean>, f64),
+    Share(Share),
+    Percentile { n: f64, value: Option<f64>, drawn: Vec<f64> },
+}
+
+impl Side {
+    fn of(figures: Figures<'_>, at: usize, statistic: Statistic, q: f64, stream: u64) -> Self {
+        let row = figures.one();
+        let number = |name: &str| figures.number(row, &format!("{name} {at}"));
+        let n = number("n").unwrap_or(0.0);
+        match statistic {
+            Statistic::Rate => Self::Share(Share { n, passed: number("passed").unwrap_or(0.0) }),
+            Statistic::Percentile => {
+                let drawn = match figures.value(row, &format!("sketch {at}")) {
+                    Some(Value::Sketch(bytes)) if n > 0.0 => match functions::quantiles(bytes) {
+                        Some(quantile) => statistics::bootstrap(n, q / 100.0, stream, quantile),
+                        None => Vec::new(),
+                    },
+                    _ => Vec::new(),
+                };
+                Self::Percentile { n, value: number("value"), drawn }
+            }
+            _ => {
+                let mean = number("value").map(|mean| Mean { n, mean, deviation: number("deviation").unwrap_or(0.0) });
+                Self::Mean(mean, n)
+            }
+        }
+    }
+
+    fn n(&self) -> f64 {
+        match self {
+            Self::Mean(_, n) => *n,
+            Self::Share(share) => share.n,
+            Self::Percentile { n, .. } => *n,
+        }
+    }
+
+    fn value(&self) -> Option<f64> {
+        match self {
+            Self::Mean(mean, _) => mean.map(|mean| mean.mean),
+            Self::Share(share) => (share.n > 0.0).then(|| share.passed / share.n),
+            Self::Percentile { value, .. } => *value,
+        }
+    }
+
+    fn interval(&self, confidence: f64) -> Option<(f64, f64)> {
+        match self {
+            // Of a mean alone: its difference from a zero that is known exactly.
+            Self::Mean(mean, _) => {
+                let mean = (*mean)?;
+                let zero = Mean { n: f64::INFINITY, mean: 0.0, deviation: 0.0 };
+                let alone = statistics::welch(zero, mean, confidence);
+                Some((alone.low?, alone.high?))
+            }
+            Self::Share(share) => statistics::wilson(*share, confidence),
+            Self::Percentile { drawn, .. } => statistics::interval(drawn, confidence),
+        }
+    }
+
+    /// `other` − `self`.
+    fn difference(&self, other: &Self, confidence: f64) -> Option<Estimate> {
+        match (self, other) {
+            (Self::Mean(Some(a), _), Self::Mean(Some(b), _)) => Some(statistics::welch(*a, *b, confidence)),
+            (Self::Share(a), Self::Share(b)) => statistics::newcombe(*a, *b, confidence),
+            (
+                Self::Percentile { value: Some(a), drawn: da, .. },
+                Self::Percentile { value: Some(b), drawn: db, .. },
+            ) => Some(statistics::resampled(b - a, da, db, confidence)),
+            _ => None,
+        }
+    }
+}

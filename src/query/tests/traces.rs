@@ -1,0 +1,227 @@
+//! Traces as they were: pages, searches, one whole.
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt;
+
+use super::requests::filter;
+use super::*;
+use crate::base::Kind;
+use crate::model::tables::{IoRow, OBSERVATION_IO};
+use crate::wire::{
+    FilterOperator as F, GetTraceRequest, GetTraceResponse, ListTracesRequest, SearchIn, SearchTracesRequest, TimeRange,
+};
+
+fn all() -> Option<TimeRange> {
+    Some(TimeRange { from_unix_micros: START_US, to_unix_micros: START_US + 720 * HOUR_US })
+}
+
+/// Ids of all pages, and how many pages there were.
+async fn pages(setting: &Setting, asked: ListTracesRequest) -> (Vec<String>, usize) {
+    let (mut ids, mut count, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let asked = ListTracesRequest { cursor, ..asked.clone() };
+        let page = setting.engine.list_traces(all_of("acme"), asked).await.unwrap();
+        assert!(page.reading.is_some());
+        ids.extend(page.traces.into_iter().map(|trace| trace.id));
+        (count, cursor) = (count + 1, page.next_cursor);
+        if cursor.is_empty() {
+            return (ids, count);
+        }
+    }
+}
+
+/// Trace ids, newest first.
+fn newest_first(rows: &[ObservationRow], keep: impl Fn(&[&ObservationRow]) -> bool) -> Vec<String> {
+    let mut traces: BTreeMap<&str, Vec<&ObservationRow>> = BTreeMap::new();
+    for row in rows {
+        traces.entry(&row.observation.trace_id).or_default().push(row);
+    }
+    let mut kept: Vec<(i64, &str)> = traces
+        .iter()
+        .filter(|(_, rows)| keep(rows))
+        .map(|(id, rows)| (-rows.iter().map(|row| row.start_us()).min().unwrap(), *id))
+        .collect();
+    kept.sort();
+    kept.into_iter().map(|(_, id)| id.to_owned()).collect()
+}
+
+#[tokio::test]
+async fn pages_hold_every_trace_once_newest_first() {
+    let rows = observations(31, 240, 200);
+    let setting = acme(&rows).await;
+    let asked = ListTracesRequest { range: all(), limit: 9, ..Default::default() };
+    assert_eq!(pages(&setting, asked.clone()).await, (newest_first(&rows, |_| true), 9));
+    let filters = vec![filter("user_id", F::Equals, &["user 3"]), filter("errors", F::Greater, &["0"])];
+    let is_error = |row: &&ObservationRow| {
+        row.observation.level == Some(Level::Error.into()) || row.observation.status == Some(Status::Error.into())
+    };
+    let expected = newest_first(&rows, |rows| {
+        rows[0].observation.user_id.as_deref() == Some("user 3") && rows.iter().any(is_error)
+    });
+    assert!(expected.len() > 3);
+    assert_eq!(pages(&setting, ListTracesRequest { filters, limit: 2, ..asked }).await.0, expected);
+}
+
+#[tokio::test]
+async fn traces_that_began_at_the_same_moment_are_on_one_page_each() {
+    let mut rows = observations(32, 30, 5);
+    for row in &mut rows {
+        let mut changed = Observation::clone(&row.observation);
+        (changed.start_ns, changed.end_ns) = (Some(START_US * 1_000), None);
+        row.observation = changed.into();
+    }
+    let setting = acme(&rows).await;
+    let asked = ListTracesRequest { range: all(), limit: 3, ..Default::default() };
+    assert_eq!(pages(&setting, asked).await, (newest_first(&rows, |_| true), 4));
+}
+
+#[tokio::test]
+async fn a_summary_says_what_the_trace_adds_up_to() {
+    let rows = observations(33, 30, 5);
+    let setting = acme(&rows).await;
+    let asked = ListTracesRequest {
+        range: all(),
+        filters: vec![filter("trace_id", F::Equals, &["trace-33-4"])],
+        fields: ["metadata:team", "models", "score:none"].map(str::to_owned).to_vec(),
+        ..Default::default()
+    };
+    let page = setting.engine.list_traces(all_of("acme"), asked).await.unwrap();
+    let [trace] = page.traces.as_slice() else { panic!("{:?}", page.traces) };
+    let own: Vec<_> = rows.iter().filter(|row| row.observation.trace_id == "trace-33-4").collect();
+    assert_eq!((trace.observations, trace.calls), (3, 3));
+    assert_eq!(trace.total_tokens, Some(own.iter().filter_map(|row| row.observation.total_tokens).sum()));
+    assert_eq!(trace.user_id.as_deref(), Some("user 4"));
+    assert_eq!(trace.account.as_deref(), Some("account 4"));
+    assert_eq!(trace.tags, ["paid"]);
+    assert_eq!(trace.values.len(), 3);
+    let models: BTreeSet<&str> = own.iter().filter_map(|row| row.observation.model.as_deref()).collect();
+    assert_eq!(super::metrics::show(&trace.values[0]), "team-0");
+    assert_eq!(super::metrics::show(&trace.values[1]), models.into_iter().collect::<Vec<_>>().join(","));
+    assert_eq!(trace.values[2].value, None);
+}
+
+/// Texts of rows, in files: every seventh answer holds a needle.
+async fn add_texts(setting: &Setting, rows: &[ObservationRow]) {
+    let io: Vec<IoRow> = rows
+        .iter()
+        .enumerate()
+        .map(|(at, row)| {
+            let mut observation = Observation::clone(&row.observation);
+            observation.input = Some(format!("question {at}"));
+            let needle = if at % 7 == 0 { "a NEEDLE of gold" } else { "hay" };
+            observation.output = Some(format!("{}{needle} in größe {at}", "before ".repeat(30)));
+            IoRow::Observation { observation: observation.into(), start_us: row.start_us(), provenance: None }
+        })
+        .collect();
+    let days = rows.iter().map(|row| Day::of_us(row.start_us()).days());
+    let batch = batch(Table::ObservationIo, OBSERVATION_IO, &io);
+    setting.add_fresh_batch("acme", Table::ObservationIo, batch, days);
+}
+
+#[tokio::test]
+async fn a_text_is_found_in_what_was_said() {
+    let rows = observations(34, 210, 100);
+    let setting = acme(&rows).await;
+    add_texts(&setting, &rows).await;
+    let with_needle: BTreeSet<&str> = rows.iter().step_by(7).map(|row| row.observation.trace_id.as_str()).collect();
+    let expected = newest_first(&rows, |rows| with_needle.contains(rows[0].observation.trace_id.as_str()));
+    let search = async |asked: SearchTracesRequest| setting.engine.search_traces(all_of("acme"), asked).await.unwrap();
+    let asked = SearchTracesRequest { range: all(), text: "needle".to_owned(), limit: 7, ..Default::default() };
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = search(SearchTracesRequest { cursor, ..asked.clone() }).await;
+        for trace in page.traces {
+            assert!(trace.hits >= 1 && !trace.snippets.is_empty());
+            for snippet in trace.snippets {
+                assert!(
+                    snippet.is_output && snippet.text.contains("NEEDLE") && snippet.text.len() < 200,
+                    "{snippet:?}"
+                );
+            }
+            found.push(trace.trace.unwrap().id);
+        }
+        cursor = page.next_cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, expected);
+    let nothing = [
+        SearchTracesRequest { case_sensitive: true, ..asked.clone() },
+        SearchTracesRequest { search_in: SearchIn::Input.into(), ..asked.clone() },
+        SearchTracesRequest { text: "needle%".to_owned(), ..asked.clone() },
+        SearchTracesRequest { filters: vec![filter("user_id", F::Equals, &["nobody"])], ..asked.clone() },
+    ];
+    for asked in nothing {
+        assert_eq!(search(asked).await.traces, []);
+    }
+}
+
+#[tokio::test]
+async fn a_long_trace_comes_whole_and_in_parts() {
+    let mut rows = observations(35, 1_300, 5);
+    for (at, row) in rows.iter_mut().enumerate() {
+        let mut changed = Observation::clone(&row.observation);
+        changed.trace_id = "long".to_owned();
+        changed.start_ns = Some((START_US + at as i64) * 1_000);
+        row.observation = changed.into();
+    }
+    let setting = acme(&rows).await;
+    add_texts(&setting, &rows).await;
+    let mut judged = Score::clone(&score(1, 0.5, START_US).score);
+    judged.trace_id = Some("long".to_owned());
+    setting.add_fresh_scores("acme", &[ScoreRow { score: judged.into(), ingested_at_us: START_US, provenance: None }]);
+    let asked = GetTraceRequest { trace_id: "long".to_owned(), with_io: true, range: None };
+    let parts = setting.engine.trace(all_of("acme"), asked.clone()).await.unwrap();
+    let parts: Vec<GetTraceResponse> = parts.map(Result::unwrap).collect().await;
+    assert!(parts.len() >= 7, "{}", parts.len());
+    assert_eq!(parts[0].trace.as_ref().unwrap().observations, 1_300);
+    let observations: Vec<_> = parts.iter().flat_map(|part| &part.observations).collect();
+    assert_eq!(observations.len(), 1_300);
+    for (found, row) in observations.iter().zip(&rows) {
+        let said = found.observation.as_ref().unwrap();
+        assert_eq!(
+            (&said.id, &said.model, &said.metadata),
+            (&row.observation.id, &row.observation.model, &row.observation.metadata)
+        );
+        assert_eq!(said.parent_id, row.observation.parent_id);
+        let cost = row.cost.total.map(|cost| rust_decimal::Decimal::from_i128_with_scale(cost.pico().into(), 12));
+        assert_eq!(found.total_cost, cost.map(|cost| cost.normalize().to_string()));
+    }
+    let texts: BTreeSet<_> = parts.iter().flat_map(|part| &part.texts).map(|text| &text.observation_id).collect();
+    assert_eq!(texts.len(), 1_300);
+    assert_eq!(parts.iter().flat_map(|part| &part.scores).count(), 1);
+    assert!(parts.last().unwrap().reading.is_some());
+    let narrow = GetTraceRequest { with_io: false, ..asked };
+    let parts = setting.engine.trace(all_of("acme"), narrow).await.unwrap();
+    assert!(parts.map(Result::unwrap).all(|part| async move { part.texts.is_empty() }).await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_of_traces_is_named() {
+    let setting = acme(&observations(36, 30, 5)).await;
+    let list = |asked: ListTracesRequest| {
+        let engine = setting.engine.clone();
+        async move { engine.list_traces(all_of("acme"), asked).await.unwrap_err() }
+    };
+    let asked = || ListTracesRequest { range: all(), ..Default::default() };
+    let cases = [
+        (ListTracesRequest { range: None, ..asked() }, "time range is required"),
+        (ListTracesRequest { limit: 1_001, ..asked() }, "use 1 to 1000"),
+        (ListTracesRequest { cursor: "?".into(), ..asked() }, "next_cursor"),
+        (ListTracesRequest { fields: vec!["modles".into()], ..asked() }, "did you mean models"),
+        (ListTracesRequest { filters: vec![filter("model", F::IsNull, &[])], ..asked() }, "not a field of traces"),
+    ];
+    for (asked, expected) in cases {
+        let error = list(asked).await;
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let nothing = GetTraceRequest { trace_id: "nothing".to_owned(), ..Default::default() };
+    let error = setting.engine.trace(all_of("acme"), nothing).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::NotFound);
+    let empty = SearchTracesRequest { range: all(), ..Default::default() };
+    let error = setting.engine.search_traces(all_of("acme"), empty).await.unwrap_err();
+    assert!(error.to_string().contains("0 characters"), "{error}");
+}

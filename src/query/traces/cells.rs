@@ -1,0 +1,89 @@
+//! Columns of an answer by name, read a value at a time, in the words of the wire.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+
+use crate::query::metrics::amount;
+
+/// Of one batch. A column that is not there reads as null.
+pub(super) struct Cells<'a>(pub(super) &'a RecordBatch);
+
+impl Cells<'_> {
+    fn at(&self, column: &str, row: usize) -> Option<&ArrayRef> {
+        self.0.column_by_name(column).filter(|array| array.is_valid(row))
+    }
+
+    pub(super) fn text(&self, column: &str, row: usize) -> Option<String> {
+        text_of(self.at(column, row)?, row)
+    }
+
+    pub(super) fn key(&self, column: &str, row: usize) -> String {
+        self.text(column, row).unwrap_or_default()
+    }
+
+    pub(super) fn long(&self, column: &str, row: usize) -> Option<i64> {
+        let array = self.at(column, row)?;
+        match array.data_type() {
+            DataType::Int64 => Some(array.as_primitive::<Int64Type>().value(row)),
+            DataType::Decimal128(..) => i64::try_from(array.as_primitive::<Decimal128Type>().value(row)).ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn double(&self, column: &str, row: usize) -> Option<f64> {
+        Some(self.at(column, row)?.as_primitive_opt::<Float64Type>()?.value(row))
+    }
+
+    pub(super) fn boolean(&self, column: &str, row: usize) -> Option<bool> {
+        Some(self.at(column, row)?.as_boolean_opt()?.value(row))
+    }
+
+    pub(super) fn time_us(&self, column: &str, row: usize) -> Option<i64> {
+        Some(self.at(column, row)?.as_primitive_opt::<TimestampMicrosecondType>()?.value(row))
+    }
+
+    /// USD as exact decimal text.
+    pub(super) fn money(&self, column: &str, row: usize) -> Option<String> {
+        Some(amount(self.at(column, row)?.as_primitive_opt::<Decimal128Type>()?.value(row)))
+    }
+
+    pub(super) fn texts(&self, column: &str, row: usize) -> Vec<String> {
+        let Some(lists) = self.at(column, row).and_then(|array| array.as_list_opt::<i32>()) else { return Vec::new() };
+        let values = lists.value(row);
+        (0..values.len()).filter_map(|at| text_of(&values, at)).collect()
+    }
+
+    pub(super) fn map<T>(
+        &self,
+        column: &str,
+        row: usize,
+        value: fn(&ArrayRef, usize) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let Some(maps) = self.at(column, row).and_then(|array| array.as_map_opt()) else { return BTreeMap::new() };
+        let entries = maps.value(row);
+        let (keys, values) = (entries.column(0), entries.column(1));
+        let entry = |at: usize| Some((text_of(keys, at)?, value(values, at)?));
+        (0..entries.len()).filter_map(entry).collect()
+    }
+}
+
+pub(super) fn text_of(array: &ArrayRef, row: usize) -> Option<String> {
+    if array.is_null(row) {
+        return None;
+    }
+    let one = cast(&array.slice(row, 1), &DataType::Utf8).ok()?;
+    Some(one.as_string_opt::<i32>()?.value(0).to_owned())
+}
+
+pub(super) fn long_of(array: &ArrayRef, row: usize) -> Option<i64> {
+    let longs = array.as_primitive_opt::<Int64Type>()?;
+    longs.is_valid(row).then(|| longs.value(row))
+}
+
+pub(super) fn money_of(array: &ArrayRef, row: usize) -> Option<String> {
+    let amounts = array.as_primitive_opt::<Decimal128Type>()?;
+    amounts.is_valid(row).then(|| amount(amounts.value(row)))
+}

@@ -1,0 +1,174 @@
+//! Pages of traces, newest first. The newest days are looked at first: a page that they fill reads no others.
+
+use arrow::array::RecordBatch;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::prelude::ident;
+use datafusion::scalar::ScalarValue;
+
+use super::cells::Cells;
+use super::cursor::Cursor;
+use crate::base::{Day, TimestampUs};
+use crate::query::engine::Query;
+use crate::query::error::QueryError;
+use crate::query::metrics::Listing;
+use crate::wire::{Filter, ListTracesRequest, ListTracesResponse, Reading, TimeRange, TraceSummary};
+
+const LIMIT_DEFAULT: u32 = 50;
+const LIMIT_MAX: u32 = 1_000;
+const FIELDS_MAX: usize = 50;
+/// A page not filled by the newest days looks at this many times as many.
+const WIDENING: i64 = 4;
+
+/// Fields of VIEW_TRACES that every summary has.
+const SUMMARY: [&str; 20] = [
+    "trace_id",
+    "name",
+    "start_time",
+    "end_time",
+    "latency_ms",
+    "user_id",
+    "session_id",
+    "environment",
+    "release",
+    "version",
+    "account",
+    "project",
+    "flow",
+    "tags",
+    "observations",
+    "calls",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+];
+const COST: &str = "total_cost";
+
+pub(in crate::query) async fn list(
+    query: &Query,
+    request: &ListTracesRequest,
+) -> Result<ListTracesResponse, QueryError> {
+    let limit = limit(request.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
+    if request.fields.len() > FIELDS_MAX {
+        return Err(QueryError::invalid(format!("more than {FIELDS_MAX} fields")));
+    }
+    let range = request.range.ok_or_else(|| QueryError::invalid("a time range is required"))?;
+    let pages = Pages { range, filters: &request.filters, fields: &request.fields, limit, first_us: FIRST_US };
+    let (traces, next) = pages.page(query, Cursor::parse(&request.cursor)?, |plan| Ok(plan)).await?;
+    Ok(ListTracesResponse { traces, next_cursor: next, reading: Some(Reading { exact: true, ..query.reading() }) })
+}
+
+pub(super) fn limit(asked: u32, default: u32, most: u32) -> Result<usize, QueryError> {
+    match asked {
+        0 => Ok(default as usize),
+        asked if asked <= most => Ok(asked as usize),
+        asked => Err(QueryError::invalid(format!("a limit of {asked} is not possible: use 1 to {most}"))),
+    }
+}
+
+pub(super) struct Pages<'a> {
+    pub(super) range: TimeRange,
+    pub(super) filters: &'a [Filter],
+    pub(super) fields: &'a [String],
+    pub(super) limit: usize,
+    /// How much of the range is looked at first.
+    pub(super) first_us: i64,
+}
+
+pub(super) const FIRST_US: i64 = Day::US;
+
+impl Pages<'_> {
+    /// One page and the cursor of the next. `narrowed` may leave traces out.
+    pub(super) async fn page(
+        &self,
+        query: &Query,
+        after: Option<Cursor>,
+        narrowed: impl Fn(LogicalPlanBuilder) -> Result<LogicalPlanBuilder, datafusion::error::DataFusionError>,
+    ) -> Result<(Vec<TraceSummary>, String), QueryError> {
+        let (from_us, mut to_us) = (self.range.from_unix_micros, self.range.to_unix_micros);
+        // All is checked at once, also what no window needs to look at.
+        self.listing(from_us, to_us)?;
+        if let Some(after) = &after {
+            // The trace at the cursor, and others that began with it, are among those left.
+            to_us = to_us.min(after.start_us.saturating_add(1));
+        }
+        let mut traces: Vec<TraceSummary> = Vec::new();
+        let mut width_us = self.first_us;
+        while from_us < to_us && traces.len() <= self.limit {
+            let start_us = from_us.max(to_us.saturating_sub(width_us));
+            let listing = self.listing(start_us, to_us)?;
+            let wanted = self.limit + 1 - traces.len();
+            let rows = listing.rows(query).await?;
+            let plan = rows.and_then(&narrowed).and_then(|rows| newest(rows, after.as_ref(), wanted));
+            let plan = plan.map_err(|e| query.translate(e))?;
+            for batch in query.collect(&plan, wanted as u64).await? {
+                traces.extend((0..batch.num_rows()).map(|row| self.summary(&listing, &batch, row)));
+            }
+            to_us = start_us;
+            width_us = width_us.saturating_mul(WIDENING);
+        }
+        let next = match traces.len() > self.limit {
+            true => {
+                traces.truncate(self.limit);
+                traces.last().map(|last| Cursor { start_us: last.start_unix_micros, trace_id: last.id.clone() }.text())
+            }
+            false => None,
+        };
+        Ok((traces, next.unwrap_or_default()))
+    }
+
+    fn listing(&self, from_us: TimestampUs, to_us: TimestampUs) -> Result<Listing, QueryError> {
+        let names: Vec<&str> =
+            SUMMARY.into_iter().chain([COST]).chain(self.fields.iter().map(String::as_str)).collect();
+        Listing::of_traces((from_us, to_us), self.filters, &names)
+    }
+
+    fn summary(&self, listing: &Listing, batch: &RecordBatch, row: usize) -> TraceSummary {
+        let named = listing.named(batch);
+        let cells = Cells(&named);
+        let extra = SUMMARY.len() + 1;
+        TraceSummary {
+            id: cells.key("trace_id", row),
+            name: cells.text("name", row),
+            start_unix_micros: cells.time_us("start_time", row).unwrap_or_default(),
+            end_unix_micros: cells.time_us("end_time", row),
+            latency_ms: cells.double("latency_ms", row),
+            user_id: cells.text("user_id", row),
+            session_id: cells.text("session_id", row),
+            environment: cells.text("environment", row),
+            release: cells.text("release", row),
+            version: cells.text("version", row),
+            account: cells.text("account", row),
+            project: cells.text("project", row),
+            flow: cells.text("flow", row),
+            tags: cells.texts("tags", row),
+            observations: cells.long("observations", row).unwrap_or_default(),
+            calls: cells.long("calls", row).unwrap_or_default(),
+            errors: cells.long("errors", row).unwrap_or_default(),
+            input_tokens: cells.long("input_tokens", row),
+            output_tokens: cells.long("output_tokens", row),
+            total_tokens: cells.long("total_tokens", row),
+            total_cost: cells.money(COST, row),
+            values: (extra..extra + self.fields.len()).map(|at| listing.value(batch, at, row)).collect(),
+        }
+    }
+}
+
+fn newest(
+    rows: LogicalPlanBuilder,
+    after: Option<&Cursor>,
+    count: usize,
+) -> Result<LogicalPlan, datafusion::error::DataFusionError> {
+    let (start, id) = (Listing::column(2), Listing::column(0));
+    let rows = match after {
+        Some(after) => rows.filter(is_after(after, ident(&start), ident(&id)))?,
+        None => rows,
+    };
+    rows.sort_with_limit(vec![ident(start).sort(false, false), ident(id).sort(true, false)], Some(count))?.build()
+}
+
+fn is_after(cursor: &Cursor, start: Expr, id: Expr) -> Expr {
+    let at = lit(ScalarValue::TimestampMicrosecond(Some(cursor.start_us), Some("UTC".into())));
+    let same = start.clone().eq(at.clone()).and(id.gt(lit(cursor.trace_id.clone())));
+    start.lt(at).or(same)
+}

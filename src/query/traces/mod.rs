@@ -1,0 +1,12 @@
+//! Traces as they were: one whole (`one`), many by filter and those that say a text (`list`). Fields and filters are the
+//! metrics compiler's.
+
+mod cells;
+mod cursor;
+mod list;
+mod one;
+mod search;
+
+pub(super) use list::list;
+pub(super) use one::send;
+pub(super) use search::search;
