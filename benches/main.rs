@@ -4,6 +4,8 @@ mod bare;
 mod corpus;
 mod late;
 mod report;
+mod simulated;
+mod tenants;
 mod timing;
 mod upkeep;
 mod way_in;
@@ -20,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 9] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("corpus", corpus::run),
     ("bare", bare::run),
     ("ingest", way_in::ingest),
@@ -30,6 +32,8 @@ const BENCHES: [(&str, Bench); 9] = [
     ("late", late::run),
     ("compact", upkeep::compact),
     ("soak", way_in::soak),
+    ("tenants", tenants::tenants),
+    ("day", tenants::day),
 ];
 
 const USAGE: &str = "usage: cargo bench -- [NAME …] [--observations N] [--data DIR|s3://bucket/prefix]";

@@ -51,6 +51,11 @@ impl Report {
         self.figures.push(Figure { what: what.into(), value: timing.per_second(count), unit, baseline, spread });
     }
 
+    /// A size, a count or a price, against the most it may be: a ratio up to 1 is good.
+    pub(crate) fn against(&mut self, what: &str, value: f64, unit: &'static str, most: Baseline) {
+        self.figures.push(Figure { what: what.into(), value, unit, baseline: Some(most), spread: None });
+    }
+
     /// A size or a count, measured against nothing.
     pub(crate) fn value(&mut self, what: &str, value: f64, unit: &'static str) {
         self.figures.push(Figure { what: what.into(), value, unit, baseline: None, spread: None });

@@ -165,9 +165,10 @@ async fn look(shared: &Shared, visit: &mut Visit) -> Result<Looked> {
     let (tenant, table) = (visit.tenant.clone(), visit.table);
     let snapshot = match now >= visit.refresh_at {
         true => {
+            let known = shared.catalog().loaded_snapshot(&tenant, table).map(|snapshot| snapshot.version);
             let snapshot = shared.catalog().snapshot(&tenant, table).await?;
-            // Changed as often as we look: look more often. Never changed: less.
-            let every = match snapshot.version == visit.version {
+            // Others change it as often as we look: look more often. Never: less. Our own commits need no look.
+            let every = match known.unwrap_or(visit.version) == snapshot.version {
                 true => visit.refresh_every * 2,
                 false => visit.refresh_every / 2,
             };

@@ -62,6 +62,8 @@ pub(super) struct Weight {
     /// Of what came since the last freeze.
     pub(super) bytes: u64,
     pub(super) oldest_us: Option<TimestampUs>,
+    /// Of that and of what waits since before.
+    pub(super) held_bytes: u64,
     /// The oldest of what waits since before.
     pub(super) waiting_since_us: Option<TimestampUs>,
     pub(super) frozen: usize,
@@ -180,6 +182,7 @@ impl TenantBuffer {
         let state = self.state.lock();
         Weight {
             bytes: state.active.bytes.saturating_sub(state.waiting.bytes),
+            held_bytes: state.active.bytes,
             oldest_us: state.active.oldest_us,
             waiting_since_us: state.waiting.oldest_us,
             frozen: state.frozen.len(),

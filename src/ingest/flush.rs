@@ -12,15 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::buffer::Weight;
 use super::rows::{self, Making, Part};
 use super::segment::View;
 use super::standing::{self, MergedCounts};
 use super::writer::{TablePositions, TenantState, Writer};
-use super::{IngestError, Result, Shared, late};
+use super::{IngestError, IngestSettings, Result, Shared, late};
 use crate::base::{TenantId, TimestampUs, WriterId};
 use crate::catalog::{Append, Change, Checked, Committed, NewFile, Snapshot};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
@@ -38,32 +40,60 @@ const PRESSURE_PERCENT: u64 = 60;
 const WAITING_SLACK_US: i64 = 60 * 1_000_000;
 /// A tenant whose flush failed is left alone this long: each try writes its files anew.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// Frames older than this are flushed, however quiet the tenant.
-const FRAME_AGE_MAX_US: i64 = 30 * 60 * 1_000_000;
+/// Quiet tenants together are flushed about once in this time: a flush is some eleven puts, so that however many tenants
+/// there are, they cost some 150 USD a month at S3's list prices. Each then waits the longer, and gets the larger files …
+const QUIET_FLUSH_EVERY_S: u64 = 1;
+/// … but no longer than this: until then the log must be kept, plain readers of the tables wait, and a start replays it.
+const FRAME_AGE_MAX_S: u64 = 3 * 3600;
+/// Flushes of quiet tenants under way at once. On a bucket each waits for a dozen requests in a row; in memory each takes
+/// what its Parquet writers take, a few MiB.
+const QUIET_AT_ONCE: usize = 8;
 
 /// The order of the tables' commits.
 const IN_ORDER: [Table; Table::ALL.len()] =
     [Table::ObservationIo, Table::TraceFacts, Table::Observations, Table::Scores, Table::Ledger];
 
+/// Tenants whose flush failed, and when.
+pub(super) type Failed = Mutex<HashMap<(WriterId, TenantId), Instant>>;
+
 /// Looks at the buffers until the process stops or is fenced.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut failed: HashMap<(WriterId, TenantId), Instant> = HashMap::new();
+    let failed = Failed::default();
     while shared.goes_on_after(LOOK_EVERY).await {
-        let writers = shared.writers.read().clone();
-        for writer in writers {
-            for (tenant, all) in due(&shared, &writer) {
-                let whose = (writer.id().clone(), tenant.clone());
-                if failed.get(&whose).is_some_and(|since| since.elapsed() < RETRY_AFTER) {
-                    continue;
-                }
-                match flush_tenant(&shared, &writer, &tenant, all).await {
-                    Ok(()) => _ = failed.remove(&whose),
-                    Err(error) => {
-                        tracing::warn!(%tenant, writer = %writer.id(), %error, "flush failed; it is tried again");
-                        failed.insert(whose, Instant::now());
-                    }
-                }
+        look(&shared, &failed).await;
+    }
+}
+
+/// Flushes what is due: large buffers one after the other, beside them small ones several at once.
+pub(super) async fn look(shared: &Shared, failed: &Failed) {
+    let writers = shared.writers.read().clone();
+    for writer in writers {
+        let writer = writer.as_ref();
+        let quiet_bytes = shared.settings.quiet_bytes.bytes();
+        let (large, quiet): (Vec<Due>, Vec<Due>) =
+            due(shared, writer).into_iter().partition(|due| due.bytes > quiet_bytes);
+        let large = async {
+            for due in large {
+                try_to_flush(shared, writer, due, failed).await;
             }
+        };
+        let quiet: Vec<_> = quiet.into_iter().map(|due| try_to_flush(shared, writer, due, failed)).collect();
+        let quiet = stream::iter(quiet).buffer_unordered(QUIET_AT_ONCE).collect::<()>();
+        futures::join!(large, quiet);
+    }
+}
+
+async fn try_to_flush(shared: &Shared, writer: &Writer, due: Due, failed: &Failed) {
+    let Due { tenant, all, .. } = due;
+    let whose = (writer.id().clone(), tenant.clone());
+    if failed.lock().get(&whose).is_some_and(|since| since.elapsed() < RETRY_AFTER) {
+        return;
+    }
+    match flush_tenant(shared, writer, &tenant, all).await {
+        Ok(()) => _ = failed.lock().remove(&whose),
+        Err(error) => {
+            tracing::warn!(%tenant, writer = %writer.id(), %error, "flush failed; it is tried again");
+            failed.lock().insert(whose, Instant::now());
         }
     }
 }
@@ -79,39 +109,53 @@ pub(super) async fn flush_everything(shared: &Shared, all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Tenants to flush now, and whether what may wait goes too. Under pressure the heaviest come first.
-fn due(shared: &Shared, writer: &Writer) -> Vec<(TenantId, bool)> {
+/// A tenant to flush now.
+struct Due {
+    tenant: TenantId,
+    bytes: u64,
+    /// What may wait goes too.
+    all: bool,
+}
+
+/// Whom to flush now, the heaviest first. Under pressure those who hold most are flushed as well, as many as relieve it.
+fn due(shared: &Shared, writer: &Writer) -> Vec<Due> {
     let settings = &shared.settings;
-    let pressed = shared.budget.used() > shared.budget.limit().bytes() / 100 * PRESSURE_PERCENT;
     let now_us = shared.clock.now_us();
+    let mut weights: Vec<(Weight, TenantId)> =
+        writer.buffers.all().into_iter().map(|(tenant, state)| (state.buffer.weight(), tenant)).collect();
+    weights.sort_unstable_by(|(one, a), (other, b)| (other.held_bytes, a).cmp(&(one.held_bytes, b)));
+    let is_busy = |weight: &Weight| weight.bytes > settings.quiet_bytes.bytes();
+    let quiet = weights.iter().filter(|(weight, _)| weight.oldest_us.is_some() && !is_busy(weight)).count();
+    let quiet_after_s = settings.quiet_after_s(quiet as u64);
+    let mut excess = shared.budget.used().saturating_sub(shared.budget.limit().bytes() / 100 * PRESSURE_PERCENT);
     let mut due = Vec::new();
-    for (tenant, state) in writer.buffers.all() {
-        let weight = state.buffer.weight();
-        let age_us = weight.oldest_us.map_or(0, |oldest_us| now_us - oldest_us);
-        let holds_rows = weight.oldest_us.is_some() || weight.waiting_since_us.is_some();
-        let busy = weight.bytes > settings.quiet_bytes.bytes();
-        let wait_s = if busy { settings.flush_after_s } else { settings.flush_quiet_after_s };
-        let old = weight.oldest_us.is_some() && (age_us >= wait_s as i64 * 1_000_000 || age_us >= FRAME_AGE_MAX_US);
+    for (weight, tenant) in weights {
+        let wait_s = if is_busy(&weight) { settings.flush_after_s } else { quiet_after_s };
+        let wait_us = wait_s.min(FRAME_AGE_MAX_S) as i64 * 1_000_000;
+        let old = weight.oldest_us.is_some_and(|oldest_us| now_us - oldest_us >= wait_us);
         // What waited long enough goes, some of it late rather than the rest carried again and again.
         let waited_us = weight.waiting_since_us.map_or(0, |since_us| now_us - since_us);
         let overdue = waited_us >= settings.wait_for_root_s as i64 * 1_000_000 + WAITING_SLACK_US;
-        if weight.frozen > 0
-            || old
-            || overdue
-            || (pressed && holds_rows)
-            || weight.bytes >= settings.flush_bytes.bytes()
-        {
-            due.push((weight.bytes, tenant));
+        let pressed = excess > 0 && weight.held_bytes > 0;
+        if weight.frozen > 0 || old || overdue || pressed || weight.bytes >= settings.flush_bytes.bytes() {
+            excess = excess.saturating_sub(weight.held_bytes);
+            due.push(Due { tenant, bytes: weight.held_bytes, all: pressed });
         }
     }
-    due.sort_unstable_by(|a, b| b.cmp(a));
-    due.into_iter().map(|(_, tenant)| (tenant, pressed)).collect()
+    due
+}
+
+impl IngestSettings {
+    /// How long each of so many quiet tenants waits for its flush.
+    pub fn quiet_after_s(&self, tenants: u64) -> u64 {
+        self.flush_quiet_after_s.max(tenants.saturating_mul(QUIET_FLUSH_EVERY_S).min(FRAME_AGE_MAX_S))
+    }
 }
 
 /// Freezes a tenant's rows and brings them, and any frozen before them, into the tables.
 pub(super) async fn flush_tenant(shared: &Shared, writer: &Writer, tenant: &TenantId, all: bool) -> Result<()> {
     let Some(state) = writer.buffers.get(tenant) else { return Ok(()) };
-    let _flushing = writer.flushing.lock().await;
+    let _flushing = state.flushing.lock().await;
     // A flush that failed half-way is finished first: positions only move forward.
     commit_frozen(shared, writer, tenant, &state).await?;
     let waiting_since_us = match all {

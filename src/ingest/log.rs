@@ -20,8 +20,15 @@ const OBJECT_BYTES: ByteSize = ByteSize::mib(8);
 const WAITING_MAX: usize = 4096;
 /// How often it is looked whether an object whose put failed is there after all.
 const SETTLE_EVERY: Duration = Duration::from_millis(200);
-/// On a bucket each object is a paid request: at most one per this time, unless it is full.
+/// On a bucket each object is a paid request: at most one per this time, unless it is full …
 const BUCKET_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
+/// … and as a rule one per this time, unless it carries [`WORTH_A_PUT`]: a trickle that never ends costs 13 USD a month at
+/// S3's list prices rather than 52, for half a second more until an ack that nobody looks at.
+const TRICKLE_INTERVAL: Duration = Duration::from_secs(1);
+const WORTH_A_PUT: ByteSize = ByteSize::kib(256);
+/// Time without puts is saved up to this, and spent by the next ones: a sender that waits for each ack is held up only
+/// when it goes on for longer.
+const SAVED_MAX: Duration = Duration::from_secs(120);
 
 /// What one request wants in the log.
 pub(super) struct Entry {
@@ -118,18 +125,16 @@ async fn append_all(
     mut waiting: mpsc::Receiver<Entry>,
     on_fenced: impl FnOnce() + Send + 'static,
 ) {
-    let interval = if owner.store.location().is_folder() { Duration::ZERO } else { BUCKET_INTERVAL };
-    let mut previous_put = Instant::now() - interval;
+    let mut pace = (!owner.store.location().is_folder()).then(Pace::default);
     while let Some(first) = waiting.recv().await {
-        let entries = gather(first, &mut waiting, previous_put + interval).await;
         // What only wants to stand between two objects stands before this one: nothing of it is applied yet.
-        let (entries, between): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.frame.is_some());
-        tell_all(between, last, owner.clock.now_us());
+        let between = |entry| tell_all(vec![entry], last, owner.clock.now_us());
+        let entries = gather(first, &mut waiting, pace.as_ref(), between).await;
         if entries.is_empty() {
             continue;
         }
         let frames: Vec<EncodedFrame> = entries.iter().filter_map(|entry| entry.frame.clone()).collect();
-        previous_put = Instant::now();
+        pace.as_mut().map(|pace| pace.put(Instant::now(), frames.iter().map(EncodedFrame::bytes).sum()));
         match put(&owner, last + 1, entries, &frames, &mut waiting).await {
             Ok(sequence) => last = sequence,
             Err(unwritten) => return fenced(&owner, last + 1, unwritten, waiting, on_fenced).await,
@@ -252,26 +257,106 @@ fn refuse_all(entries: Vec<Entry>, why: &str) {
     }
 }
 
-/// All that waits now, and on a bucket what comes until `not_before`, up to one object's size. Order is kept.
-async fn gather(first: Entry, waiting: &mut mpsc::Receiver<Entry>, not_before: Instant) -> Vec<Entry> {
-    let size = |entry: &Entry| entry.frame.as_ref().map_or(0, EncodedFrame::bytes);
-    let mut bytes = size(&first);
-    let mut entries = vec![first];
-    while bytes < OBJECT_BYTES.as_usize() {
-        let next = match waiting.try_recv() {
-            Ok(next) => next,
-            Err(_) => match tokio::time::timeout_at(not_before, waiting.recv()).await {
+/// When objects may be put on a bucket.
+#[derive(Debug)]
+struct Pace {
+    previous: Option<Instant>,
+    /// Time without puts, to be spent.
+    saved: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { previous: None, saved: SAVED_MAX }
+    }
+}
+
+impl Pace {
+    fn put(&mut self, now: Instant, bytes: usize) {
+        let passed = self.previous.map_or(SAVED_MAX, |previous| now - previous);
+        self.saved = (self.saved + passed).min(SAVED_MAX);
+        if bytes < WORTH_A_PUT.as_usize() {
+            self.saved = self.saved.saturating_sub(TRICKLE_INTERVAL);
+        }
+        self.previous = Some(now);
+    }
+
+    /// The moment before which an object of `bytes` waits for more; `None`: it need not.
+    fn not_before(&self, bytes: usize) -> Option<Instant> {
+        let is_trickle = bytes < WORTH_A_PUT.as_usize() && self.saved < TRICKLE_INTERVAL;
+        Some(self.previous? + if is_trickle { TRICKLE_INTERVAL } else { BUCKET_INTERVAL })
+    }
+}
+
+/// All that waits now, and what comes as long as the pace allows, up to one object's size. Order is kept. What has no
+/// frame waits for nothing.
+async fn gather(
+    first: Entry,
+    waiting: &mut mpsc::Receiver<Entry>,
+    pace: Option<&Pace>,
+    between: impl Fn(Entry),
+) -> Vec<Entry> {
+    let mut next = first;
+    let mut bytes = 0;
+    let mut entries = Vec::new();
+    loop {
+        match next.frame.as_ref().map(EncodedFrame::bytes) {
+            Some(more) => {
+                bytes += more;
+                entries.push(next);
+            }
+            None => between(next),
+        }
+        if bytes >= OBJECT_BYTES.as_usize() {
+            return entries;
+        }
+        let not_before = pace.filter(|_| !entries.is_empty()).and_then(|pace| pace.not_before(bytes));
+        next = match (waiting.try_recv(), not_before) {
+            (Ok(next), _) => next,
+            (Err(_), None) => return entries,
+            (Err(_), Some(not_before)) => match tokio::time::timeout_at(not_before, waiting.recv()).await {
                 Ok(Some(next)) => next,
-                _ => break,
+                _ => return entries,
             },
         };
-        bytes += size(&next);
-        entries.push(next);
     }
-    entries
 }
 
 /// The frame of one request.
 pub(super) fn events_frame(tenant: &TenantId, payload: &[u8]) -> EncodedFrame {
     EncodedFrame::of_payload(Some(tenant), FrameKind::Events, payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts made within `length` by senders that always have something of `bytes` waiting.
+    fn puts(pace: &mut Pace, from: Instant, length: Duration, bytes: usize) -> u32 {
+        let mut now = from;
+        let mut puts = 0;
+        while now < from + length {
+            pace.put(now, bytes);
+            puts += 1;
+            now = pace.not_before(bytes).expect("there was a put");
+        }
+        puts
+    }
+
+    #[test]
+    fn a_trickle_that_goes_on_is_put_once_a_second_and_a_flood_or_a_burst_more_often() {
+        let (from, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut pace = Pace::default();
+        assert_eq!(pace.not_before(1), None, "the first goes at once");
+        let trickle = puts(&mut pace, from, hour, 1000);
+        assert!((3600..3800).contains(&trickle), "{trickle}");
+        let often = (hour.as_millis() / BUCKET_INTERVAL.as_millis()) as u32;
+        assert_eq!(puts(&mut Pace::default(), from, hour, 300_000), often);
+        let minute = Duration::from_secs(30);
+        let burst = puts(&mut Pace::default(), from, minute, 1000);
+        assert!(burst >= 30_000 / 250, "{burst}");
+        // What was saved is spent: the pace just held up can only trickle, until there is a pause.
+        assert_eq!(puts(&mut pace, from + hour, minute, 1000), 30);
+        assert!(puts(&mut pace, from + hour * 2, minute, 1000) >= 30_000 / 250);
+    }
 }

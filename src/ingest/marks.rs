@@ -12,6 +12,8 @@ use crate::store::{self, Store};
 use bytes::Bytes;
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A sweep lists the log, a page of a thousand objects a request: not at every look.
+const SWEEP_EVERY_US: TimestampUs = 600 * 1_000_000;
 /// Low marks kept behind the newest: one is enough, a few tell a story.
 const MARKS_KEPT: usize = 3;
 
@@ -72,38 +74,40 @@ pub(super) async fn mark(shared: &Shared, writer: &Writer) -> Result<()> {
     // needs_from is exclusive: everything up to and including it is in the tables.
     let mark = writer.buffers.needs_from().unwrap_or(end).min(end) + 1;
     let before = *writer.marked.lock();
-    if mark <= before {
-        // What was too young when the mark moved last grows old also while nothing is written.
-        let due = writer.sweep_at_us.lock().is_some_and(|at_us| at_us <= shared.clock.now_us());
-        return if due { sweep(shared, writer, before).await } else { Ok(()) };
+    let now_us = shared.clock.now_us();
+    let kept_us = shared.settings.log_kept_s as i64 * 1_000_000;
+    let sweep_every_us = SWEEP_EVERY_US.min(kept_us);
+    if mark > before {
+        let objects = shared.catalog.store();
+        let body = Bytes::from(format!("{{\"version\":1,\"id\":\"{}\"}}", uuid::Uuid::new_v4()));
+        objects.create(&store::low_mark(writer.id(), Some(mark)), body).await?;
+        *writer.marked.lock() = mark;
+        writer.sweep_at_us.lock().get_or_insert(now_us + sweep_every_us);
     }
-    let objects = shared.catalog.store();
-    let body = Bytes::from(format!("{{\"version\":1,\"id\":\"{}\"}}", uuid::Uuid::new_v4()));
-    objects.create(&store::low_mark(writer.id(), Some(mark)), body).await?;
-    *writer.marked.lock() = mark;
-    sweep(shared, writer, mark).await
+    // What was too young at the last sweep grows old also while nothing is written.
+    let due = writer.sweep_at_us.lock().is_some_and(|at_us| at_us <= now_us);
+    if due { sweep(shared, writer, mark.max(before)).await } else { Ok(()) }
 }
 
 async fn sweep(shared: &Shared, writer: &Writer, mark: u64) -> Result<()> {
-    let (objects, writer, due) = (shared.catalog.store(), writer.id(), &writer.sweep_at_us);
+    let (objects, claimed, due) = (shared.catalog.store(), writer.claimed, &writer.sweep_at_us);
+    let writer = writer.id();
     let kept_us = shared.settings.log_kept_s as i64 * 1_000_000;
     let now_us = shared.clock.now_us();
     let mut next_us: Option<TimestampUs> = None;
     for meta in objects.list(&store::log_object(writer, None), None).await? {
-        let below = store::log_sequence(&meta.location).is_some_and(|sequence| sequence < mark);
+        let Some(sequence) = store::log_sequence(&meta.location).filter(|sequence| *sequence < mark) else { continue };
         let over_us = meta.last_modified.timestamp_micros() + kept_us;
-        if !below {
-            continue;
-        }
         if over_us >= now_us {
             next_us = Some(next_us.map_or(over_us, |next_us| next_us.min(over_us)));
             continue;
         }
-        if !is_claim(objects, &meta.location).await? {
+        // What stands above our claim we wrote ourselves, and claims are not among it.
+        if sequence > claimed || !is_claim(objects, &meta.location).await? {
             objects.delete(&meta.location).await?;
         }
     }
-    *due.lock() = next_us.map(|next_us| next_us + 1);
+    *due.lock() = next_us.map(|next_us| (next_us + 1).max(now_us + SWEEP_EVERY_US.min(kept_us)));
     let marks = objects.list(&store::low_mark(writer, None), None).await?;
     for meta in marks.iter().rev().skip(MARKS_KEPT) {
         objects.delete(&meta.location).await?;

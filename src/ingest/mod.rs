@@ -98,7 +98,8 @@ pub struct IngestSettings {
     pub flush_bytes: ByteSize,
     /// … or when the oldest is this old, for tenants with more than `quiet_bytes`.
     pub flush_after_s: u64,
-    /// Quiet tenants are flushed after this long: fewer, larger files.
+    /// Quiet tenants are flushed after this long: fewer, larger files. Where there are more than a thousand, each waits
+    /// longer, up to three hours.
     pub flush_quiet_after_s: u64,
     pub quiet_bytes: ByteSize,
     /// Open observations, and rows whose trace has no root yet, wait this long for more.
@@ -249,6 +250,11 @@ impl Ingest {
     /// Flushes what is buffered now. Rows that may wait for more are carried on in the log, unless `all`.
     pub async fn flush(&self, all: bool) -> Result<()> {
         flush::flush_everything(&self.shared, all).await
+    }
+
+    /// Flushes what is due by now, as happens by itself twice a second: for whoever moves the clock.
+    pub async fn flush_due(&self) {
+        flush::look(&self.shared, &flush::Failed::default()).await;
     }
 
     /// One round of log upkeep: marks, sweep, adoption.

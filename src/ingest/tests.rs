@@ -462,6 +462,26 @@ fn a_full_buffer_refuses_with_a_name_and_takes_more_when_it_was_flushed() {
     assert_eq!(process.run(process.ingest.admit(limit.bytes() + 1)).unwrap_err().kind(), Kind::TooLarge);
 }
 
+#[test]
+fn under_pressure_those_who_hold_most_are_flushed_and_no_more_than_relieve_it() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("heavy", (0..20).map(|at| span("t", &at.to_string(), None)).collect()).unwrap();
+    process.append("light", vec![span("t", "a", None)]).unwrap();
+    let budget = process.ingest.budget();
+    let _others = process.run(process.ingest.admit(budget.limit().bytes() / 100 * 60 + 1 - budget.used())).unwrap();
+    process.run(process.ingest.flush_due());
+    let buffers = &process.ingest.shared.own.buffers;
+    let holds = |tenant: &str| buffers.get(&tenant.parse().unwrap()).unwrap().buffer.needs_from().is_some();
+    assert_eq!((holds("heavy"), holds("light")), (false, true));
+}
+
+#[test]
+fn many_quiet_tenants_wait_longer_but_never_for_ever() {
+    let waits = |tenants| IngestSettings::default().quiet_after_s(tenants);
+    assert_eq!([0, 900, 5_000, 1_000_000].map(waits), [900, 900, 5_000, 3 * 3600]);
+}
+
 /// Appends, flushes and kills at random on a store that fails, delays and loses replies: what was acked is there, and
 /// nothing is there twice.
 fn random_life(seed: u64) {

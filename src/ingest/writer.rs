@@ -36,8 +36,6 @@ pub(super) struct Writer {
     pub(super) marked: Mutex<u64>,
     /// When objects below it that were too young become old enough to go; none: there are none.
     pub(super) sweep_at_us: Mutex<Option<TimestampUs>>,
-    /// One flush of this log's rows at a time per tenant is kept by this lock.
-    pub(super) flushing: tokio::sync::Mutex<()>,
 }
 
 /// The tenants' buffers of one log.
@@ -53,6 +51,8 @@ pub(super) struct TenantState {
     pub(super) buffer: TenantBuffer,
     /// Where the tables stand; `None` until the first flush looks, for tenants that were not in the replayed log.
     pub(super) positions: Mutex<Option<TablePositions>>,
+    /// One flush of its rows at a time.
+    pub(super) flushing: tokio::sync::Mutex<()>,
 }
 
 impl Writer {
@@ -82,7 +82,6 @@ impl Writer {
             buffers,
             marked: Mutex::new(marked),
             sweep_at_us: Mutex::new(Some(TimestampUs::MIN)),
-            flushing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -146,7 +145,7 @@ impl Buffers {
         let mut by_tenant = self.by_tenant.write();
         let state = by_tenant.entry(tenant.clone()).or_insert_with(|| {
             let buffer = TenantBuffer::new(Arc::clone(&self.rows), position);
-            Arc::new(TenantState { buffer, positions: Mutex::new(None) })
+            Arc::new(TenantState { buffer, positions: Mutex::new(None), flushing: Default::default() })
         });
         Arc::clone(state)
     }
