@@ -36,7 +36,7 @@ const BENCHES: [(&str, Bench); 11] = [
     ("day", tenants::day),
 ];
 
-const USAGE: &str = "usage: cargo bench -- [NAME …] [--observations N] [--data DIR|s3://bucket/prefix]";
+const USAGE: &str = "usage: cargo bench -- [NAME …] [--observations N] [--once] [--data DIR|s3://bucket/prefix]";
 
 struct Settings {
     /// Empty: all.
@@ -83,6 +83,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
                 let digits = text.replace('_', "");
                 settings.observations = digits.parse().map_err(|_| format!("{text:?} is not a number"))?;
             }
+            "--once" => timing::time_once(),
             "--data" => settings.data = Some(value()?),
             name if BENCHES.iter().any(|(known, _)| *known == name) => settings.names.push(argument),
             other => return Err(format!("{other:?} is neither a bench nor an option")),

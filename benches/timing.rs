@@ -1,12 +1,20 @@
 //! How long something takes: warm-up first, then the median of several runs, within a limit of time.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const WARM_UPS: usize = 1;
 const RUNS: usize = 5;
 /// After this long no further run begins; the median is of those there are.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether everything is timed once, without warm-up: to see that it works.
+static ONCE: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn time_once() {
+    ONCE.store(true, Ordering::Relaxed);
+}
 
 pub(crate) struct Timing {
     pub(crate) median: Duration,
@@ -17,14 +25,15 @@ pub(crate) struct Timing {
 /// Times `work` on what `prepare` makes for it, which is not timed; neither is dropping the result.
 pub(crate) fn median<S, T>(mut prepare: impl FnMut() -> S, mut work: impl FnMut(S) -> T) -> Timing {
     let began = Instant::now();
-    let mut times = Vec::with_capacity(RUNS);
-    for run in 0..WARM_UPS + RUNS {
+    let (warm_ups, runs) = if ONCE.load(Ordering::Relaxed) { (0, 1) } else { (WARM_UPS, RUNS) };
+    let mut times = Vec::with_capacity(runs);
+    for run in 0..warm_ups + runs {
         let input = prepare();
         let started = Instant::now();
         let result = black_box(work(black_box(input)));
         let took = started.elapsed();
         drop(result);
-        if run >= WARM_UPS {
+        if run >= warm_ups {
             times.push(took);
         }
         if began.elapsed() > PATIENCE && !times.is_empty() {
