@@ -40,7 +40,8 @@ fn decode(request: ExportTraceServiceRequest, mut rejections: Vec<Rejection>, li
     let spans =
         request.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum();
     let mut batch = EventBatch { received: (spans + rejections.len()) as u64, ..EventBatch::default() };
-    batch.events.reserve(spans);
+    // Room for what is said about traces too: these are large, and a list that grows is copied whole.
+    batch.events.reserve(spans + traces_at_most(&request));
     let mut said = Vec::with_capacity(spans);
     let mut encoded = Vec::new();
     for resource_spans in request.resource_spans {
@@ -62,6 +63,12 @@ fn decode(request: ExportTraceServiceRequest, mut rejections: Vec<Rejection>, li
     batch.events.extend(facts);
     batch.count_rejections(&rejections);
     Decoded { items: batch.received, batch, rejections }
+}
+
+/// Spans of one trace mostly follow each other.
+fn traces_at_most(request: &ExportTraceServiceRequest) -> usize {
+    let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+    scopes.map(|scope| scope.spans.chunk_by(|one, next| one.trace_id == next.trace_id).count()).sum()
 }
 
 /// What resource and scope say about each of their spans.

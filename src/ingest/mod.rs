@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use prost::Message;
 use tokio::sync::watch;
 
 use crate::base::{Budget, ByteSize, Kind, Reservation, TenantId, WriterId};
@@ -35,6 +34,7 @@ use crate::format::FormatError;
 use crate::model::EventBatch;
 use crate::store::StoreError;
 
+use packed::pack;
 pub use rows::RowSettings;
 use writer::Writer;
 
@@ -223,11 +223,18 @@ impl Ingest {
         }
         let prices = self.shared.catalog.prices().current(tenant);
         batch.price_book = prices.version().to_string();
+        // Encoding and compressing is work for this request's task, not for the one that owns the log.
+        let of_tenant = tenant.clone();
+        let encode = move || {
+            let batch = pack(batch);
+            (log::events_frame(&of_tenant, &batch.payload), batch)
+        };
+        let (frame, batch) = tokio::task::spawn_blocking(encode).await.map_err(|_| IngestError::Stopped)?;
         // From here on the rows count, not the request's bytes.
-        let bytes = batch.encoded_len() as u64 + batch.events.len() as u64 * segment::EVENT_OVERHEAD_BYTES;
+        let bytes = batch.payload.len() as u64 + batch.events.len() as u64 * segment::EVENT_OVERHEAD_BYTES;
         drop(admitted);
         let held = self.admit(bytes).await?;
-        self.shared.own.append(tenant, batch, prices, held).await
+        self.shared.own.append(tenant, frame, batch, prices, held).await
     }
 
     /// Memory for requests and fresh rows.

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -99,11 +99,12 @@ pub(super) enum PackedKind {
 
 /// Encodes a batch as prost would, and remembers where in it each event lies.
 pub(super) fn pack(mut batch: EventBatch) -> PackedBatch {
+    // Exactly what it takes: a buffer of rows is full of these, and one that grows is copied again and again.
+    let mut buffer = Vec::with_capacity(batch.encoded_len());
     let events = std::mem::take(&mut batch.events);
-    let mut buffer = BytesMut::with_capacity(batch.encoded_len() + events.len() * 512);
-    batch.encode(&mut buffer).expect("a BytesMut grows as needed");
+    batch.encode(&mut buffer).expect("a Vec grows as needed");
     let places: Vec<Place> = events.into_iter().filter_map(|event| put(event, &mut buffer)).collect();
-    let payload = buffer.freeze();
+    let payload = Bytes::from(buffer);
     let events = places.into_iter().map(|place| place.event(&payload)).collect();
     PackedBatch { payload, head: batch, events }
 }
@@ -128,7 +129,7 @@ enum Key {
 const EVENTS_TAG: u32 = 2;
 const ORDER_TAG: u32 = 1;
 
-fn put(event: Event, buffer: &mut BytesMut) -> Option<Place> {
+fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
     match event.kind? {
         EventKind::Observation(mut observation) => {
             let key = Key::Observation(observation.trace_id.as_str().into(), observation.id.as_str().into());
@@ -173,7 +174,7 @@ fn put_message<T: Message>(
     hot: &T,
     cold: Option<&T>,
     key: Key,
-    buffer: &mut BytesMut,
+    buffer: &mut Vec<u8>,
 ) -> Place {
     let hot_bytes = hot.encoded_len();
     let message_bytes = hot_bytes + cold.map_or(0, Message::encoded_len);

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use super::Result;
 use super::buffer::TenantBuffer;
 use super::entry::{Origin, TableSet};
-use super::log::{self, LogHandle, Owner};
-use super::packed::pack;
+use super::log::{LogHandle, Owner};
+use super::packed::PackedBatch;
 use super::replay::{self, Replayed};
 use super::rows::RowSettings;
-use super::{IngestError, Result};
 use crate::base::{Clock, Reservation, TenantId, TimestampUs, WriterId};
 use crate::catalog::Catalog;
 use crate::catalog::erasures::Erasures;
-use crate::format::log::new_id;
-use crate::model::EventBatch;
+use crate::format::log::{EncodedFrame, new_id};
 use crate::model::tables::Table;
 use crate::price::Prices;
 
@@ -102,23 +101,16 @@ impl Writer {
         &self.log
     }
 
-    /// `batch` is stamped with the version of `prices`.
+    /// `batch` is stamped with the version of `prices`, and stands in `frame`.
     pub(super) async fn append(
         &self,
         tenant: &TenantId,
-        batch: EventBatch,
+        frame: EncodedFrame,
+        batch: PackedBatch,
         prices: Arc<Prices>,
         held: Reservation,
     ) -> Result<()> {
-        let buffers = Arc::clone(&self.buffers);
-        let tenant = tenant.clone();
-        // Encoding and compressing is work for this request's task, not for the one that owns the log.
-        let (frame, tenant, batch) = tokio::task::spawn_blocking(move || {
-            let batch = pack(batch);
-            (log::events_frame(&tenant, &batch.payload), tenant, batch)
-        })
-        .await
-        .map_err(|_| IngestError::Stopped)?;
+        let (buffers, tenant) = (Arc::clone(&self.buffers), tenant.clone());
         let apply = move |position: u64, stamp_us| {
             let denied = buffers.erasures.denied(&tenant);
             if denied.as_ref().is_some_and(|denied| denied.all()) {

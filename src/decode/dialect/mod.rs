@@ -11,6 +11,8 @@ mod usage;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use foldhash::fast::FixedState;
+
 pub(super) use call::{TYPE_RULES, aggregates, level, observation_type};
 pub(super) use payload::{
     CONTENT_EVENTS, DETAILS_EVENT, EXCEPTION_EVENT, FIRST_TOKEN_EVENTS, INDEXED_MESSAGES, INDEXED_PROMPT,
@@ -167,8 +169,11 @@ const PREFIXES: &[(&str, Family)] = &[
     ("llm.output_messages.", Family::IndexedOutput),
 ];
 
-static INDEX: LazyLock<HashMap<&'static str, (Target, u8)>> = LazyLock::new(|| {
-    let mut index = HashMap::new();
+/// The keys are ours: nobody can choose them to collide, and every attribute is looked up here.
+type Index = HashMap<&'static str, (Target, u8), FixedState>;
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let mut index = Index::default();
     for row in [trace::TABLE, call::TABLE, payload::TABLE, usage::TABLE].into_iter().flatten() {
         for (rank, key) in row.keys.iter().enumerate() {
             let taken = index.insert(*key, (row.target, rank as u8));
