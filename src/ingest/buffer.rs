@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::entry::{Heard, Origin, Said, TableSet};
+use super::entry::{Entry, Heard, Origin, Said, TableSet};
 use super::erase::strip;
 use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
 use super::rows::RowSettings;
@@ -18,8 +18,11 @@ use crate::model::tables::Table;
 use crate::model::{Event, EventBatch, EventKind, TraceFacts};
 use crate::price::Prices;
 
-/// Traces whose facts are kept after their flush, for rows that come later.
+/// Traces whose facts are kept after their flush, for rows that come later …
 const REMEMBERED_TRACES_MAX: usize = 10_000;
+/// … and only those of which something was heard so shortly before: rows that come later still read the facts where they
+/// stand, and ten thousand quiet tenants must not hold all they ever said.
+const REMEMBERED_FOR_US: TimestampUs = 600 * 1_000_000;
 
 /// The tables that an event of each kind can have a part in. An event that none of them wants is not kept.
 const OBSERVATION_TABLES: TableSet = TableSet::of(&[Table::ObservationIo, Table::Observations, Table::Ledger]);
@@ -51,7 +54,8 @@ struct State {
     held: Option<Reservation>,
     held_frozen: VecDeque<Option<Reservation>>,
     remembered: HashMap<Arc<str>, Arc<TraceFacts>>,
-    remembered_order: VecDeque<Arc<str>>,
+    /// With when something was heard of them.
+    remembered_order: VecDeque<(Arc<str>, TimestampUs)>,
     /// Ids of denied events that were counted, at replay: what carries them counts them no more.
     gone: HashSet<(Arc<str>, Arc<str>)>,
 }
@@ -211,11 +215,7 @@ impl TenantBuffer {
         state.active.absorb(waiting);
         // What comes from now on is judged by its own age.
         state.active.oldest_us = None;
-        for trace in segment.traces.keys().cloned().collect::<Vec<_>>() {
-            if let Some(facts) = segment.facts(&trace, &[]) {
-                state.remember(trace, facts);
-            }
-        }
+        state.remember_all(&segment);
         // What waits may need the facts of traces just frozen.
         let traces: Vec<Arc<str>> = state.active.observations.keys().map(|(trace, _)| Arc::clone(trace)).collect();
         for trace in traces {
@@ -411,7 +411,7 @@ impl State {
         let erased = self.active.erase(position, denied);
         self.remembered.retain(|trace, facts| !is_of_denied(denied, trace, facts));
         let kept = &self.remembered;
-        self.remembered_order.retain(|trace| kept.contains_key(trace));
+        self.remembered_order.retain(|(trace, _)| kept.contains_key(trace));
         erased
     }
 
@@ -423,16 +423,32 @@ impl State {
         }
     }
 
-    fn remember(&mut self, trace: Arc<str>, mut facts: Arc<TraceFacts>) {
+    /// Of a segment on its way to files: the facts that rows to come may need.
+    fn remember_all(&mut self, segment: &Segment) {
+        let heard_us = |entry: &Entry<TraceFacts>| entry.said.iter().map(|said| said.origin.stamp_us).max();
+        let Some(newest_us) = segment.traces.values().filter_map(|entry| heard_us(entry)).max() else { return };
+        let oldest_us = newest_us - REMEMBERED_FOR_US;
+        while let Some((trace, _)) = self.remembered_order.pop_front_if(|(_, heard_us)| *heard_us < oldest_us) {
+            self.remembered.remove(&trace);
+        }
+        for (trace, entry) in &segment.traces {
+            let heard_us = heard_us(entry).filter(|heard_us| *heard_us >= oldest_us);
+            if let (Some(heard_us), Some(facts)) = (heard_us, segment.facts(trace, &[])) {
+                self.remember(Arc::clone(trace), facts, heard_us);
+            }
+        }
+    }
+
+    fn remember(&mut self, trace: Arc<str>, mut facts: Arc<TraceFacts>, heard_us: TimestampUs) {
         if facts.input.is_some() || facts.output.is_some() || !facts.attributes.is_empty() {
             // Texts are not stamped onto rows, and are the largest part.
             let facts = Arc::make_mut(&mut facts);
             (facts.input, facts.output, facts.attributes) = (None, None, BTreeMap::new());
         }
         if self.remembered.insert(Arc::clone(&trace), facts).is_none() {
-            self.remembered_order.push_back(trace);
+            self.remembered_order.push_back((trace, heard_us));
             if self.remembered_order.len() > REMEMBERED_TRACES_MAX
-                && let Some(oldest) = self.remembered_order.pop_front()
+                && let Some((oldest, _)) = self.remembered_order.pop_front()
             {
                 self.remembered.remove(&oldest);
             }
