@@ -94,11 +94,11 @@ pub(super) fn translate(error: DataFusionError, memory: QueryError) -> QueryErro
     if let Some(own) = own_error(&error) {
         return own;
     }
-    if names_missing(&error) {
-        return QueryError::Gone;
-    }
     let root = error.find_root();
     let text = root.to_string();
+    if names_missing(&error) || (is_of_a_file(root) && says_missing(&text)) {
+        return QueryError::Gone;
+    }
     match root {
         DataFusionError::ResourcesExhausted(message) if message.contains("disk space") => {
             QueryError::Limit { name: "spill", value: clean(&text), advice: "ask for a shorter range or fewer groups" }
@@ -135,6 +135,22 @@ fn names_missing(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// Whether a file could not be read, or its footer.
+fn is_of_a_file(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::ParquetError(_) => true,
+        DataFusionError::ArrowError(inner, _) => {
+            matches!(inner.as_ref(), ArrowError::ParquetError(_) | ArrowError::ExternalError(_))
+        }
+        _ => false,
+    }
+}
+
+/// A footer that is not there is told of in words only.
+fn says_missing(text: &str) -> bool {
+    text.contains("Object at location") && text.contains("not found")
 }
 
 /// An error of ours that went through the engine as `External`.
