@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -25,6 +26,7 @@ use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Er
 use crate::decode::DecodeLimits;
 use crate::doors::{
     self, Answers, AskedLimits, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer, TraceParts,
+    self, Answers, AskedLimits, Booking, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer,
 };
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::{EventBatch, Rejection};
@@ -79,6 +81,7 @@ pub struct Running {
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     ingest: Ingest,
+    keys: Keys,
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
     upkeep: Vec<JoinHandle<()>>,
@@ -162,6 +165,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let computing = Computing::start().map_err(ServerError::Threads)?;
     let erasing = Arc::new(Forgetting { ingest: ingest.clone(), catalog: catalog.clone(), keys: keys.clone() });
     let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
+    let used = keys.clone();
     let doors = Doors {
         intake: Arc::new(WayIn(ingest.clone())),
         answers: Arc::new(WayOut(engine)),
@@ -189,8 +193,22 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
     let upkeep = upkeep.map(|upkeep| tokio::spawn(upkeep.run()));
     let eraser = eraser.map(|eraser| tokio::spawn(eraser.run()));
-    let upkeep = upkeep.into_iter().chain(eraser).collect();
-    Ok(Running { grpc_addr, http_addr, ingest, close, doors, upkeep, compacting, _computing: computing })
+    let uses = tokio::spawn(store_uses(used.clone()));
+    let upkeep = upkeep.into_iter().chain(eraser).chain([uses]).collect();
+    Ok(Running { grpc_addr, http_addr, ingest, keys: used, close, doors, upkeep, compacting, _computing: computing })
+}
+
+/// How long the first use of a key on a day may wait to be stored.
+const USES_STORED_EVERY: Duration = Duration::from_secs(60);
+
+/// Without end.
+async fn store_uses(keys: Keys) {
+    loop {
+        tokio::time::sleep(USES_STORED_EVERY).await;
+        if let Err(error) = keys.store_uses().await {
+            tracing::warn!(%error, "which keys were used cannot be stored now; it is tried again");
+        }
+    }
 }
 
 /// A listener, and the address it got: port 0 picks one.
@@ -235,6 +253,8 @@ impl Running {
         if let Some(compacting) = self.compacting {
             compacting.stop().await;
         }
+        // The day of a key's last use is worth no failed stop.
+        let _ = self.keys.store_uses().await;
         self.ingest.stop().await?;
         Ok(())
     }
@@ -262,6 +282,11 @@ impl Intake for WayIn {
 
     async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal> {
         self.0.append(tenant, batch, held).await.map_err(|error| refuse_ingest(&error))
+    }
+
+    fn booked(&self) -> Vec<Booking> {
+        let booked = self.0.booked().into_iter();
+        booked.map(|((door, outcome, reason), count)| Booking { door, outcome, reason, count }).collect()
     }
 
     async fn refuse_erased(&self, tenant: &TenantId, batch: &mut EventBatch) -> Vec<Rejection> {

@@ -1,10 +1,11 @@
 //! Keys: who may do what, for which tenant. `system/keys/{public key}` holds a keyed hash of the secret, never the
-//! secret; `system/keys-revoked/{public key}` ends a key.
+//! secret; `system/keys-revoked/{public key}` ends a key; `system/keys-used/{public key}` says on which day it was last used.
 //!
 //! A key holds a set of roles and nothing is implied: `admin` without `read` reads no rows. `tracelake key create`
 //! gives `ingest` and `read` unless told otherwise.
 
 mod record;
+mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,8 +22,9 @@ use uuid::Uuid;
 use super::recent::Recent;
 use super::system::{Result, SystemError, SystemObjects};
 use super::tenants::{TenantState, Tenants};
-use crate::base::{TenantId, TimestampUs};
+use crate::base::{Day, TenantId, TimestampUs};
 use record::{Record, check_public_key, check_secret, path_segment};
+use uses::Uses;
 
 pub use record::{Bound, Identity, Key, NewKey, Role, WritesFor};
 
@@ -47,6 +49,7 @@ struct Inner {
     pepper: Vec<u8>,
     known: Recent<Found>,
     unknown: Recent<()>,
+    uses: Uses,
     look_ups: [tokio::sync::Mutex<()>; LOOK_UPS_AT_ONCE],
 }
 
@@ -108,7 +111,15 @@ impl Keys {
         let pepper = hex::decode(&pepper.secret_hex)
             .map_err(|e| SystemError::Corrupt { path: format!("system/{PEPPERS}/{name}"), reason: e.to_string() })?;
         let (known, unknown) = (Recent::new(KEYS_RECENT_MAX), Recent::new(KEYS_RECENT_MAX));
-        Ok(Self(Arc::new(Inner { objects, tenants, pepper, known, unknown, look_ups: Default::default() })))
+        Ok(Self(Arc::new(Inner {
+            objects,
+            tenants,
+            pepper,
+            known,
+            unknown,
+            uses: Uses::default(),
+            look_ups: Default::default(),
+        })))
     }
 
     pub fn tenants(&self) -> &Tenants {
@@ -136,14 +147,21 @@ impl Keys {
         Ok(())
     }
 
+    /// Stores which keys were used today, for [`Keys::list`]: one write for each key and day. What is not stored when a
+    /// process dies is stored at the next use.
+    pub async fn store_uses(&self) -> Result<()> {
+        self.0.uses.write(&self.0.objects, path_segment).await
+    }
+
     /// The keys of one tenant, or of all; no secrets and no hashes.
     pub async fn list(&self, tenant: Option<&TenantId>) -> Result<Vec<Key>> {
         let objects = &self.0.objects;
-        let (records, revocations) = futures::try_join!(objects.all::<Record>(KEYS), objects.all(REVOKED))?;
+        let (records, revocations, used) =
+            futures::try_join!(objects.all::<Record>(KEYS), objects.all(REVOKED), Uses::all(objects))?;
         let revoked: BTreeMap<String, TimestampUs> =
             revocations.into_iter().map(|it: Revocation| (it.public_key, it.revoked_us)).collect();
         let wanted = records.into_iter().filter(|record| tenant.is_none_or(|tenant| record.tenant == tenant.as_str()));
-        Ok(wanted.map(|record| record.into_key(&revoked)).collect())
+        Ok(wanted.map(|record| record.into_key(&revoked, &used)).collect())
     }
 
     /// Creates the first tenant and its key where absent: with roles `ingest`, `read` and `admin`. The same call again
@@ -181,7 +199,10 @@ impl Keys {
         }
         let identity = found.record.identity()?;
         match self.0.tenants.state(&identity.tenant).await? {
-            TenantState::Live => Ok(identity),
+            TenantState::Live => {
+                self.0.uses.note(public_key, Day::of_us(self.0.objects.now_us()));
+                Ok(identity)
+            }
             _ => Err(SystemError::Unauthenticated(format!("the tenant of key {public_key} was deleted"))),
         }
     }

@@ -127,6 +127,14 @@ impl SystemObjects {
         }
     }
 
+    /// Writes over `system/{kind}/{name}`, durable on return: for notes of which the last one may win or be lost.
+    pub(super) async fn put<T: Serialize>(&self, kind: &str, name: &str, body: T) -> Result<()> {
+        let path = system(kind, name);
+        let envelope = Envelope { format: FORMAT, object_id: Uuid::new_v4().to_string(), body };
+        let bytes = serde_json::to_vec(&envelope).map_err(|e| corrupt(&path, &e))?;
+        Ok(self.store.put(&path, Bytes::from(bytes)).await?)
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, kind: &str, name: &str) -> Result<Option<T>> {
         let path = system(kind, name);
         self.store.get(&path).await?.map(|bytes| decode(&path, &bytes)).transpose()

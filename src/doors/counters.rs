@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use parking_lot::Mutex;
 
+use super::Booking;
 use crate::base::Budget;
 use crate::model::Rejection;
 use crate::store::Counts;
@@ -72,7 +73,7 @@ impl Counters {
     }
 
     /// In the text format that Prometheus reads.
-    pub fn text(&self, store: Counts, budgets: &[Budget]) -> String {
+    pub fn text(&self, store: Counts, budgets: &[Budget], booked: &[Booking]) -> String {
         let mut text = String::new();
         let families = [
             ("tracelake_requests_total", "outcome", &self.requests, "Requests answered."),
@@ -92,6 +93,16 @@ impl Counters {
                 let more = if label.is_empty() { String::new() } else { format!(",{label}=\"{value}\"") };
                 _ = writeln!(text, "{name}{{door=\"{}\"{more}}} {count}", door.as_str());
             }
+        }
+        let help =
+            "Observations and scores as this process put them into ledgers; sums over tenants of the table `ledger`.";
+        head(&mut text, "tracelake_ledger_total", "counter", help);
+        for Booking { door, outcome, reason, count } in booked {
+            let reason = reason.as_deref().unwrap_or_default();
+            _ = writeln!(
+                text,
+                "tracelake_ledger_total{{door=\"{door}\",outcome=\"{outcome}\",reason=\"{reason}\"}} {count}"
+            );
         }
         head(&mut text, "tracelake_store_calls_total", "counter", "Calls to the store.");
         let calls = [("put", store.put), ("get", store.get), ("list", store.list), ("delete", store.delete)];

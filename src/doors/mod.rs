@@ -52,10 +52,24 @@ pub trait Intake: Send + Sync {
     /// Durable and visible to the next query on return (I1, I4).
     async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal>;
 
+    /// What this process has put into ledgers since it started: door, outcome and reason, and how many.
+    fn booked(&self) -> Vec<Booking> {
+        Vec::new()
+    }
+
     /// Takes out of `batch` what is about something erased lately, counted as rejected. Called before `append`.
     async fn refuse_erased(&self, _tenant: &TenantId, _batch: &mut EventBatch) -> Vec<Rejection> {
         Vec::new()
     }
+}
+
+/// How many observations and scores a ledger says of a door, an outcome and a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booking {
+    pub door: Arc<str>,
+    pub outcome: &'static str,
+    pub reason: Option<String>,
+    pub count: i64,
 }
 
 /// Forgetting, as the doors need it.

@@ -7,7 +7,7 @@
 //! commits facts first, and `observations` after it, even if it has no rows for it: whoever read the facts before and
 //! commits rows after finds the table changed, and reads the facts again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::buffer::Weight;
 use super::rows::{self, Making, Part};
-use super::segment::View;
+use super::segment::{BookKey, View};
 use super::standing::{self, MergedCounts};
 use super::writer::{TablePositions, TenantState, Writer};
 use super::{IngestError, IngestSettings, Result, Shared, late};
@@ -240,6 +240,8 @@ struct Prepared {
     merged: MergedCounts,
     /// Facts that concern rows of others: there must be a commit, even without rows.
     has_news: bool,
+    /// What the rows say, of the ledger.
+    books: Option<BTreeMap<BookKey, i64>>,
     writing: JoinHandle<Result<Written, ::parquet::errors::ParquetError>>,
 }
 
@@ -253,6 +255,7 @@ impl Target<'_> {
         let standing = standing::find(catalog, self.tenant, table, segment, view.settings(), &snapshot).await?;
         let counts = standing.merged_counts(table, segment);
         let has_news = standing.has_news;
+        let books = (table == Table::Ledger).then(|| rows::books(segment, merged));
         let (view, merged) = (Arc::clone(view), merged.clone());
         let now_us = self.shared.clock.now_us();
         let write = move || {
@@ -263,7 +266,7 @@ impl Target<'_> {
                 Making { segment: &view.segment, settings, standing: &standing, part: Part::New, merged: &merged },
             )
         };
-        Ok(Prepared { snapshot, merged: counts, has_news, writing: tokio::task::spawn_blocking(write) })
+        Ok(Prepared { snapshot, merged: counts, has_news, books, writing: tokio::task::spawn_blocking(write) })
     }
 
     /// Puts and commits one table's share up to `to`. What was committed since it was prepared makes it look again.
@@ -279,7 +282,7 @@ impl Target<'_> {
         // Ids that another owner of the log found standing, in the part it committed.
         let mut before = MergedCounts::new();
         loop {
-            let Prepared { snapshot, merged, has_news, writing } = prepared;
+            let Prepared { snapshot, merged, has_news, books, writing } = prepared;
             let written = writing.await.map_err(|_| IngestError::Stopped)?;
             let written = written.map_err(|source| IngestError::Parquet { table: table.name(), source })?;
             if written.is_empty() && !has_news {
@@ -294,12 +297,18 @@ impl Target<'_> {
                 Committed::Done { version } => {
                     tracing::debug!(%tenant, table = table.name(), version, from, to, "flushed");
                     shared.catalog.prices().count_unpriced(unpriced);
+                    if let Some(books) = &books {
+                        shared.booked.add(books);
+                    }
                     set_position(shared, writer, tenant, state, table, to).await?;
                     standing::add_counts(&mut before, &merged);
                     return Ok(before);
                 }
                 // An earlier try of ours, whose reply was lost, or another owner's.
                 Committed::Nothing => {
+                    if let Some(books) = &books {
+                        shared.booked.add(books);
+                    }
                     set_position(shared, writer, tenant, state, table, to).await?;
                     standing::add_counts(&mut before, &self.merged_by_others(table, from, to).await?);
                     return Ok(before);

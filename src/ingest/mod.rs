@@ -4,6 +4,7 @@
 //! log holds is in the tables exactly once (I2), whatever crashes when; buffers are bounded (I7).
 //! Must never know: which door a request came by beyond its name, and what is asked of the rows.
 
+mod books;
 mod buffer;
 mod entry;
 mod erase;
@@ -35,6 +36,7 @@ use crate::model::EventBatch;
 use crate::store::StoreError;
 
 use packed::pack;
+pub use books::Booking;
 pub use rows::RowSettings;
 use writer::Writer;
 
@@ -144,6 +146,7 @@ struct Shared {
     settings: IngestSettings,
     rows: Arc<RowSettings>,
     budget: Budget,
+    booked: books::Booked,
     own: Arc<Writer>,
     /// Our own writer first, then adopted ones until they are drained.
     writers: RwLock<Vec<Arc<Writer>>>,
@@ -193,8 +196,21 @@ impl Ingest {
         let writers = RwLock::new(vec![Arc::clone(&own)]);
         let followed = RwLock::default();
         let follow = settings.follow;
-        let shared =
-            Shared { catalog, clock, settings, rows, budget, own, writers, followed, erasing, fenced, stopping };
+        let booked = books::Booked::default();
+        let shared = Shared {
+            catalog,
+            clock,
+            settings,
+            rows,
+            budget,
+            booked,
+            own,
+            writers,
+            followed,
+            erasing,
+            fenced,
+            stopping,
+        };
         let ingest = Self { shared: Arc::new(shared) };
         tokio::spawn(flush::run(Arc::clone(&ingest.shared)));
         tokio::spawn(marks::run(Arc::clone(&ingest.shared)));
@@ -238,6 +254,11 @@ impl Ingest {
     }
 
     /// Memory for requests and fresh rows.
+    /// What this process has put into ledgers since it started, all tenants together.
+    pub fn booked(&self) -> Vec<Booking> {
+        self.shared.booked.all()
+    }
+
     pub fn budget(&self) -> &Budget {
         &self.shared.budget
     }

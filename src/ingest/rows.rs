@@ -424,9 +424,9 @@ fn scores<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> 
     })
 }
 
-/// The books of the segment, and each id it stores counted once, where its first event came in.
-fn ledger<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
-    let segment = making.segment;
+/// The books of the segment, and each id it stores counted once, where its first event came in; `merged` are those that
+/// stood already.
+pub(super) fn books(segment: &Segment, merged: &MergedCounts) -> BTreeMap<BookKey, i64> {
     let mut books: BTreeMap<BookKey, i64> = BTreeMap::new();
     for (key, count) in segment.books.values().flatten() {
         *books.entry(key.clone()).or_default() += count;
@@ -440,11 +440,16 @@ fn ledger<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> 
     for origin in origins {
         *books.entry((minute(origin.stamp_us), Arc::clone(&origin.door), "stored", None)).or_default() += 1;
     }
-    for ((minute_us, door), count) in making.merged {
+    for ((minute_us, door), count) in merged {
         *books.entry((*minute_us, Arc::clone(door), "stored", None)).or_default() -= *count as i64;
         *books.entry((*minute_us, Arc::clone(door), "merged", None)).or_default() += *count as i64;
     }
-    let counted = books.into_iter().filter(|(_, count)| *count != 0);
+    books.retain(|_, count| *count != 0);
+    books
+}
+
+fn ledger<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
+    let counted = books(making.segment, making.merged).into_iter();
     let placed = counted.map(|(key, count)| (Place::dated(Day::of_us(key.0)), key.0, (key, count)));
     by_day(Table::Ledger, LEDGER, placed, |((minute_us, door, outcome, reason), count)| LedgerRow {
         ingested_at_us: minute_us,

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use tracelake::base::Day;
 use tracelake::corpus::{CorpusConfig, TextSize, requests};
 
+use crate::http::HttpRequest;
 use crate::process::{ServerProcess, path, sql, texts};
+use crate::spans::export_of;
 
 const OBSERVATIONS: u64 = 400;
 
@@ -111,4 +114,44 @@ async fn a_store_is_vacuumed_examined_and_mended_by_hand() {
     }
     let (output, said) = tracelake(&["tenant", "retention", "acme", "--table", "spans=3", "--data", data]);
     assert!(!output.status.success() && said.contains("there is no table \"spans\""), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_and_the_ledger_say_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    let server = ServerProcess::try_start(data, &[("TRACELAKE_FLUSH_AFTER_S", "1")]).unwrap();
+    let connection = server.connect().await;
+    let mut request = export_of("call", 0..40);
+    // One span twice in a request, and one without an id.
+    let spans = &mut request.resource_spans[0].scope_spans[0].spans;
+    spans.push(spans[0].clone());
+    spans.push(Span { span_id: Vec::new(), ..spans[0].clone() });
+    for _ in 0..2 {
+        connection.export(request.clone()).await.unwrap();
+    }
+    let booked =
+        "SELECT concat('door=\"', door, '\",outcome=\"', outcome, '\",reason=\"', coalesce(reason, ''), '\"} ',
+                                CAST(sum(count) AS VARCHAR)) FROM ledger GROUP BY door, outcome, reason ORDER BY 1";
+    let mut seen = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let said = HttpRequest::get("/metrics").send(&server.http_addr).await;
+        let text = String::from_utf8(said.body).unwrap();
+        let mut counted: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("tracelake_ledger_total{")).map(str::to_owned).collect();
+        counted.sort();
+        seen = (counted, texts(&sql(&connection, booked).await));
+        if seen.0 == seen.1 && seen.0.len() == 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let expected =
+        ["merged", "received", "rejected", "stored"].into_iter().zip(["", "", "missing_id", ""]).zip([42, 84, 2, 40]);
+    let expected: Vec<String> = expected
+        .map(|((outcome, reason), count)| {
+            format!("door=\"otlp-grpc\",outcome=\"{outcome}\",reason=\"{reason}\"}} {count}")
+        })
+        .collect();
+    assert_eq!(seen, (expected.clone(), expected));
 }

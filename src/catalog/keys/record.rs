@@ -1,6 +1,6 @@
 //! What a key is, at rest and in hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
@@ -64,6 +64,8 @@ pub struct Key {
     pub created_us: TimestampUs,
     pub expires_us: Option<TimestampUs>,
     pub revoked_us: Option<TimestampUs>,
+    /// UTC. `None`: never, or before this was kept.
+    pub last_used: Option<Day>,
     pub bound: Option<Bound>,
     pub writes_for: WritesFor,
 }
@@ -76,6 +78,9 @@ impl fmt::Display for Key {
         write!(f, "{key:<44} {tenant:<24} {roles:<20} created {}", Day::of_us(self.created_us))?;
         if let Some(expires_us) = self.expires_us {
             write!(f, "  expires {}", Day::of_us(expires_us))?;
+        }
+        if let Some(day) = self.last_used {
+            write!(f, "  last used {day}")?;
         }
         match &self.bound {
             Some(Bound::Account(account)) => write!(f, "  account {account:?}")?,
@@ -183,8 +188,9 @@ impl Record {
         })
     }
 
-    pub(super) fn into_key(self, revoked: &BTreeMap<String, TimestampUs>) -> Key {
+    pub(super) fn into_key(self, revoked: &BTreeMap<String, TimestampUs>, used: &HashMap<String, Day>) -> Key {
         Key {
+            last_used: used.get(&self.public_key).copied(),
             revoked_us: revoked.get(&self.public_key).copied(),
             public_key: self.public_key,
             tenant: self.tenant,

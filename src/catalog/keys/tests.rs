@@ -229,3 +229,27 @@ fn public_keys_are_safe_and_different_as_path_segments() {
     assert_ne!(path_segment("KEY"), path_segment("key"));
     assert!(path_segment(&"X".repeat(100)).len() < 255);
 }
+
+#[tokio::test]
+async fn the_day_of_a_keys_last_use_is_stored_once_a_day_and_listed() {
+    let world = World::new().await;
+    let key = world.key(&[Role::Read]).await;
+    let last_used = async || world.other_node().await.list(None).await.unwrap()[0].last_used;
+    assert_eq!(last_used().await, None);
+    let puts = |counts: Counts| counts.put;
+    for day in 0..2 {
+        let before = puts(world.store.counts());
+        for _ in 0..5 {
+            shows(&world.keys, &key).await.unwrap();
+            world.keys.authenticate(&key.public_key, "wrong").await.unwrap_err();
+            world.keys.store_uses().await.unwrap();
+        }
+        assert_eq!(puts(world.store.counts()) - before, 1, "one write a day");
+        assert_eq!(last_used().await, Some(Day::from_days(day)));
+        world.clock.advance_us(Day::US);
+    }
+    let stale = world.other_node().await;
+    assert!(stale.authenticate(&key.public_key, "wrong").await.is_err());
+    stale.store_uses().await.unwrap();
+    assert_eq!(last_used().await, Some(Day::from_days(1)), "a wrong secret is no use of the key");
+}

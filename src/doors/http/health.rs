@@ -46,7 +46,7 @@ pub(super) async fn ready(State(doors): State<Doors>) -> Response {
 }
 
 pub(super) async fn metrics(State(doors): State<Doors>) -> Response {
-    let mut text = doors.counters.text(doors.store.counts(), &doors.budgets);
+    let mut text = doors.counters.text(doors.store.counts(), &doors.budgets, &doors.intake.booked());
     Counters::add_unpriced(&mut text, doors.prices.unpriced());
     let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, prometheus)], text).into_response()

@@ -83,7 +83,7 @@ async fn otlp_metrics_and_logs_are_answered_and_counted_as_dropped() {
     logs.export(with_key(&key, ExportLogsServiceRequest::default())).await.unwrap();
     let refused = logs.export(with_key("", ExportLogsServiceRequest::default())).await.unwrap_err();
     is(&refused, Code::Unauthenticated, "no key");
-    let text = world.counters.text(Default::default(), &[]);
+    let text = world.counters.text(Default::default(), &[], &[]);
     assert!(text.contains("tracelake_dropped_requests_total{door=\"otlp-grpc\",signal=\"metrics\"} 1"), "{text}");
 }
 
@@ -169,7 +169,7 @@ async fn garbage_in_a_frame_is_invalid() {
     let message = wire::SqlResponse { arrow_ipc: vec![0xff; 100] };
     let refused = client.unary(with_key(&key, message), path, codec).await.unwrap_err();
     is(&refused, Code::InvalidArgument, "Protobuf");
-    let text = world.counters.text(Default::default(), &[]);
+    let text = world.counters.text(Default::default(), &[], &[]);
     assert!(text.contains("tracelake_requests_total{door=\"otlp-grpc\",outcome=\"invalid_argument\"} 1"), "{text}");
     assert!(world.appended().is_empty());
 }

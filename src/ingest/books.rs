@@ -1,0 +1,28 @@
+//! What this process has put into the ledgers of all tenants since it started, for its metrics (I9).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::segment::BookKey;
+
+/// Door, outcome and reason, and how many observations and scores. All three come from fixed sets.
+pub type Booking = ((Arc<str>, &'static str, Option<String>), i64);
+
+#[derive(Debug, Default)]
+pub(super) struct Booked(Mutex<BTreeMap<(Arc<str>, &'static str, Option<String>), i64>>);
+
+impl Booked {
+    /// Called when the commit of these rows of a ledger is known to stand.
+    pub(super) fn add(&self, books: &BTreeMap<BookKey, i64>) {
+        let mut booked = self.0.lock();
+        for ((_, door, outcome, reason), count) in books {
+            *booked.entry((Arc::clone(door), outcome, reason.clone())).or_default() += count;
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Booking> {
+        self.0.lock().iter().map(|(key, count)| (key.clone(), *count)).collect()
+    }
+}
