@@ -8,6 +8,7 @@ mod record;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -94,6 +95,13 @@ pub enum FirstKey {
     Present,
     /// It is there but was revoked, and stays so.
     Revoked,
+}
+
+/// Without the pepper.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys")
+    }
 }
 
 impl Keys {
