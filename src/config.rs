@@ -287,7 +287,7 @@ impl Settings {
         // Where files are merged, erasures share that memory.
         let erasing = self.upkeep && self.compact.is_none();
         [
-            ("erase_memory", erasing.then(|| EraseSettings::default().memory_max).unwrap_or(ByteSize(0))),
+            ("erase_memory", if erasing { EraseSettings::default().memory_max } else { ByteSize(0) }),
             ("compact_memory_max", self.compact.as_ref().map_or(ByteSize(0), |compact| compact.memory_max)),
             ("ingest_memory_max", self.ingest_memory_max),
             ("query_memory_max", self.query_memory_max),

@@ -25,8 +25,8 @@ use crate::catalog::{Catalog, FreshRows};
 use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Eraser, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
 use crate::doors::{
-    self, Answers, AskedLimits, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer, TraceParts,
     self, Answers, AskedLimits, Booking, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer,
+    TraceParts,
 };
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::{EventBatch, Rejection};

@@ -43,7 +43,7 @@ fn parse(question: &str, now_us: i64) -> Result<MetricsRequest, CliError> {
     let mut fields = Fields::of(&json, "the question")?;
     let request = MetricsRequest {
         view: fields.word("view", "VIEW_", |name| View::from_str_name(name).map(Into::into))?,
-        measures: fields.list("measures", |json| measure(json))?,
+        measures: fields.list("measures", measure)?,
         dimensions: fields.texts("dimensions")?,
         filters: fields.list("filters", filter)?,
         range: Some(range(fields.take("range"), now_us)?),

@@ -7,13 +7,15 @@ use parking_lot::Mutex;
 
 use super::segment::BookKey;
 
-/// Door, outcome and reason, and how many observations and scores. All three come from fixed sets.
-pub type Booking = ((Arc<str>, &'static str, Option<String>), i64);
+/// How many observations and scores. Doors, outcomes and reasons come from fixed sets.
+pub type Booking = (Booked, i64);
+/// Door, outcome and reason.
+type Booked = (Arc<str>, &'static str, Option<String>);
 
 #[derive(Debug, Default)]
-pub(super) struct Booked(Mutex<BTreeMap<(Arc<str>, &'static str, Option<String>), i64>>);
+pub(super) struct Bookings(Mutex<BTreeMap<Booked, i64>>);
 
-impl Booked {
+impl Bookings {
     /// Called when the commit of these rows of a ledger is known to stand.
     pub(super) fn add(&self, books: &BTreeMap<BookKey, i64>) {
         let mut booked = self.0.lock();

@@ -134,7 +134,9 @@ async fn append_all(
             continue;
         }
         let frames: Vec<EncodedFrame> = entries.iter().filter_map(|entry| entry.frame.clone()).collect();
-        pace.as_mut().map(|pace| pace.put(Instant::now(), frames.iter().map(EncodedFrame::bytes).sum()));
+        if let Some(pace) = pace.as_mut() {
+            pace.put(Instant::now(), frames.iter().map(EncodedFrame::bytes).sum());
+        }
         match put(&owner, last + 1, entries, &frames, &mut waiting).await {
             Ok(sequence) => last = sequence,
             Err(unwritten) => return fenced(&owner, last + 1, unwritten, waiting, on_fenced).await,

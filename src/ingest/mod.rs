@@ -35,8 +35,8 @@ use crate::format::FormatError;
 use crate::model::EventBatch;
 use crate::store::StoreError;
 
-use packed::pack;
 pub use books::Booking;
+use packed::pack;
 pub use rows::RowSettings;
 use writer::Writer;
 
@@ -146,7 +146,7 @@ struct Shared {
     settings: IngestSettings,
     rows: Arc<RowSettings>,
     budget: Budget,
-    booked: books::Booked,
+    booked: books::Bookings,
     own: Arc<Writer>,
     /// Our own writer first, then adopted ones until they are drained.
     writers: RwLock<Vec<Arc<Writer>>>,
@@ -196,7 +196,7 @@ impl Ingest {
         let writers = RwLock::new(vec![Arc::clone(&own)]);
         let followed = RwLock::default();
         let follow = settings.follow;
-        let booked = books::Booked::default();
+        let booked = books::Bookings::default();
         let shared = Shared {
             catalog,
             clock,

@@ -12,8 +12,8 @@ const FLOORS: [&[&str]; 10] = [
     &["catalog"],
     &["ingest", "query", "compact"],
     &["doors"],
-    &["cli", "doctor", "server", "simulation"],
-    &["config"],
+    &["cli", "doctor", "server"],
+    &["config", "simulation"],
     &["commands"],
 ];
 const LINES_MAX: usize = 600;

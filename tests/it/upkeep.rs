@@ -140,7 +140,7 @@ async fn prometheus_and_the_ledger_say_the_same() {
         let mut counted: Vec<String> =
             text.lines().filter_map(|line| line.strip_prefix("tracelake_ledger_total{")).map(str::to_owned).collect();
         counted.sort();
-        seen = (counted, texts(&sql(&connection, booked).await));
+        seen = (counted, texts(&sql(&connection, booked).await.unwrap()));
         if seen.0 == seen.1 && seen.0.len() == 4 {
             break;
         }

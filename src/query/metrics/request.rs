@@ -296,16 +296,16 @@ fn measure(scope: Scope, asked: &crate::wire::Measure, inputs: &mut Inputs) -> R
         let name = &field.name;
         match takes {
             Takes::Numbers if !field.is_number() => {
-                return Err(QueryError::invalid(format!("{word} needs a number, which {name:?} is not")));
+                Err(QueryError::invalid(format!("{word} needs a number, which {name:?} is not")))
             }
             Takes::Ordered if !field.is_number() && field.kind != FieldKind::Time => {
-                return Err(QueryError::invalid(format!("{word} needs a number or a time, which {name:?} is not")));
+                Err(QueryError::invalid(format!("{word} needs a number or a time, which {name:?} is not")))
             }
             Takes::Texts if field.kind != FieldKind::Text => {
-                return Err(QueryError::invalid(format!("{word} needs a text, which {name:?} is not")));
+                Err(QueryError::invalid(format!("{word} needs a text, which {name:?} is not")))
             }
             _ if field.kind == FieldKind::Texts => {
-                return Err(QueryError::invalid(format!("{name:?} is a list: use it as a dimension or in a filter")));
+                Err(QueryError::invalid(format!("{name:?} is a list: use it as a dimension or in a filter")))
             }
             _ => inputs.put(field, filters),
         }

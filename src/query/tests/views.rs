@@ -156,7 +156,7 @@ async fn shares_add_up_histograms_count_all_and_samples_are_the_same_each_time()
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{shares:?}");
     }
     let total = answer.total.unwrap();
-    assert_eq!(lines(&[total.clone()])[0].split(" | ").nth(1), Some("1"));
+    assert_eq!(lines(std::slice::from_ref(&total))[0].split(" | ").nth(1), Some("1"));
     for row in answer.rows.iter().chain([&total]) {
         let bins = show(&row.measures[2]);
         let counted: u64 = bins.split(',').map(|count| count.parse::<u64>().unwrap()).sum();

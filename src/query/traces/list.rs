@@ -54,7 +54,7 @@ pub(in crate::query) async fn list(
     }
     let range = request.range.ok_or_else(|| QueryError::invalid("a time range is required"))?;
     let pages = Pages { range, filters: &request.filters, fields: &request.fields, limit, first_us: FIRST_US };
-    let (traces, next) = pages.page(query, Cursor::parse(&request.cursor)?, |plan| Ok(plan)).await?;
+    let (traces, next) = pages.page(query, Cursor::parse(&request.cursor)?, Ok).await?;
     Ok(ListTracesResponse { traces, next_cursor: next, reading: Some(Reading { exact: true, ..query.reading() }) })
 }
 

@@ -153,7 +153,7 @@ fn missing() -> QueryError {
 fn readings(answers: &[MetricsResponse]) -> Reading {
     let all = || answers.iter().filter_map(|answer| answer.reading.as_ref());
     // Each says what was read until it was made.
-    let last = all().last().copied().unwrap_or_default();
+    let last = all().next_back().copied().unwrap_or_default();
     Reading { exact: all().all(|reading| reading.exact), ..last }
 }
 
