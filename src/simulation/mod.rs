@@ -54,7 +54,7 @@ const FRESH_SEEDS: u64 = 3;
 
 // Nobody is forgotten in the lives that always run. Of lives with erasures a few in a hundred fail, depending on what
 // threads do at the same moment, and that is not mended yet: with an id too many in the books (seed
-// 497637351502606249), or with a text of an erased trace that is shown again (seed 810232098163566002, one run of three).
+// 497637351502606249), or with a text of an erased trace that is shown again (seed 810232098163566002, about every second run).
 // By hand they run with erasures.
 
 fn number(name: &str) -> Option<u64> {
