@@ -30,6 +30,7 @@ use crate::doors::{
 };
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::{EventBatch, Rejection};
+use crate::query::records::{RecordsAnswer, RecordsAsked};
 use crate::query::{Engine, QueryError, QueryLimits, SqlLimits};
 use crate::store::{Location, Store, StoreError};
 use crate::wire;
@@ -380,6 +381,10 @@ impl Answers for WayOut {
         asked: wire::SearchTracesRequest,
     ) -> Result<wire::SearchTracesResponse, Refusal> {
         self.0.search_traces(who, asked).await.map_err(|error| refuse_query(&error))
+    }
+
+    async fn records(&self, who: &Identity, asked: Vec<RecordsAsked>) -> Result<Vec<RecordsAnswer>, Refusal> {
+        self.0.records(who, asked).await.map_err(|error| refuse_query(&error))
     }
 
     async fn trace(&self, who: &Identity, asked: wire::GetTraceRequest) -> Result<TraceParts, Refusal> {

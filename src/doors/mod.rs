@@ -31,6 +31,7 @@ use crate::catalog::prices::PriceBooks;
 use crate::catalog::score_configs::ScoreConfigs;
 use crate::decode::DecodeLimits;
 use crate::model::{EventBatch, Rejection};
+use crate::query::records::{RecordsAnswer, RecordsAsked};
 use crate::store::Store;
 use crate::wire;
 
@@ -116,6 +117,9 @@ pub trait Answers: Send + Sync {
         who: &Identity,
         asked: wire::SearchTracesRequest,
     ) -> Result<wire::SearchTracesResponse, Refusal>;
+
+    /// Pages of traces, observations, sessions and scores, in the order of the questions, from one snapshot.
+    async fn records(&self, who: &Identity, asked: Vec<RecordsAsked>) -> Result<Vec<RecordsAnswer>, Refusal>;
 
     /// One trace in parts; after a refusal nothing follows.
     async fn trace(&self, who: &Identity, asked: wire::GetTraceRequest) -> Result<TraceParts, Refusal>;

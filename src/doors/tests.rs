@@ -3,6 +3,7 @@
 mod grpc;
 mod http;
 mod langfuse;
+mod langfuse_reads;
 mod models;
 
 use std::collections::BTreeSet;
@@ -55,6 +56,9 @@ struct FakeIntake {
 struct FakeAnswers {
     refusal: Mutex<Option<Refusal>>,
     asked: Mutex<Vec<String>>,
+    asked_records: Mutex<Vec<(Identity, RecordsAsked)>>,
+    /// What pages are made of.
+    records: langfuse_reads::Held,
 }
 
 /// What was asked to be erased.
@@ -144,6 +148,15 @@ impl Answers for FakeAnswers {
     ) -> Result<wire::SearchTracesResponse, Refusal> {
         self.asked.lock().push(format!("{} search {}", who.tenant, asked.text));
         Ok(wire::SearchTracesResponse { next_cursor: asked.cursor, ..Default::default() })
+    }
+
+    async fn records(&self, who: &Identity, asked: Vec<RecordsAsked>) -> Result<Vec<RecordsAnswer>, Refusal> {
+        if let Some(refusal) = self.refusal.lock().clone() {
+            return Err(refusal);
+        }
+        let answers = asked.iter().map(|asked| langfuse_reads::answer(asked, &self.records)).collect();
+        self.asked_records.lock().extend(asked.into_iter().map(|asked| (who.clone(), asked)));
+        Ok(answers)
     }
 
     async fn trace(&self, who: &Identity, asked: wire::GetTraceRequest) -> Result<TraceParts, Refusal> {

@@ -23,6 +23,7 @@ use super::footers::Footers;
 use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
 use super::provider::Touched;
+use super::records::{self, RecordsAnswer, RecordsAsked};
 use super::session::Template;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
@@ -159,6 +160,26 @@ impl Engine {
         self.run(whose.into(), move |query| {
             let request = request.clone();
             async move { traces::search(&query, &request).await }
+        })
+        .await
+    }
+
+    /// Pages of traces, observations, sessions and scores: all from one snapshot, in the order of the questions.
+    pub async fn records(
+        &self,
+        whose: impl Into<Scope>,
+        asked: Vec<RecordsAsked>,
+    ) -> Result<Vec<RecordsAnswer>, QueryError> {
+        let asked = Arc::new(asked);
+        self.run(whose.into(), move |query| {
+            let asked = Arc::clone(&asked);
+            async move {
+                let mut answers = Vec::with_capacity(asked.len());
+                for asked in asked.iter() {
+                    answers.push(records::answer(&query, asked).await?);
+                }
+                Ok(answers)
+            }
         })
         .await
     }

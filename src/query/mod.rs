@@ -18,6 +18,7 @@ mod metrics;
 mod patch;
 mod provider;
 mod prune;
+pub mod records;
 mod session;
 mod stamp;
 mod stream;

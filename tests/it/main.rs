@@ -11,6 +11,8 @@ mod grpc;
 mod http;
 mod isolation;
 mod kills;
+mod langfuse_metrics;
+mod langfuse_reads;
 mod layers;
 mod own_proto;
 mod prices;

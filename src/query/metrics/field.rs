@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::functions::core::expr_fn::{get_field, greatest};
+use datafusion::common::DFSchema;
+use datafusion::functions::core::expr_fn::{coalesce, get_field, greatest};
 use datafusion::functions_aggregate::expr_fn::{array_agg, count, count_distinct, max, min};
 use datafusion::functions_nested::expr_fn::{array_slice, array_to_string, string_to_array};
 use datafusion::functions_window::expr_fn::{lag, row_number};
@@ -11,7 +12,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, ExprFunctionExt, cast, lit, t
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
 
-use super::fields::{Entry, FIELDS, FieldKind, How};
+use super::fields::{self, Entry, FIELDS, FieldKind, How};
 use crate::model::tables::{ColumnType, Table};
 use crate::query::error::QueryError;
 use crate::query::functions;
@@ -47,6 +48,10 @@ pub(super) struct Needs {
     pub(super) scores: Vec<String>,
     /// Columns of the trace a score is about.
     pub(super) of_trace: Vec<String>,
+    /// Columns of the observation a score is about.
+    pub(super) of_observation: Vec<String>,
+    /// How many scores were given.
+    pub(super) scores_given: bool,
     pub(super) steps: bool,
 }
 
@@ -63,6 +68,8 @@ impl Needs {
         add(&mut self.windows, &other.windows, |a, b| a.0 == b.0);
         add(&mut self.scores, &other.scores, |a, b| a == b);
         add(&mut self.of_trace, &other.of_trace, |a, b| a == b);
+        add(&mut self.of_observation, &other.of_observation, |a, b| a == b);
+        self.scores_given |= other.scores_given;
         self.steps |= other.steps;
     }
 
@@ -129,6 +136,11 @@ pub(super) fn label_name(name: &str) -> String {
 pub(super) fn of_trace_name(column: &str) -> String {
     format!("of trace {column}")
 }
+pub(super) fn of_observation_name(column: &str) -> String {
+    format!("of observation {column}")
+}
+/// The column in which it stands how many scores were given.
+pub(super) const SCORES_GIVEN: &str = "scores given";
 
 const START: &str = "start_time";
 const END: &str = "end_time";
@@ -165,6 +177,32 @@ fn column(view: View, name: &str) -> Option<Field> {
         _ => "",
     };
     Some(Field { name: name.to_owned(), kind, unit, meaning, expr: ident(name), needs: Needs::default() })
+}
+
+/// A column of a plan.
+pub(super) fn of_column(schema: &DFSchema, name: &str) -> Result<Field, QueryError> {
+    let field =
+        |kind, expr| Field { name: name.to_owned(), kind, unit: "", meaning: "", expr, needs: Needs::default() };
+    let unknown =
+        || QueryError::invalid(format!("{:?} cannot be filtered by", name.chars().take(80).collect::<String>()));
+    if let Ok(column) = schema.field_with_unqualified_name(name) {
+        let kind = match column.data_type() {
+            DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => FieldKind::Text,
+            DataType::Int64 => FieldKind::Whole,
+            DataType::Float64 => FieldKind::Number,
+            DataType::Decimal128(..) => FieldKind::Money,
+            DataType::Boolean => FieldKind::Boolean,
+            DataType::Timestamp(..) => FieldKind::Time,
+            DataType::List(_) => FieldKind::Texts,
+            _ => return Err(unknown()),
+        };
+        return Ok(field(kind, ident(name)));
+    }
+    let (map, key) = name.split_once(':').ok_or_else(unknown)?;
+    match schema.field_with_unqualified_name(map).map(|column| column.data_type()) {
+        Ok(DataType::Map(..)) => Ok(field(FieldKind::Text, get_field(ident(map), key))),
+        _ => Err(unknown()),
+    }
 }
 
 fn kind_of(column: ColumnType) -> Option<FieldKind> {
@@ -251,6 +289,18 @@ fn of_entry(scope: Scope, entry: &Entry, name: &str) -> Result<Field, QueryError
         How::OfTrace(column, kind) => {
             let needs = Needs { of_trace: vec![column.to_owned()], ..Needs::default() };
             (kind, ident(of_trace_name(column)), needs)
+        }
+        How::TagsOfTrace => {
+            let needs = Needs { of_trace: vec!["tags".to_owned()], ..Needs::default() };
+            (FieldKind::Text, fields::joined(ident(of_trace_name("tags"))), needs)
+        }
+        How::OfObservation(column, kind) => {
+            let needs = Needs { of_observation: vec![column.to_owned()], ..Needs::default() };
+            (kind, ident(of_observation_name(column)), needs)
+        }
+        How::Scores => {
+            let needs = Needs { scores_given: true, ..Needs::default() };
+            (FieldKind::Whole, coalesce(vec![ident(SCORES_GIVEN), lit(0i64)]), needs)
         }
         How::StepsReached | How::StepsTime if scope.steps == 0 => {
             return Err(QueryError::invalid(format!("{name:?} needs `steps` in the request")));

@@ -3,8 +3,9 @@
 //! Every column of `observations` and `scores` is a field of its view, with the column's own comment as its meaning; the
 //! entries below are what is made of columns.
 
-use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::functions::datetime::expr_fn::date_part;
+use datafusion::functions::core::expr_fn::{coalesce, nullif};
+use datafusion::functions::datetime::expr_fn::{date_part, to_char};
+use datafusion::functions_nested::expr_fn::{array_to_string, map_keys};
 use datafusion::logical_expr::{Expr, cast, lit, when};
 use datafusion::prelude::ident;
 
@@ -101,6 +102,12 @@ pub(super) enum How {
     ScoreLabel,
     /// What is said about the trace that was scored.
     OfTrace(&'static str, FieldKind),
+    /// Its tags together.
+    TagsOfTrace,
+    /// What is said about the observation that was scored.
+    OfObservation(&'static str, FieldKind),
+    /// How many scores were given.
+    Scores,
     /// How many of the asked steps were reached in order, and the milliseconds from the first to the last.
     StepsReached,
     StepsTime,
@@ -112,8 +119,16 @@ use How::*;
 // One field a line.
 #[rustfmt::skip]
 pub(super) const FIELDS: &[Entry] = &[
-    Entry { name: "tokens_per_second", views: OBSERVATIONS, unit: "tokens/s", meaning: "Output tokens by seconds of latency.", how: Row(K::Number, speed) },
+    Entry { name: "tokens_per_second", views: OBSERVATIONS, unit: "tokens/s", meaning: "Output tokens by seconds of latency.", how: Row(K::Number, || per_second("output_tokens")) },
     Entry { name: "flow_name", views: OBSERVATIONS, unit: "", meaning: "The flow, else the trace's name.", how: Row(K::Text, flow_name) },
+    Entry { name: "total_tokens_per_second", views: OBSERVATIONS, unit: "tokens/s", meaning: "All tokens by seconds of latency.", how: Row(K::Number, || per_second("total_tokens")) },
+    Entry { name: "streaming_ms", views: OBSERVATIONS, unit: "ms", meaning: "From the first token to the end.", how: Row(K::Number, || ident("latency_ms") - ident("ttft_ms")) },
+    Entry { name: "tag_set", views: OBSERVATIONS, unit: "", meaning: "The trace's tags together, with commas between.", how: Row(K::Text, tag_set) },
+    Entry { name: "usage_kinds", views: OBSERVATIONS, unit: "", meaning: "The kinds of usage reported.", how: Row(K::Texts, || map_keys(ident("usage"))) },
+    Entry { name: "cost_kinds", views: OBSERVATIONS, unit: "", meaning: "The kinds of cost known.", how: Row(K::Texts, || map_keys(ident("cost"))) },
+    Entry { name: "month", views: Views(1 | 2), unit: "", meaning: "Where it began, UTC: 2026-11.", how: Row(K::Text, || date_text("start_time", "%Y-%m")) },
+    Entry { name: "date", views: Views(1 | 2), unit: "", meaning: "Where it began, UTC: 2026-11-21.", how: Row(K::Text, || date_text("start_time", "%Y-%m-%d")) },
+    Entry { name: "scores", views: Views(1 | 2), unit: "count", meaning: "Scores given to it; to a trace also those of its observations.", how: Scores },
     Entry { name: "is_call", views: OBSERVATIONS, unit: "", meaning: "A call of a model: a generation or an embedding.", how: Row(K::Boolean, is_call) },
     Entry { name: "is_error", views: OBSERVATIONS, unit: "", meaning: "Level ERROR or status error.", how: Row(K::Boolean, is_error) },
     Entry { name: "error", views: OBSERVATIONS, unit: "", meaning: "Of errors: type and message, with ids, numbers, quoted text and URLs replaced.", how: Row(K::Text, error) },
@@ -145,6 +160,7 @@ pub(super) const FIELDS: &[Entry] = &[
     Entry { name: "source", views: GROUPS, unit: "", meaning: "The protocol it came by.", how: Said(|| ident("source")) },
     Entry { name: "metadata:", views: GROUPS, unit: "", meaning: "What metadata says under the key; of several values, the last by alphabet.", how: SaidUnder("metadata") },
     Entry { name: "tags", views: TRACES, unit: "", meaning: "The trace's tags.", how: SaidList("tags") },
+    Entry { name: "tag_set", views: TRACES, unit: "", meaning: "The trace's tags together, with commas between.", how: Said(tag_set) },
     Entry { name: "finish_reasons", views: TRACES, unit: "", meaning: "Why the model stopped.", how: SaidList("finish_reasons") },
 
     Entry { name: "input_tokens", views: GROUPS, unit: "tokens", meaning: "All input tokens, cached ones included.", how: Sum("input_tokens") },
@@ -198,12 +214,32 @@ pub(super) const FIELDS: &[Entry] = &[
     Entry { name: "tags", views: SCORES, unit: "", meaning: "The tags of the trace judged.", how: OfTrace("tags", K::Texts) },
     Entry { name: "release", views: SCORES, unit: "", meaning: "The release of the trace judged.", how: OfTrace("release", K::Text) },
     Entry { name: "version", views: SCORES, unit: "", meaning: "The version of the trace judged.", how: OfTrace("version", K::Text) },
+    Entry { name: "tag_set", views: SCORES, unit: "", meaning: "The tags of the trace judged together, with commas between.", how: TagsOfTrace },
+    Entry { name: "observation_name", views: SCORES, unit: "", meaning: "The name of the observation judged.", how: OfObservation("name", K::Text) },
+    Entry { name: "observation_model", views: SCORES, unit: "", meaning: "The model of the observation judged.", how: OfObservation("model", K::Text) },
+    Entry { name: "observation_prompt_name", views: SCORES, unit: "", meaning: "The prompt of the observation judged.", how: OfObservation("prompt_name", K::Text) },
+    Entry { name: "observation_prompt_version", views: SCORES, unit: "", meaning: "Its version.", how: OfObservation("prompt_version", K::Whole) },
+    Entry { name: "month", views: SCORES, unit: "", meaning: "When it was given, UTC: 2026-11.", how: Row(K::Text, || date_text("timestamp", "%Y-%m")) },
+    Entry { name: "date", views: SCORES, unit: "", meaning: "When it was given, UTC: 2026-11-21.", how: Row(K::Text, || date_text("timestamp", "%Y-%m-%d")) },
 ];
 
-fn speed() -> Expr {
+fn per_second(tokens: &str) -> Expr {
     let seconds = ident("latency_ms") / lit(1000.0);
-    let speed = cast(ident("output_tokens"), DataType::Float64) / seconds;
+    let speed = cast(ident(tokens), DataType::Float64) / seconds;
     when(ident("latency_ms").gt(lit(0.0)), speed).end().expect("a condition with one branch is complete")
+}
+
+/// Null where there are none.
+fn tag_set() -> Expr {
+    joined(ident("tags"))
+}
+
+pub(super) fn joined(tags: Expr) -> Expr {
+    nullif(array_to_string(tags, lit(",")), lit(""))
+}
+
+fn date_text(time: &str, format: &str) -> Expr {
+    to_char(ident(time), lit(format))
 }
 
 fn trace_name() -> Expr {

@@ -4,6 +4,7 @@
 //! Filters combine by and, or and not, to a bounded depth.
 
 use chrono::DateTime;
+use datafusion::common::DFSchema;
 use datafusion::functions::string::expr_fn::starts_with;
 use datafusion::functions::string::expr_fn::{contains, ends_with};
 use datafusion::functions_nested::expr_fn::{array_has, cardinality};
@@ -26,12 +27,27 @@ pub(super) const FILTERS_MAX: usize = 200;
 
 /// All of `filters` hold; adds what they need. `None` without filters.
 pub(super) fn all_of(scope: Scope, filters: &[Filter], needs: &mut Needs) -> Result<Option<Expr>, QueryError> {
+    all_hold(filters, &mut |name| {
+        let field = field::resolve(scope, name)?;
+        needs.and(&field.needs);
+        Ok(field)
+    })
+}
+
+/// All of `filters` hold, of the columns of a plan; `metadata:<key>` is what stands under the key of such a map.
+pub(in crate::query) fn on_columns(schema: &DFSchema, filters: &[Filter]) -> Result<Option<Expr>, QueryError> {
+    all_hold(filters, &mut |name| field::of_column(schema, name))
+}
+
+type Resolve<'a> = dyn FnMut(&str) -> Result<Field, QueryError> + 'a;
+
+fn all_hold(filters: &[Filter], resolve: &mut Resolve<'_>) -> Result<Option<Expr>, QueryError> {
     let mut left = FILTERS_MAX;
-    let conditions = filters.iter().map(|filter| one(scope, filter, needs, 1, &mut left));
+    let conditions = filters.iter().map(|filter| one(filter, resolve, 1, &mut left));
     Ok(conditions.collect::<Result<Vec<_>, _>>()?.into_iter().reduce(Expr::and))
 }
 
-fn one(scope: Scope, filter: &Filter, needs: &mut Needs, level: usize, left: &mut usize) -> Result<Expr, QueryError> {
+fn one(filter: &Filter, resolve: &mut Resolve<'_>, level: usize, left: &mut usize) -> Result<Expr, QueryError> {
     if level > LEVELS_MAX {
         return Err(QueryError::invalid(format!("filters nest at most {LEVELS_MAX} levels deep")));
     }
@@ -43,10 +59,7 @@ fn one(scope: Scope, filter: &Filter, needs: &mut Needs, level: usize, left: &mu
             *left = left.checked_sub(1).ok_or_else(|| {
                 QueryError::invalid(format!("more than {FILTERS_MAX} filters: use IN for lists of values"))
             })?;
-            let field = field::resolve(scope, &filter.field)?;
-            let condition = condition(&field, filter)?;
-            needs.and(&field.needs);
-            return Ok(condition);
+            return condition(&resolve(&filter.field)?, filter);
         }
         (false, 1) => {}
         _ => {
@@ -56,7 +69,7 @@ fn one(scope: Scope, filter: &Filter, needs: &mut Needs, level: usize, left: &mu
         }
     }
     let mut inner = |filters: &[Filter]| -> Result<Vec<Expr>, QueryError> {
-        filters.iter().map(|filter| one(scope, filter, needs, level + 1, left)).collect()
+        filters.iter().map(|filter| one(filter, resolve, level + 1, left)).collect()
     };
     let nothing = || lit(false);
     Ok(if !filter.all_of.is_empty() {

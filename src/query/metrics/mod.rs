@@ -16,6 +16,7 @@ mod value;
 pub(super) use answer::answer;
 #[cfg(test)]
 pub(super) use field::names as field_names;
+pub(super) use filter::on_columns;
 pub(super) use listing::Listing;
 pub(super) use request::Question;
 pub(super) use rows::{GROUP_SPAN_MAX_US, scan, within};

@@ -6,6 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::error::Result;
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_aggregate::first_last::last_value;
 use datafusion::functions_aggregate::min_max::min_udaf;
 use datafusion::logical_expr::expr::WindowFunction;
@@ -13,7 +14,7 @@ use datafusion::logical_expr::{Expr, ExprFunctionExt, JoinType, LogicalPlanBuild
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
 
-use super::field::{self, label_name, of_trace_name, score_name, step_name};
+use super::field::{self, SCORES_GIVEN, label_name, of_observation_name, of_trace_name, score_name, step_name};
 use super::request::Question;
 use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
@@ -30,17 +31,21 @@ pub(super) struct Tables {
     main: (Table, Arc<dyn TableProvider>),
     scores: Option<Arc<dyn TableProvider>>,
     facts: Option<Arc<dyn TableProvider>>,
+    observations: Option<Arc<dyn TableProvider>>,
 }
 
 impl Tables {
     pub(super) async fn of(question: &Question, query: &Query) -> Result<Self, QueryError> {
         let main = field::table_of(question.view);
-        let mut this = Self { main: (main, query.table(main).await?), scores: None, facts: None };
-        if !question.needs.scores.is_empty() {
+        let mut this = Self { main: (main, query.table(main).await?), scores: None, facts: None, observations: None };
+        if !question.needs.scores.is_empty() || question.needs.scores_given {
             this.scores = Some(query.table(Table::Scores).await?);
         }
         if !question.needs.of_trace.is_empty() {
             this.facts = Some(query.table(Table::TraceFacts).await?);
+        }
+        if !question.needs.of_observation.is_empty() {
+            this.observations = Some(query.table(Table::Observations).await?);
         }
         Ok(this)
     }
@@ -82,8 +87,14 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
             rows = scored(question, rows, scores, at, name)?;
         }
     }
+    if let Some(scores) = tables.scores.as_ref().filter(|_| question.needs.scores_given) {
+        rows = scores_given(question, rows, scores)?;
+    }
     if let Some(facts) = &tables.facts {
         rows = of_traces(question, rows, facts)?;
+    }
+    if let Some(observations) = &tables.observations {
+        rows = of_observations(question, rows, observations)?;
     }
     match &question.condition {
         Some(condition) => rows.filter(condition.clone()),
@@ -129,9 +140,7 @@ fn scored(
         _ => &[("trace_id", "trace_id"), ("id", "observation_id")],
     };
     let time = ident("timestamp");
-    // A score may be given long after what it is about, hardly before.
-    let since = within(&time, question.from_us.saturating_sub(GROUP_SPAN_MAX_US), TimestampUs::MAX);
-    let given = keys.iter().map(|(_, key)| ident(*key).is_not_null()).fold(since, Expr::and);
+    let given = given(question, keys);
     let order = || vec![time.clone().sort(true, false), ident("id").sort(true, false)];
     let key_name = |key: &str| format!("score {at} {key}");
     let groups = keys.iter().map(|(_, key)| ident(*key).alias(key_name(key)));
@@ -149,6 +158,51 @@ fn scored(
     let left = columns(keys.iter().map(|(own, _)| (*own).to_owned()).collect());
     let right = columns(keys.iter().map(|(_, key)| key_name(key)).collect());
     rows.join(last, JoinType::Left, (left, right), None)
+}
+
+/// Scores that have all `keys`. One may be given long after what it is about, hardly before.
+fn given(question: &Question, keys: &[(&str, &str)]) -> Expr {
+    let since = within(&ident("timestamp"), question.from_us.saturating_sub(GROUP_SPAN_MAX_US), TimestampUs::MAX);
+    keys.iter().map(|(_, key)| ident(*key).is_not_null()).fold(since, Expr::and)
+}
+
+/// Joins how many scores each row was given.
+fn scores_given(
+    question: &Question,
+    rows: LogicalPlanBuilder,
+    scores: &Arc<dyn TableProvider>,
+) -> Result<LogicalPlanBuilder> {
+    let keys: &[(&str, &str)] = match question.view {
+        View::Traces => &[("trace_id", "trace_id")],
+        _ => &[("trace_id", "trace_id"), ("id", "observation_id")],
+    };
+    let key_name = |key: &str| format!("scored {key}");
+    let groups = keys.iter().map(|(_, key)| ident(*key).alias(key_name(key)));
+    let counted = scan(Table::Scores, scores)?
+        .filter(given(question, keys))?
+        .aggregate(groups, [count(lit(1)).alias(SCORES_GIVEN)])?
+        .build()?;
+    let columns = |names: Vec<String>| names.into_iter().map(Column::new_unqualified).collect::<Vec<_>>();
+    let left = columns(keys.iter().map(|(own, _)| (*own).to_owned()).collect());
+    let right = columns(keys.iter().map(|(_, key)| key_name(key)).collect());
+    rows.join(counted, JoinType::Left, (left, right), None)
+}
+
+/// Joins what is said about the observation that each score is about.
+fn of_observations(
+    question: &Question,
+    rows: LogicalPlanBuilder,
+    observations: &Arc<dyn TableProvider>,
+) -> Result<LogicalPlanBuilder> {
+    let (trace, id) = (of_observation_name("trace_id"), of_observation_name("id"));
+    let columns = question.needs.of_observation.iter().map(|column| match column.as_str() {
+        "prompt_version" => ident("prompt_version").alias(of_observation_name("prompt_version")),
+        text => cast(ident(text), DataType::Utf8View).alias(of_observation_name(text)),
+    });
+    let keys = [ident("trace_id").alias(&trace), ident("id").alias(&id)];
+    let seen = scan(Table::Observations, observations)?.project(keys.into_iter().chain(columns))?.build()?;
+    let left = ["trace_id", "observation_id"].map(Column::new_unqualified).to_vec();
+    rows.join(seen, JoinType::Left, (left, vec![Column::new_unqualified(trace), Column::new_unqualified(id)]), None)
 }
 
 /// Joins what is said about the trace that each score is about.

@@ -5,6 +5,7 @@ use crate::catalog::keys::Bound;
 use crate::model::TraceFacts;
 use crate::model::tables::{IoRow, OBSERVATION_IO, TRACE_FACTS, TraceRow};
 use crate::query::Scope;
+use crate::query::records::{RecordKind, Records, RecordsAsked, With};
 use crate::wire;
 
 fn user(user: &str) -> Scope {
@@ -206,5 +207,40 @@ async fn metrics_of_a_bound_key_are_those_of_its_rows() {
         let told = bound.reading.unwrap();
         assert_eq!((told.rows, told.bytes, told.files, told.files_pruned), (0, 0, 0, 0), "{told:?}");
         assert!(bound.snapshot.is_empty(), "how often the others' rows change is not told");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_a_bound_key_hold_its_own_rows_only() {
+    let setting = shared_and_own().await;
+    let page = async |whose: &Scope, kind: RecordKind| {
+        let range = wire::TimeRange { from_unix_micros: i64::MIN, to_unix_micros: i64::MAX };
+        let with = With { count: true, texts: true, members: true, trace: true };
+        let asked = RecordsAsked { kind, range, filters: Vec::new(), order: Vec::new(), skip: 0, limit: 50, with };
+        let mut answers = setting.engine.records(whose.clone(), vec![asked]).await.unwrap();
+        let answer = answers.remove(0);
+        let mut ids: Vec<String> = match &answer.records {
+            Records::Traces(traces) => traces.iter().map(|trace| format!("{} {:?}", trace.id, trace.input)).collect(),
+            Records::Observations(seen) => {
+                seen.iter().map(|seen| seen.text.clone().unwrap_or_default().input.unwrap_or_default()).collect()
+            }
+            Records::Sessions(sessions) => sessions.iter().map(|session| session.id.clone()).collect(),
+            Records::Scores(scores) => scores.iter().map(|score| score.id.clone()).collect(),
+        };
+        ids.sort();
+        assert_eq!(answer.count, Some(ids.len() as u64));
+        assert!(!format!("{:?}", answer.records).contains("bob"), "{:?}", answer.records);
+        ids
+    };
+    for ann in [user("ann"), account("account of ann")] {
+        let traces = ["own Some(\"input of trace own\")", "shared None"];
+        assert_eq!(page(&ann, RecordKind::Traces).await, traces);
+        assert_eq!(page(&ann, RecordKind::Observations).await, ["ann says"; 3]);
+        assert_eq!(page(&ann, RecordKind::Sessions).await, ["session-mixed", "session-own"]);
+        assert_eq!(page(&ann, RecordKind::Scores).await, ["score-0", "score-2", "score-4"]);
+    }
+    let nobody = user("nobody");
+    for kind in [RecordKind::Traces, RecordKind::Observations, RecordKind::Sessions, RecordKind::Scores] {
+        assert_eq!(page(&nobody, kind).await, [""; 0]);
     }
 }

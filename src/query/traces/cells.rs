@@ -9,22 +9,22 @@ use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Timesta
 use crate::query::metrics::amount;
 
 /// Of one batch. A column that is not there reads as null.
-pub(super) struct Cells<'a>(pub(super) &'a RecordBatch);
+pub(in crate::query) struct Cells<'a>(pub(in crate::query) &'a RecordBatch);
 
 impl Cells<'_> {
     fn at(&self, column: &str, row: usize) -> Option<&ArrayRef> {
         self.0.column_by_name(column).filter(|array| array.is_valid(row))
     }
 
-    pub(super) fn text(&self, column: &str, row: usize) -> Option<String> {
+    pub(in crate::query) fn text(&self, column: &str, row: usize) -> Option<String> {
         text_of(self.at(column, row)?, row)
     }
 
-    pub(super) fn key(&self, column: &str, row: usize) -> String {
+    pub(in crate::query) fn key(&self, column: &str, row: usize) -> String {
         self.text(column, row).unwrap_or_default()
     }
 
-    pub(super) fn long(&self, column: &str, row: usize) -> Option<i64> {
+    pub(in crate::query) fn long(&self, column: &str, row: usize) -> Option<i64> {
         let array = self.at(column, row)?;
         match array.data_type() {
             DataType::Int64 => Some(array.as_primitive::<Int64Type>().value(row)),
@@ -33,30 +33,30 @@ impl Cells<'_> {
         }
     }
 
-    pub(super) fn double(&self, column: &str, row: usize) -> Option<f64> {
+    pub(in crate::query) fn double(&self, column: &str, row: usize) -> Option<f64> {
         Some(self.at(column, row)?.as_primitive_opt::<Float64Type>()?.value(row))
     }
 
-    pub(super) fn boolean(&self, column: &str, row: usize) -> Option<bool> {
+    pub(in crate::query) fn boolean(&self, column: &str, row: usize) -> Option<bool> {
         Some(self.at(column, row)?.as_boolean_opt()?.value(row))
     }
 
-    pub(super) fn time_us(&self, column: &str, row: usize) -> Option<i64> {
+    pub(in crate::query) fn time_us(&self, column: &str, row: usize) -> Option<i64> {
         Some(self.at(column, row)?.as_primitive_opt::<TimestampMicrosecondType>()?.value(row))
     }
 
     /// USD as exact decimal text.
-    pub(super) fn money(&self, column: &str, row: usize) -> Option<String> {
+    pub(in crate::query) fn money(&self, column: &str, row: usize) -> Option<String> {
         Some(amount(self.at(column, row)?.as_primitive_opt::<Decimal128Type>()?.value(row)))
     }
 
-    pub(super) fn texts(&self, column: &str, row: usize) -> Vec<String> {
+    pub(in crate::query) fn texts(&self, column: &str, row: usize) -> Vec<String> {
         let Some(lists) = self.at(column, row).and_then(|array| array.as_list_opt::<i32>()) else { return Vec::new() };
         let values = lists.value(row);
         (0..values.len()).filter_map(|at| text_of(&values, at)).collect()
     }
 
-    pub(super) fn map<T>(
+    pub(in crate::query) fn map<T>(
         &self,
         column: &str,
         row: usize,
@@ -70,7 +70,7 @@ impl Cells<'_> {
     }
 }
 
-pub(super) fn text_of(array: &ArrayRef, row: usize) -> Option<String> {
+pub(in crate::query) fn text_of(array: &ArrayRef, row: usize) -> Option<String> {
     if array.is_null(row) {
         return None;
     }

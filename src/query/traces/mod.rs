@@ -7,6 +7,7 @@ mod list;
 mod one;
 mod search;
 
+pub(super) use cells::{Cells, text_of};
 pub(super) use list::list;
-pub(super) use one::send;
+pub(super) use one::{observation, send, text};
 pub(super) use search::search;

@@ -115,7 +115,7 @@ fn bytes_per_row(batch: &RecordBatch) -> usize {
     crate::query::stream::bytes_of(batch) as usize / batch.num_rows().max(1)
 }
 
-fn observation(cells: &Cells<'_>, row: usize) -> TraceObservation {
+pub(in crate::query) fn observation(cells: &Cells<'_>, row: usize) -> TraceObservation {
     let nanos = |column: &str| cells.time_us(column, row).map(|us| us.saturating_mul(1_000));
     let said = Observation {
         trace_id: cells.key("trace_id", row),
@@ -185,7 +185,7 @@ fn observation(cells: &Cells<'_>, row: usize) -> TraceObservation {
     }
 }
 
-fn text(cells: &Cells<'_>, row: usize) -> ObservationText {
+pub(in crate::query) fn text(cells: &Cells<'_>, row: usize) -> ObservationText {
     ObservationText {
         observation_id: cells.key("id", row),
         input: cells.text("input", row),

@@ -2,6 +2,7 @@
 
 mod ingestion;
 mod projects;
+mod reading;
 mod score_configs;
 mod scores;
 
@@ -29,15 +30,26 @@ pub(super) fn routes(mut router: Router<Doors>) -> Router<Doors> {
     let base = "/api/public";
     for (path, methods) in [
         ("ingestion", post(ingestion::batch)),
-        ("traces", post(ingestion::trace).delete(erase::traces).get(nothing)),
-        ("traces/{trace}", delete(erase::trace).get(nothing)),
+        ("traces", post(ingestion::trace).delete(erase::traces).get(reading::traces::list)),
+        ("traces/{trace}", delete(erase::trace).get(reading::traces::one)),
+        ("observations", get(reading::observations::list)),
+        ("observations/{observation}", get(reading::observations::one)),
+        ("v2/observations", get(reading::observations::by_cursor)),
+        ("sessions", get(reading::sessions::list)),
+        ("sessions/{session}", get(reading::sessions::one)),
         ("spans", post(ingestion::span).patch(ingestion::span_update)),
         ("generations", post(ingestion::generation).patch(ingestion::generation_update)),
         ("events", post(ingestion::event)),
-        ("scores", post(scores::create).get(nothing)),
-        ("scores/{score}", delete(erase::score).get(nothing)),
+        ("scores", post(scores::create).get(reading::scores::first)),
+        ("scores/{score}", delete(erase::score).get(reading::scores::one_of_first)),
+        ("v2/scores", get(reading::scores::second)),
+        ("v2/scores/{score}", get(reading::scores::one_of_second)),
+        ("v3/scores", get(reading::scores::third)),
         ("score-configs", post(score_configs::create).get(score_configs::list)),
         ("score-configs/{config}", get(score_configs::one).patch(score_configs::change)),
+        ("metrics", get(reading::metrics::metrics)),
+        ("v2/metrics", get(reading::metrics::metrics)),
+        ("metrics/daily", get(reading::metrics::daily)),
         ("projects", get(projects::projects)),
     ] {
         router = serve(router, &format!("{base}/{path}"), methods);
