@@ -16,6 +16,15 @@ pub(super) struct Found {
     pub(super) value: Value,
 }
 
+impl Found {
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::StringValue(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Each attribute is looked up once and moved to its place; what means nothing to us is kept in `rest`.
 #[derive(Debug)]
 pub(super) struct Bag {
@@ -27,6 +36,8 @@ pub(super) struct Bag {
     pub(super) model_parameters: Vec<(String, Value)>,
     pub(super) metadata: Vec<(String, Value)>,
     pub(super) trace_metadata: Vec<(String, Value)>,
+    /// Of the span and of its trace.
+    pub(super) context_metadata: Vec<(String, Value)>,
     /// Lists in pieces by family, the keys whole.
     pub(super) prompts: Vec<(String, Value)>,
     pub(super) completions: Vec<(String, Value)>,
@@ -38,7 +49,9 @@ pub(super) struct Bag {
 }
 
 impl Bag {
-    pub(super) fn new(attributes: Vec<KeyValue>, rest_max: usize) -> Self {
+    /// `scope` is the instrumentation: some have keys of their own.
+    pub(super) fn new(attributes: Vec<KeyValue>, scope: Option<&str>, rest_max: usize) -> Self {
+        let of_scope = dialect::scoped_keys(scope);
         let mut bag = Self {
             slots: [const { None }; Slot::COUNT],
             counts: [const { None }; Count::COUNT],
@@ -47,6 +60,7 @@ impl Bag {
             model_parameters: Vec::new(),
             metadata: Vec::new(),
             trace_metadata: Vec::new(),
+            context_metadata: Vec::new(),
             prompts: Vec::new(),
             completions: Vec::new(),
             inputs: Vec::new(),
@@ -57,13 +71,15 @@ impl Bag {
         };
         for attribute in attributes {
             let value = attribute.value.and_then(|value| value.value);
-            bag.sort(without_nul(attribute.key), value.unwrap_or(Value::StringValueStrindex(0)));
+            let (key, value) = (without_nul(attribute.key), value.unwrap_or(Value::StringValueStrindex(0)));
+            let meaning = of_scope.iter().find(|(known, _)| *known == key).map(|(_, meaning)| *meaning);
+            bag.sort(meaning.or_else(|| dialect::meaning(&key)), key, value);
         }
         bag
     }
 
-    fn sort(&mut self, key: String, value: Value) {
-        match dialect::meaning(&key) {
+    fn sort(&mut self, meaning: Option<Meaning>, key: String, value: Value) {
+        match meaning {
             Some(Meaning::Ranked(target, rank)) => self.offer(target, Found { rank, key, value }),
             Some(Meaning::Family(family, prefix_bytes)) if key.len() > prefix_bytes => {
                 self.sort_family(family, prefix_bytes, key, value);
@@ -76,6 +92,8 @@ impl Bag {
         match family {
             Family::Metadata => self.metadata.push((key[prefix_bytes..].to_owned(), value)),
             Family::TraceMetadata => self.trace_metadata.push((key[prefix_bytes..].to_owned(), value)),
+            Family::ContextMetadata => self.context_metadata.push((key[prefix_bytes..].to_owned(), value)),
+            Family::Experiment => self.metadata.push((key, value)),
             Family::ModelParameter => self.model_parameters.push((key, value)),
             Family::OtherCount if count(&value).is_some() && !key[prefix_bytes..].contains("cost") => {
                 self.other_counts.push(Found { rank: 0, key, value });
@@ -151,10 +169,21 @@ impl Bag {
 
     /// The text of a slot without taking it.
     pub(super) fn peek_text(&self, slot: Slot) -> Option<&str> {
-        match &self.peek(slot)?.value {
-            Value::StringValue(text) => Some(text),
-            _ => None,
-        }
+        self.peek(slot)?.text()
+    }
+
+    /// A count that came inside a payload, at `place`: it holds where no attribute says one.
+    pub(super) fn fill_count(&mut self, count: Count, place: &str, number: i64) {
+        self.counts[count as usize].get_or_insert_with(|| Found {
+            rank: u8::MAX,
+            key: place.to_owned(),
+            value: Value::IntValue(number),
+        });
+    }
+
+    /// A count of a kind without an agreed name.
+    pub(super) fn add_count(&mut self, key: String, number: i64) {
+        self.other_counts.push(Found { rank: u8::MAX, key, value: Value::IntValue(number) });
     }
 
     pub(super) fn take(&mut self, slot: Slot) -> Option<Found> {

@@ -8,6 +8,7 @@
 mod bag;
 mod dialect;
 mod digest;
+mod inside;
 mod json;
 mod langfuse;
 mod loose;
@@ -25,7 +26,7 @@ use crate::model::{EventBatch, RejectReason, Rejection};
 
 pub use langfuse::{EventAnswer, LangfuseBatch, Posted, Sdk, langfuse_batch, langfuse_post, langfuse_scores, refuse};
 pub use native::ingest_request;
-pub use otlp::{otlp_json, otlp_protobuf, otlp_request};
+pub use otlp::{otlp_json, otlp_json_by, otlp_protobuf, otlp_protobuf_by, otlp_request};
 
 #[cfg(test)]
 mod tests;

@@ -123,7 +123,7 @@ fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event,
         checked_count(Some(*count), kind, &id)?;
     }
     let others = item.usage.into_iter().map(|(kind, count)| (without_nul(kind), count)).collect();
-    usage::from_counts(counts, others).put(&mut observation, false);
+    usage::from_counts(counts, others, usage::Custom::Inside).put(&mut observation, false);
 
     // A later part of an observation has no parent either; only the part that begins it tells a root.
     let begins = observation.start_ns.is_some() && observation.name.is_some();

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::dialect::{Meaning, Slot, Target, meaning};
 use super::value::{environment, text, without_nul};
-use super::{DecodeError, DecodeLimits, Decoded, json, span, trace};
+use super::{DecodeError, DecodeLimits, Decoded, Sdk, json, span, trace};
 use crate::model::{EventBatch, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
@@ -21,22 +21,37 @@ const LANGFUSE_SCOPE: &str = "langfuse-sdk";
 /// Decodes a request. Every span is either an event or a rejection; for each trace that the spans say something
 /// about, one more event follows.
 pub fn otlp_request(request: ExportTraceServiceRequest, limits: &DecodeLimits) -> Decoded {
-    decode(request, Vec::new(), limits)
+    decode(request, Vec::new(), &Sdk::default(), limits)
 }
 
 /// Decodes a protobuf body, already decompressed.
 pub fn otlp_protobuf(body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
-    Ok(otlp_request(ExportTraceServiceRequest::decode(body)?, limits))
+    otlp_protobuf_by(&Sdk::default(), body, limits)
+}
+
+/// As [`otlp_protobuf`], of the client that the request's headers name.
+pub fn otlp_protobuf_by(sdk: &Sdk, body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
+    Ok(decode(ExportTraceServiceRequest::decode(body)?, Vec::new(), sdk, limits))
 }
 
 /// Decodes a JSON body, already decompressed.
 pub fn otlp_json(body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
+    otlp_json_by(&Sdk::default(), body, limits)
+}
+
+/// As [`otlp_json`], of the client that the request's headers name.
+pub fn otlp_json_by(sdk: &Sdk, body: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let (request, malformed) = json::request(body)?;
-    Ok(decode(request, malformed, limits))
+    Ok(decode(request, malformed, sdk, limits))
 }
 
 /// `rejections` are spans already refused.
-fn decode(request: ExportTraceServiceRequest, mut rejections: Vec<Rejection>, limits: &DecodeLimits) -> Decoded {
+fn decode(
+    request: ExportTraceServiceRequest,
+    mut rejections: Vec<Rejection>,
+    sdk: &Sdk,
+    limits: &DecodeLimits,
+) -> Decoded {
     let spans =
         request.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum();
     let mut batch = EventBatch { received: (spans + rejections.len()) as u64, ..EventBatch::default() };
@@ -47,7 +62,7 @@ fn decode(request: ExportTraceServiceRequest, mut rejections: Vec<Rejection>, li
     for resource_spans in request.resource_spans {
         let resource = Origin::new(resource_spans.resource.unwrap_or_default());
         for scope_spans in resource_spans.scope_spans {
-            let origin = resource.with_scope(scope_spans.scope.unwrap_or_default());
+            let origin = resource.with_scope(scope_spans.scope.unwrap_or_default(), sdk);
             for span in scope_spans.spans {
                 match span::decode(span, &origin, limits, &mut encoded) {
                     Ok((event, about_trace)) => {
@@ -84,7 +99,7 @@ pub(super) struct Origin {
     pub(super) sdk_version: Option<String>,
     /// `resource.<key>` and `scope.<key>` without a column.
     pub(super) attributes: Vec<(String, String)>,
-    /// Metadata values are JSON texts: Langfuse's Python SDK from 5 on.
+    /// Metadata values are JSON texts: Langfuse's Python SDK from 5 on, and its JavaScript SDK from 6 on.
     pub(super) metadata_is_json: bool,
     /// Langfuse's Python SDK up to 3.3 calls generations spans.
     pub(super) spans_may_be_generations: bool,
@@ -119,12 +134,18 @@ impl Origin {
         origin
     }
 
-    fn with_scope(&self, scope: InstrumentationScope) -> Self {
+    fn with_scope(&self, scope: InstrumentationScope, sdk: &Sdk) -> Self {
         let mut origin = self.clone();
         let (name, version) = (cut(without_nul(scope.name)), cut(without_nul(scope.version)));
         if name == LANGFUSE_SCOPE {
-            let python = self.language == "python";
-            origin.metadata_is_json = python && number(&version, 0) >= Some(5);
+            // Proxies drop headers, so what the scope says of itself goes first.
+            let said = if version.is_empty() { sdk.version.as_deref().unwrap_or_default() } else { &version };
+            let named = sdk.name.as_deref().unwrap_or_default();
+            let python = self.language == "python" || (self.language.is_empty() && named == "python");
+            let javascript = matches!(self.language.as_str(), "nodejs" | "webjs")
+                || (self.language.is_empty() && named == "javascript");
+            origin.metadata_is_json =
+                (python && number(said, 0) >= Some(5)) || (javascript && number(said, 0) >= Some(6));
             origin.spans_may_be_generations = python
                 && number(&version, 0).is_some()
                 && (number(&version, 0), number(&version, 1)) <= (Some(3), Some(3));

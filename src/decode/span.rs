@@ -11,11 +11,11 @@ use super::dialect::{self, INDEXED_MESSAGES, INDEXED_PROMPT, Slot, TYPE_RULES};
 use super::digest::digest;
 use super::otlp::Origin;
 use super::trace::AboutTrace;
-use super::usage::{self, Usage};
+use super::usage::{self, Custom, Usage};
 use super::value::{
     self, environment, float, instant_ns, integer, json, pairs, plain, text, unquoted, without_nul, words,
 };
-use super::{DecodeLimits, pieces, reject, span_events};
+use super::{DecodeLimits, inside, pieces, reject, span_events};
 use crate::model::{Event, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Status};
 
 const TRACE_ID_BYTES: usize = 16;
@@ -69,12 +69,13 @@ pub(super) fn decode(
         sdk_version: origin.sdk_version.clone(),
         ..Observation::default()
     };
-    let mut bag = Bag::new(span.attributes, limits.attributes_max);
+    let mut bag = Bag::new(span.attributes, origin.scope_name.as_deref(), limits.attributes_max);
     span_events::read(span.events, &mut observation, &mut bag);
+    span_events::read_list(&mut bag);
     let about_trace = who_and_where(&mut bag, origin, &mut observation);
     call(&mut bag, origin, &mut observation);
-    status(&mut bag, span.status, &mut observation);
-    usage_and_cost(&mut bag, &mut observation)?;
+    status(&mut bag, origin, span.status, &mut observation);
+    usage_and_cost(&mut bag, origin, &mut observation)?;
     first_token(&mut bag, &mut observation);
     payload(&mut bag, origin, &mut observation);
     links(span.links, &mut bag);
@@ -116,6 +117,11 @@ fn who_and_where(bag: &mut Bag, origin: &Origin, observation: &mut Observation) 
         output: bag.take_text(Slot::TraceOutput),
         version,
     };
+    for (key, value) in std::mem::take(&mut bag.context_metadata) {
+        let value = text(value);
+        about.metadata.push((key.clone(), value.clone()));
+        observation.metadata.insert(key, value);
+    }
     if let Some(context) = bag.take(Slot::ContextMetadata) {
         match pairs(context.value) {
             Ok(pairs) => {
@@ -142,16 +148,18 @@ fn who_and_where(bag: &mut Bag, origin: &Origin, observation: &mut Observation) 
 
 /// What kind of step it is and, for a call of a model, which one and how.
 fn call(bag: &mut Bag, origin: &Origin, observation: &mut Observation) {
-    observation.set_observation_type(observation_type(bag, origin));
+    let named = dialect::named_type(origin.scope_name.as_deref(), observation.name.as_deref());
+    observation.set_observation_type(observation_type(bag, origin, named));
+    let (genkit_model, genkit_parameters) = inside::genkit_call(bag);
     // The type has a column; a word that decided nothing is still worth keeping.
     for (slot, words) in TYPE_RULES {
         let known = bag.peek_text(*slot).is_some_and(|word| dialect::observation_type(words, word).is_some());
-        if matches!(slot, Slot::ObservationType | Slot::SpanKind) && known {
+        if matches!(slot, Slot::ObservationType | Slot::SpanKind | Slot::MlflowKind) && known {
             bag.take(*slot);
         }
     }
     observation.operation = bag.take_text(Slot::Operation);
-    if let Some(name) = bag.take_text(Slot::Name) {
+    if let Some(name) = bag.take_text(Slot::Name).or_else(|| ai_name(bag)) {
         observation.name = Some(name);
     }
     observation.error_type = bag.take_text(Slot::ErrorType).or(observation.error_type.take());
@@ -165,21 +173,33 @@ fn call(bag: &mut Bag, origin: &Origin, observation: &mut Observation) {
     observation.prompt_version = bag.take_as(Slot::PromptVersion, integer);
     prompt_link(bag, observation);
     observation.model_parameters = model_parameters(bag);
+    for (key, value) in genkit_parameters {
+        observation.model_parameters.entry(key).or_insert(value);
+    }
     let asked_for = |observation: &Observation| observation.model_parameters.get("service_tier").cloned();
     observation.service_tier = bag.take_text(Slot::ServiceTier).or_else(|| asked_for(observation));
     if is_aggregate(bag, observation) {
         bag.return_slot(Slot::Model);
     } else {
-        observation.model = bag.take_text(Slot::Model);
+        observation.model = bag.take_text(Slot::Model).or(genkit_model);
     }
 }
 
-fn observation_type(bag: &Bag, origin: &Origin) -> ObservationType {
+/// The AI SDK calls all spans of a kind alike; the tool, or the function its user names, tells them apart.
+fn ai_name(bag: &Bag) -> Option<String> {
+    let operation = bag.peek(Slot::AiOperation).filter(|found| found.key == "ai.operationId")?.text()?;
+    let tool = bag.peek(Slot::ToolName).filter(|found| found.key == "ai.toolCall.name").and_then(|found| found.text());
+    let function = bag.peek_text(Slot::AiFunction);
+    tool.map(str::to_owned).or_else(|| Some(format!("{}:{operation}", function?)))
+}
+
+fn observation_type(bag: &Bag, origin: &Origin, named: Option<ObservationType>) -> ObservationType {
     let said = TYPE_RULES.iter().find_map(|(slot, words)| dialect::observation_type(words, bag.peek_text(*slot)?));
     let has_model = bag.peek(Slot::Model).is_some();
     match said {
         Some(ObservationType::Span) if origin.spans_may_be_generations && has_model => ObservationType::Generation,
         Some(said) => said,
+        None if named.is_some() => named.unwrap_or(ObservationType::Span),
         None if bag.peek(Slot::ToolName).is_some() || bag.peek(Slot::ToolCallId).is_some() => ObservationType::Tool,
         None if has_model => ObservationType::Generation,
         None => ObservationType::Span,
@@ -210,6 +230,8 @@ fn prompt_link(bag: &mut Bag, observation: &mut Observation) {
     }
 }
 
+const PARAMETER_PREFIXES: [&str; 4] = ["gen_ai.request.", "llm.invocation_parameters.", "ai.settings.", "ai.prompt."];
+
 /// One JSON object, or else one key each.
 fn model_parameters(bag: &mut Bag) -> BTreeMap<String, String> {
     let singles = std::mem::take(&mut bag.model_parameters);
@@ -223,13 +245,13 @@ fn model_parameters(bag: &mut Bag) -> BTreeMap<String, String> {
         }
     }
     let name = |key: &str| {
-        let name = ["gen_ai.request.", "llm.invocation_parameters."].iter().find_map(|prefix| key.strip_prefix(prefix));
+        let name = PARAMETER_PREFIXES.iter().find_map(|prefix| key.strip_prefix(prefix));
         name.unwrap_or(key).to_owned()
     };
     singles.into_iter().map(|(key, value)| (name(&key), text(value))).collect()
 }
 
-fn status(bag: &mut Bag, status: Option<SpanStatus>, observation: &mut Observation) {
+fn status(bag: &mut Bag, origin: &Origin, status: Option<SpanStatus>, observation: &mut Observation) {
     let status = status.unwrap_or_default();
     match status.code {
         STATUS_OK => observation.set_status(Status::Ok),
@@ -240,7 +262,12 @@ fn status(bag: &mut Bag, status: Option<SpanStatus>, observation: &mut Observati
         Value::StringValue(word) => dialect::level(word),
         _ => None,
     });
-    if let Some(level) = said.or((status.code == STATUS_ERROR).then_some(Level::Error)) {
+    let numbered = bag.take_as(Slot::LevelNumber, |value| dialect::numbered_level(integer(value)?));
+    let failed = (status.code == STATUS_ERROR).then_some(Level::Error);
+    let noisy = dialect::is_noisy(origin.scope_name.as_deref(), observation.name.as_deref());
+    // Not that something is as usual: that is what stands where nothing is said.
+    let numbered = numbered.filter(|level| *level != Level::Default);
+    if let Some(level) = said.or(failed).or(numbered).or(noisy.then_some(Level::Debug)) {
         observation.set_level(level);
     }
     let message = Some(without_nul(status.message)).filter(|message| !message.is_empty());
@@ -248,9 +275,12 @@ fn status(bag: &mut Bag, status: Option<SpanStatus>, observation: &mut Observati
     observation.status_message = bag.take_text(Slot::StatusMessage).or(message).or(observation.status_message.take());
 }
 
-fn usage_and_cost(bag: &mut Bag, observation: &mut Observation) -> Result<(), Rejection> {
+fn usage_and_cost(bag: &mut Bag, origin: &Origin, observation: &mut Observation) -> Result<(), Rejection> {
     let repeated = is_aggregate(bag, observation);
-    usage(bag).put(observation, repeated);
+    inside::read(bag);
+    let is_claude_code = origin.scope_name.as_deref().is_some_and(|scope| scope.starts_with(dialect::CLAUDE_CODE));
+    let custom = if is_claude_code { Custom::Beside } else { Custom::Inside };
+    usage(bag, custom).put(observation, repeated);
     if !repeated {
         costs(bag, observation)?;
     }
@@ -258,7 +288,7 @@ fn usage_and_cost(bag: &mut Bag, observation: &mut Observation) -> Result<(), Re
 }
 
 /// Langfuse's details win outright; what else counts tokens is then an attribute.
-fn usage(bag: &mut Bag) -> Usage {
+fn usage(bag: &mut Bag, custom: Custom) -> Usage {
     if let Some(details) = bag.take(Slot::UsageDetails) {
         let parsed = match &details.value {
             Value::StringValue(json) => usage::from_json(json),
@@ -276,12 +306,13 @@ fn usage(bag: &mut Bag) -> Usage {
     }
     let counts = bag.take_counts().map(|found| integer(&found?.value));
     let others = std::mem::take(&mut bag.other_counts).into_iter().filter_map(|found| {
-        let name = ["gen_ai.usage.", "llm.token_count."].iter().find_map(|prefix| found.key.strip_prefix(prefix))?;
+        let prefixes = ["gen_ai.usage.", "llm.token_count.", usage::COUNTED_INSIDE];
+        let name = prefixes.iter().find_map(|prefix| found.key.strip_prefix(prefix))?;
         let name = name.strip_prefix("details.").unwrap_or(name);
         Some((name.to_owned(), integer(&found.value)?))
     });
     let others = others.collect();
-    usage::from_counts(counts, others)
+    usage::from_counts(counts, others, custom)
 }
 
 /// What the client says it cost. An amount that cannot be money refuses the span; what is no amount is an attribute.
@@ -352,10 +383,33 @@ fn payload(bag: &mut Bag, origin: &Origin, observation: &mut Observation) {
             bag.keep_all(pieces);
         }
     }
-    observation.input = bag.take_text(Slot::Input);
-    observation.output = bag.take_text(Slot::Output);
+    observation.input = with_instructions(bag, Slot::Input);
+    observation.output = bag.take(Slot::Output).and_then(payload_text);
     let own = metadata(bag, Slot::Metadata, origin);
     observation.metadata.extend(own);
+}
+
+fn payload_text(found: Found) -> Option<String> {
+    let is_quoted = dialect::QUOTED.contains(&found.key.as_str());
+    let text = value::filled_text(found.value)?;
+    if is_quoted { Some(unquoted(&text).unwrap_or(text)) } else { Some(text) }
+}
+
+/// Messages, with the system's instructions before them where the convention lists those apart.
+fn with_instructions(bag: &mut Bag, slot: Slot) -> Option<String> {
+    let found = bag.take(slot)?;
+    let lists_apart = matches!(found.key.as_str(), "gen_ai.input.messages" | "pydantic_ai.all_messages");
+    let messages = payload_text(found)?;
+    let instructions = bag.peek_text(Slot::SystemInstructions).filter(|_| lists_apart);
+    let is_json = |text: &&str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    let (Some(parts), Some(list)) = (instructions.filter(is_json), messages.trim_start().strip_prefix('[')) else {
+        return Some(messages);
+    };
+    let first = format!(r#"[{{"role":"system","parts":{parts}}}"#);
+    let comma = if list.trim_start().starts_with(']') { "" } else { "," };
+    let joined = format!("{first}{comma}{list}");
+    bag.take(Slot::SystemInstructions);
+    Some(joined)
 }
 
 /// The JSON object of `slot` and the single keys of its family; what is no object is one value under `metadata`.

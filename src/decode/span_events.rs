@@ -8,7 +8,7 @@ use serde_json::json;
 use super::bag::Bag;
 use super::dialect::{
     CONTENT_EVENTS, DETAILS_EVENT, EXCEPTION_EVENT, FIRST_TOKEN_EVENTS, MESSAGE_EVENTS, Slot, VIA_CONTENT, VIA_DETAILS,
-    VIA_MESSAGES,
+    VIA_LIST, VIA_MESSAGES,
 };
 use super::value::{filled_text, object_json, text, without_nul};
 use crate::model::Observation;
@@ -69,6 +69,27 @@ pub(super) fn read(events: Vec<Event>, observation: &mut Observation, bag: &mut 
     }
     if !rest.is_empty() {
         bag.keep_text("events".to_owned(), json!(rest).to_string());
+    }
+}
+
+/// A list of message events that came as one attribute: what was answered is output, all else is input.
+pub(super) fn read_list(bag: &mut Bag) {
+    let is_list = |text: &str| serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(text).ok();
+    let Some(events) = bag.peek_text(Slot::MessageEvents).and_then(is_list) else {
+        return bag.return_slot(Slot::MessageEvents);
+    };
+    let is_answer = |event: &serde_json::Map<String, serde_json::Value>| {
+        event.get("event.name").is_some_and(|name| name == "gen_ai.choice")
+    };
+    let (answered, asked): (Vec<_>, Vec<_>) = events.into_iter().partition(is_answer);
+    if !bag.beats(Slot::Input, VIA_LIST[0]) || !bag.beats(Slot::Output, VIA_LIST[1]) {
+        return bag.return_slot(Slot::MessageEvents);
+    }
+    bag.take(Slot::MessageEvents);
+    for (slot, via, events) in [(Slot::Input, VIA_LIST[0], asked), (Slot::Output, VIA_LIST[1], answered)] {
+        if !events.is_empty() {
+            bag.offer_text(slot, via, json!(events).to_string());
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use super::dialect::Count;
 use super::value::{COUNT_MAX, integer_in};
 use crate::model::{Observation, UsageSource};
 
+/// Before the name of a count that came inside a payload, where other counts have the prefix of their convention.
+pub(super) const COUNTED_INSIDE: &str = "inside.";
+
 /// What a sender's custom is where nothing proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Custom {
@@ -63,7 +66,11 @@ impl Usage {
 }
 
 /// Usage of counts under agreed names (`by_count`, by [`Count`]) and under names of the sender's own.
-pub(super) fn from_counts(by_count: [Option<i64>; Count::COUNT], mut others: BTreeMap<String, i64>) -> Usage {
+pub(super) fn from_counts(
+    by_count: [Option<i64>; Count::COUNT],
+    mut others: BTreeMap<String, i64>,
+    custom: Custom,
+) -> Usage {
     let count = |kind: Count| by_count[kind as usize];
     let counts = Counts {
         input: count(Count::Input),
@@ -74,7 +81,7 @@ pub(super) fn from_counts(by_count: [Option<i64>; Count::COUNT], mut others: BTr
         reasoning: count(Count::Reasoning),
         ..Counts::default()
     };
-    let whole = made_whole(&counts, Custom::Inside);
+    let whole = made_whole(&counts, custom);
     let audio = count(Count::OutputAudio);
     let bucket = |whole: Option<i64>, parts: [Option<i64>; 2]| {
         whole.map(|whole| (whole - parts.iter().flatten().fold(0, |sum: i64, part| sum.saturating_add(*part))).max(0))
@@ -98,7 +105,7 @@ pub(super) fn from_three([input, output, total]: [Option<i64>; 3]) -> Usage {
     by_count[Count::Input as usize] = input;
     by_count[Count::Output as usize] = output;
     by_count[Count::Total as usize] = total;
-    from_counts(by_count, BTreeMap::new())
+    from_counts(by_count, BTreeMap::new(), Custom::Inside)
 }
 
 /// A count written as text or number.
@@ -230,6 +237,11 @@ fn kind_of(key: &str) -> Kind {
 
 fn numbers(record: &serde_json::Map<String, Value>) -> impl Iterator<Item = (&str, i64)> {
     record.iter().filter_map(|(name, value)| Some((name.as_str(), number(value)?)))
+}
+
+/// A count in JSON, a number or a text.
+pub(super) fn count_of(value: &Value) -> Option<i64> {
+    number(value)
 }
 
 fn number(value: &Value) -> Option<i64> {

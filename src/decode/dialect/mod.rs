@@ -13,10 +13,12 @@ use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
-pub(super) use call::{TYPE_RULES, aggregates, level, observation_type};
+pub(super) use call::{
+    CLAUDE_CODE, TYPE_RULES, aggregates, is_noisy, level, named_type, numbered_level, observation_type, scoped_keys,
+};
 pub(super) use payload::{
     CONTENT_EVENTS, DETAILS_EVENT, EXCEPTION_EVENT, FIRST_TOKEN_EVENTS, INDEXED_MESSAGES, INDEXED_PROMPT,
-    MESSAGE_EVENTS, VIA_CONTENT, VIA_DETAILS, VIA_MESSAGES,
+    MESSAGE_EVENTS, QUOTED, VIA_CONTENT, VIA_DETAILS, VIA_LIST, VIA_MESSAGES,
 };
 
 /// One row of a table.
@@ -46,12 +48,17 @@ pub(super) enum Target {
 pub(super) enum Slot {
     ObservationType,
     SpanKind,
+    MlflowKind,
+    TraceloopKind,
+    LogfireKind,
     Operation,
     GenkitSubtype,
     AiOperation,
+    AiFunction,
     ToolCallId,
     Name,
     Level,
+    LevelNumber,
     StatusMessage,
     ErrorType,
     Model,
@@ -70,9 +77,15 @@ pub(super) enum Slot {
     FirstTokenSeconds,
     FirstTokenMillis,
     UsageDetails,
+    /// JSON with counts in it, by whose sender's rule.
+    AiProviderMetadata,
+    MlflowUsage,
     CostDetails,
     Input,
     Output,
+    /// A list of message events as one attribute.
+    MessageEvents,
+    SystemInstructions,
     Metadata,
     ContextMetadata,
     TraceMetadata,
@@ -118,6 +131,10 @@ impl Count {
 pub(super) enum Family {
     Metadata,
     TraceMetadata,
+    /// Set once around a piece of work, it stands on every span in it: of the span and of the trace.
+    ContextMetadata,
+    /// Kept as metadata under its whole name.
+    Experiment,
     ModelParameter,
     /// A count without an agreed name.
     OtherCount,
@@ -158,11 +175,17 @@ const PREFIXES: &[(&str, Family)] = &[
     ("langfuse.observation.metadata.", Family::Metadata),
     ("langfuse.trace.metadata.", Family::TraceMetadata),
     ("langfuse.metadata.", Family::Metadata),
-    ("ai.telemetry.metadata.", Family::Metadata),
+    ("langfuse.experiment.", Family::Experiment),
+    ("ai.telemetry.metadata.", Family::ContextMetadata),
+    ("ai.settings.context.", Family::ContextMetadata),
+    ("traceloop.association.properties.", Family::ContextMetadata),
     ("gen_ai.usage.", Family::OtherCount),
     ("llm.token_count.", Family::OtherCount),
     ("gen_ai.request.", Family::ModelParameter),
     ("llm.invocation_parameters.", Family::ModelParameter),
+    ("ai.settings.", Family::ModelParameter),
+    // `toolChoice`; the tools themselves have a name of their own.
+    ("ai.prompt.toolC", Family::ModelParameter),
     ("gen_ai.prompt.", Family::IndexedPrompt),
     ("gen_ai.completion.", Family::IndexedCompletion),
     ("llm.input_messages.", Family::IndexedInput),

@@ -11,14 +11,16 @@ pub(super) const TABLE: &[Row] = &[
     row(Slot::UserId, &[
         "langfuse.user.id", "user.id", "langfuse.observation.metadata.langfuse_user_id",
         "langfuse.trace.metadata.langfuse_user_id", "ai.telemetry.metadata.userId", "enduser.id",
-        "ai.settings.context.userId", "traceloop.association.properties.user_id", "llm.user",
+        "ai.settings.context.userId", "traceloop.association.properties.user_id",
+        "traceloop.association.properties.userId", "llm.user", "mlflow.trace.user",
     ]),
     // A conversation id is per agent run with some senders, so it comes after a session id.
     row(Slot::SessionId, &[
         "langfuse.session.id", "session.id", "gen_ai.conversation.id",
         "langfuse.observation.metadata.langfuse_session_id", "langfuse.trace.metadata.langfuse_session_id",
         "ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId",
-        "traceloop.association.properties.session_id",
+        "traceloop.association.properties.session_id", "traceloop.association.properties.sessionId",
+        "gcp.vertex.agent.session_id", "genkit:sessionId", "mlflow.trace.session",
     ]),
     row(Slot::Tags, &[
         "langfuse.trace.tags", "langfuse.tags", "langfuse.observation.metadata.langfuse_tags",

@@ -13,6 +13,8 @@ const fn cost(kind: &'static str, keys: &'static [&'static str]) -> Row {
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
     row(Slot::UsageDetails, &["langfuse.observation.usage_details"]),
+    row(Slot::AiProviderMetadata, &["ai.response.providerMetadata"]),
+    row(Slot::MlflowUsage, &["mlflow.chat.tokenUsage"]),
     row(Slot::CostDetails, &["langfuse.observation.cost_details"]),
     count(Count::Input, &[
         "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "gen_ai.usage.prompt", "llm.token_count.prompt",

@@ -1,3 +1,4 @@
+mod dialects;
 #[path = "../../../tests/captures/fixtures.rs"]
 mod fixtures;
 mod langfuse;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::reading::{ids, request, wrapped};
-use crate::decode::{DecodeLimits, Decoded, otlp_json};
+use crate::decode::{DecodeLimits, Decoded, Sdk, otlp_json, otlp_json_by};
 use crate::model::{EventKind, Level, Observation, ObservationType, RejectReason, Status, TraceFacts};
 
 const START_NS: i64 = 1_795_242_103_000_000_000;
@@ -225,20 +225,28 @@ fn metadata_keeps_top_level_keys_as_text() {
 }
 
 #[test]
-fn only_langfuses_python_sdk_from_5_on_encodes_metadata() {
-    let metadata = |language: &str, version: &str| {
+fn only_langfuses_python_sdk_from_5_and_javascript_sdk_from_6_on_encode_metadata() {
+    let by = |sdk: Sdk, language: &str, version: &str| {
         let mut body = request(vec![span(json!({"langfuse.observation.metadata.k": "\"123\""}))]);
         let resource = &mut body["resourceSpans"][0];
         resource["resource"] = json!({"attributes": wrapped(&json!({"telemetry.sdk.language": language}))});
         resource["scopeSpans"][0]["scope"] = json!({"name": "langfuse-sdk", "version": version});
-        let decoded = otlp_json(body.to_string().as_bytes(), &DecodeLimits::default()).unwrap();
+        let decoded = otlp_json_by(&sdk, body.to_string().as_bytes(), &DecodeLimits::default()).unwrap();
         only(decoded).0.metadata["k"].clone()
     };
+    let metadata = |language: &str, version: &str| by(Sdk::default(), language, version);
     assert_eq!(metadata("python", "5.0.4"), "123");
     assert_eq!(metadata("python", "10.0.0"), "123");
     assert_eq!(metadata("python", "4.18.0"), "\"123\"");
     assert_eq!(metadata("python", ""), "\"123\"");
     assert_eq!(metadata("nodejs", "5.11.1"), "\"123\"");
+    assert_eq!(metadata("nodejs", "6.0.0"), "123");
+    // The request's headers where the scope does not say, as LiteLLM's does not; never where it does.
+    let header = |name: &str, version: &str| Sdk { name: Some(name.to_owned()), version: Some(version.to_owned()) };
+    assert_eq!(by(header("python", "5.0.4"), "python", ""), "123");
+    assert_eq!(by(header("python", "5.0.4"), "", ""), "123");
+    assert_eq!(by(header("python", "4.18.0"), "python", ""), "\"123\"");
+    assert_eq!(by(header("python", "5.0.4"), "python", "4.18.0"), "\"123\"");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use prost::Message;
 use super::super::body::{self, Admission, Held, Pieces};
 use super::super::otlp::{Kept, keep};
 use super::super::{Door, Doors, REQUEST_MAX, Refusal, auth, grpc};
-use super::request::{Refused, encoding, text};
+use super::request::{Refused, encoding, sdk, text};
 use crate::catalog::keys::Role;
 use crate::decode;
 
@@ -57,11 +57,11 @@ async fn export(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Resu
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let admission = Admission::Intake(doors.intake.clone());
     let Held { bytes, room } = body::read(admission, pieces, length, encoding, REQUEST_MAX).await?;
-    let (limits, size) = (doors.decode_limits, bytes.len());
+    let (limits, size, sdk) = (doors.decode_limits, bytes.len(), sdk(headers));
     let decode = move || {
         let decoded = match format {
-            Format::Protobuf => decode::otlp_protobuf(&bytes, &limits),
-            Format::Json => decode::otlp_json(&bytes, &limits),
+            Format::Protobuf => decode::otlp_protobuf_by(&sdk, &bytes, &limits),
+            Format::Json => decode::otlp_json_by(&sdk, &bytes, &limits),
         };
         decoded.map_err(|e| Refusal::from_below(e.kind(), &e))
     };

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::super::body::{self, Encoding, Pieces};
 use super::super::{Door, Doors, Refusal};
 use super::problem::Problem;
+use crate::decode::Sdk;
 
 /// A refusal, or a media type that has no kind because only HTTP knows it.
 pub(super) enum Refused {
@@ -34,6 +35,18 @@ impl Refused {
                 Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response()
             }
         }
+    }
+}
+
+/// Clients write these headers with dashes or with underscores, and proxies drop the latter.
+pub(super) fn sdk(headers: &HeaderMap) -> Sdk {
+    let text = |names: [&str; 2]| {
+        let said = names.into_iter().find_map(|name| headers.get(name))?.to_str().ok()?;
+        Some(said.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())
+    };
+    Sdk {
+        name: text(["x-langfuse-sdk-name", "x_langfuse_sdk_name"]),
+        version: text(["x-langfuse-sdk-version", "x_langfuse_sdk_version"]),
     }
 }
 

@@ -19,7 +19,7 @@ use super::super::body::{self, Admission, Held, Pieces};
 use super::super::otlp::{Kept, decode_aside, keep_decoded};
 use super::super::{Door, Doors, REQUEST_MAX, Refusal};
 use super::problem::Problem;
-use super::request::{Refused, encoding};
+use super::request::{Refused, encoding, sdk};
 use super::{erase, serve};
 use crate::catalog::keys::Role;
 use crate::decode::{LangfuseBatch, Sdk};
@@ -102,18 +102,6 @@ async fn read(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Result
     let admission = Admission::Intake(doors.intake.clone());
     let held = body::read(admission, pieces, length, encoding, REQUEST_MAX).await?;
     Ok(Posted { caller, sdk: sdk(headers), held })
-}
-
-/// Clients write these headers with dashes or with underscores, and proxies drop the latter.
-fn sdk(headers: &HeaderMap) -> Sdk {
-    let text = |names: [&str; 2]| {
-        let said = names.into_iter().find_map(|name| headers.get(name))?.to_str().ok()?;
-        Some(said.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())
-    };
-    Sdk {
-        name: text(["x-langfuse-sdk-name", "x_langfuse_sdk_name"]),
-        version: text(["x-langfuse-sdk-version", "x_langfuse_sdk_version"]),
-    }
 }
 
 /// Appends a decoded request, and adds to its answers what was refused only now.
