@@ -64,7 +64,7 @@ CREATE TABLE observations (
     reasoning_tokens        BIGINT,                     -- Spent on reasoning; a part of output_tokens.
     answer_tokens           BIGINT,                     -- output_tokens − reasoning_tokens, never below 0.
     total_tokens            BIGINT,                     -- As sent, else input + output.
-    usage_source            VARCHAR,                    -- provided, counted, none, or repeated (an aggregating span: not counted).
+    usage_source            VARCHAR,                    -- provided, counted, none, or repeated (a span that sums up others, or a second report of one call: not counted).
     cost                    MAP(VARCHAR, DECIMAL(18,12)),-- USD by kind.
     input_cost              DECIMAL(18,12),             -- USD for input, caches included.
     output_cost             DECIMAL(18,12),             -- USD for output, reasoning included.

@@ -206,7 +206,13 @@ fn observation_type(bag: &Bag, origin: &Origin, named: Option<ObservationType>) 
     }
 }
 
+/// Its usage is that of the spans below it, by the name of its operation. What an agent or a chain says of itself in
+/// Langfuse's own words is its own, unless rows below it say the same (`model::repeated`).
 fn is_aggregate(bag: &Bag, observation: &Observation) -> bool {
+    let in_its_own_words = bag.peek(Slot::UsageDetails).is_some() || bag.peek(Slot::CostDetails).is_some();
+    if in_its_own_words && matches!(observation.observation_type(), ObservationType::Agent | ObservationType::Chain) {
+        return false;
+    }
     observation.operation.as_deref().is_some_and(dialect::aggregates)
         || bag.peek_text(Slot::AiOperation).is_some_and(dialect::aggregates)
 }

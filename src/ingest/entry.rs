@@ -152,6 +152,8 @@ impl<T> Entry<T> {
             start_us: before.start_us.or(after.start_us),
             end_us: after.end_us.or(before.end_us),
             is_root: before.is_root && after.is_root,
+            response: after.response.or(before.response),
+            may_sum_up: before.may_sum_up || after.may_sum_up,
         })
     }
 

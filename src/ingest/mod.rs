@@ -15,6 +15,7 @@ mod log;
 mod marks;
 mod packed;
 mod prices;
+mod repeats;
 mod replay;
 mod rows;
 mod segment;

@@ -11,6 +11,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::base::TimestampUs;
+use crate::format::index::key_hash;
 use crate::model::{Event, EventBatch, EventKind, Observation, Order, Score, TraceFacts};
 
 /// One message, encoded. What is rarely asked for stands at its end.
@@ -70,6 +71,9 @@ pub(super) struct Glance {
     pub(super) end_us: Option<TimestampUs>,
     /// Says that it is a trace's root, or names no parent; facts: names the root.
     pub(super) is_root: bool,
+    /// Of an observation: a hash of the response that it is about, and whether it may say the sum of others.
+    pub(super) response: Option<u64>,
+    pub(super) may_sum_up: bool,
 }
 
 /// A batch ready for the log and for the buffer: the events share the payload's memory.
@@ -142,6 +146,8 @@ fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
                 start_us: us(observation.start_ns),
                 end_us: us(observation.end_ns),
                 is_root: observation.parent_id.is_none() || observation.root_mark == Some(true),
+                response: observation.response_id.as_deref().map(|response| key_hash(&[response])),
+                may_sum_up: observation.may_sum_up(),
             };
             // Their tags are the highest, so that they stand last in prost's own order too.
             let cold = Observation {
@@ -155,7 +161,8 @@ fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
         }
         EventKind::Trace(facts) => {
             let key = Key::Trace(facts.trace_id.as_str().into());
-            let glance = Glance { start_us: facts.timestamp_us, end_us: None, is_root: facts.root_id.is_some() };
+            let glance =
+                Glance { start_us: facts.timestamp_us, is_root: facts.root_id.is_some(), ..Default::default() };
             Some(put_message(3, event.order, glance, &facts, None, key, buffer))
         }
         EventKind::Score(score) => {
@@ -256,6 +263,6 @@ mod tests {
         assert_eq!(first.whole(), observation);
         assert_eq!((first.hot().input, first.hot().name), (None, Some("llm".to_owned())));
         assert_eq!((first.cold().input, first.cold().name), (Some("why?".to_owned()), None));
-        assert_eq!(packed.events[0].glance, Glance { start_us: Some(5), end_us: None, is_root: true });
+        assert_eq!(packed.events[0].glance, Glance { start_us: Some(5), is_root: true, ..Default::default() });
     }
 }

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray, Date32Array, RecordBatch, StringViewArray};
 
 use super::entry::Entry;
 use super::packed::Packed;
+use super::repeats;
 use super::segment::{BookKey, ObservationKey, Segment, minute};
 use super::standing::{Base, MergedCounts, Standing};
 use crate::base::{Day, Money, TimestampUs};
@@ -181,6 +182,7 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         facts_of.entry(trace).or_insert_with(|| segment.facts(trace, base()));
     }
     let orphans = orphan_roots(segment, &facts_of);
+    let repeats = repeats::keys(segment, standing);
     let placed: Vec<_> = observed()
         .map(|(key, entry, glance)| {
             let stamp_us = entry.origin().stamp_us;
@@ -191,9 +193,13 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
             (Place { day, undated: glance.start_us.is_none() }, start_us, (key, entry, base))
         })
         .collect();
-    by_day(table, OBSERVATIONS, placed, move |((trace, _), entry, base)| {
+    by_day(table, OBSERVATIONS, placed, move |(key, entry, base)| {
+        let trace = &key.0;
         let events = base.map_or(&[][..], |base| &base.events);
-        let merged = entry.merged(table, events, Packed::hot, merge_observation).expect("a glance was had of it");
+        let mut merged = entry.merged(table, events, Packed::hot, merge_observation).expect("a glance was had of it");
+        if repeats.contains(key) {
+            merged.row.repeat();
+        }
         let observation = Arc::new(merged.row);
         let prices = entry.prices(table).expect("an event of it is wanted");
         let stamp_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);

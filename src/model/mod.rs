@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod merge;
 mod observation;
+mod repeated;
 mod score;
 pub mod tables;
 mod trace;
@@ -21,6 +22,7 @@ pub use merge::{
 };
 pub(crate) use merge::{observation_bits, score_bits, trace_bits};
 pub use observation::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
+pub use repeated::repeated;
 pub use score::{Score, ScoreDataType};
 pub use trace::TraceFacts;
 

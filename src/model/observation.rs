@@ -203,7 +203,7 @@ named_enum! {
         Provided = 1 => "provided",
         /// Counted by us from the text.
         Counted = 2 => "counted",
-        /// An aggregating span repeats its children's usage: kept in the map, not counted in the columns.
+        /// A span that sums up others, or a second report of one call: kept in the map, not counted in the columns.
         Repeated = 3 => "repeated",
     }
 }

@@ -1,0 +1,201 @@
+//! Usage that is reported more than once: which observations of a trace repeat what others of it say.
+//!
+//! Two instrumentations around one call each report it, under one response id; and spans around several calls (an
+//! agent's, a chain's) report the sum of theirs. Such an observation stays, and its usage stays readable by kind, but
+//! its columns count nothing and it costs nothing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Observation, ObservationType, UsageSource};
+
+impl Observation {
+    /// It says what was used or what it cost, and that it is its own.
+    fn reports(&self) -> bool {
+        let is_own = self.usage_source != Some(UsageSource::Repeated as i32);
+        is_own && !(self.usage.is_empty() && self.provided_cost.is_empty())
+    }
+
+    /// It may stand around the calls of others, and say their sum.
+    pub fn may_sum_up(&self) -> bool {
+        matches!(self.observation_type(), ObservationType::Agent | ObservationType::Chain) && self.reports()
+    }
+
+    /// From now on its usage is another's.
+    pub fn repeat(&mut self) {
+        self.set_usage_source(UsageSource::Repeated);
+        self.input_tokens = None;
+        self.cached_input_tokens = None;
+        self.cache_write_tokens = None;
+        self.output_tokens = None;
+        self.reasoning_tokens = None;
+        self.total_tokens = None;
+        self.provided_cost.clear();
+    }
+
+    /// All its tokens, and what it is said to cost.
+    fn size(&self) -> (i64, i64) {
+        let cost = &self.provided_cost;
+        (
+            self.total_tokens.unwrap_or(0),
+            cost.get("total").copied().unwrap_or_else(|| cost.values().fold(0, |sum, cost| sum.saturating_add(*cost))),
+        )
+    }
+}
+
+/// For each observation of `trace`, in its order, whether it repeats others. Pure: the order does not matter.
+///
+/// * Of those with one response id, one counts: the one that says a cost, else the one that says more kinds of usage;
+///   else the first to start.
+/// * An agent or a chain repeats what is below it, at any depth, if it says at least as much as they do together. It
+///   counts where nothing below it reports anything, or where they report more than it does.
+pub fn repeated(trace: &[&Observation]) -> Vec<bool> {
+    let mut repeats = vec![false; trace.len()];
+    let mut by_response: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, said) in trace.iter().enumerate().filter(|(_, said)| said.reports()) {
+        if let Some(response) = said.response_id.as_deref() {
+            by_response.entry(response).or_default().push(at);
+        }
+    }
+    for same in by_response.values().filter(|same| same.len() > 1) {
+        let counts = *same.iter().min_by_key(|at| preference(trace[**at])).expect("more than one");
+        same.iter().filter(|at| **at != counts).for_each(|at| repeats[*at] = true);
+    }
+    sum_up(trace, &mut repeats);
+    repeats
+}
+
+/// The least of these counts.
+fn preference(said: &Observation) -> (bool, std::cmp::Reverse<usize>, bool, i64, &str) {
+    (
+        said.provided_cost.is_empty(),
+        std::cmp::Reverse(said.usage.len()),
+        said.model.is_none(),
+        said.start_ns.unwrap_or(i64::MAX),
+        &said.id,
+    )
+}
+
+/// From the leaves up, so that each is held up to what is below it. Parents in a loop are nobody's: they stay as they
+/// are.
+fn sum_up(trace: &[&Observation], repeats: &mut [bool]) {
+    if !trace.iter().zip(&*repeats).any(|(said, repeats)| said.may_sum_up() && !repeats) {
+        return;
+    }
+    let places: HashMap<&str, usize> = trace.iter().enumerate().map(|(at, said)| (said.id.as_str(), at)).collect();
+    let above: Vec<Option<usize>> = trace.iter().map(|said| places.get(said.parent_id.as_deref()?).copied()).collect();
+    let mut children_left = vec![0usize; trace.len()];
+    above.iter().flatten().for_each(|parent| children_left[*parent] += 1);
+    let mut below = vec![(0i64, 0i64); trace.len()];
+    let mut ready: Vec<usize> = (0..trace.len()).filter(|at| children_left[*at] == 0).collect();
+    while let Some(at) = ready.pop() {
+        let (said, (own_tokens, own_cost), (tokens, cost)) = (trace[at], trace[at].size(), below[at]);
+        if said.may_sum_up() && !repeats[at] {
+            repeats[at] =
+                if own_tokens > 0 { tokens > 0 && own_tokens >= tokens } else { cost > 0 && own_cost >= cost };
+        }
+        if let Some(parent) = above[at] {
+            let counts = said.reports() && !repeats[at];
+            let (own_tokens, own_cost) = if counts { (own_tokens, own_cost) } else { (0, 0) };
+            below[parent].0 = below[parent].0.saturating_add(tokens).saturating_add(own_tokens);
+            below[parent].1 = below[parent].1.saturating_add(cost).saturating_add(own_cost);
+            children_left[parent] -= 1;
+            if children_left[parent] == 0 {
+                ready.push(parent);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(id: &str, parent: Option<&str>, kind: ObservationType, total: i64) -> Observation {
+        let mut said = Observation { id: id.into(), parent_id: parent.map(str::to_owned), ..Observation::default() };
+        said.set_observation_type(kind);
+        if total > 0 {
+            said.usage = [("total".to_owned(), total)].into();
+            said.total_tokens = Some(total);
+            said.set_usage_source(UsageSource::Provided);
+        }
+        said
+    }
+
+    fn with_response(mut said: Observation, response: &str) -> Observation {
+        said.response_id = Some(response.to_owned());
+        said
+    }
+
+    /// The ids of those that repeat; in whatever order they come.
+    fn check(trace: &[Observation], wanted: &[&str]) {
+        let forwards: Vec<&Observation> = trace.iter().collect();
+        let backwards: Vec<&Observation> = trace.iter().rev().collect();
+        for trace in [forwards, backwards] {
+            let repeats = repeated(&trace);
+            let mut ids: Vec<&str> =
+                trace.iter().zip(&repeats).filter(|(_, repeats)| **repeats).map(|(said, _)| said.id.as_str()).collect();
+            ids.sort_unstable();
+            assert_eq!(ids, wanted);
+        }
+    }
+
+    use ObservationType::{Agent, Chain, Generation, Span};
+
+    #[test]
+    fn one_call_counts_once_however_many_report_it() {
+        let plain = with_response(said("plain", None, Generation, 165), "r1");
+        let mut detailed = with_response(said("detailed", Some("plain"), Generation, 165), "r1");
+        detailed.usage.insert("input_cached_tokens".to_owned(), 100);
+        let mut priced = with_response(said("priced", None, Generation, 165), "r1");
+        priced.provided_cost = [("total".to_owned(), 5)].into();
+        let other = with_response(said("other", None, Generation, 7), "r2");
+        let silent = with_response(said("silent", None, Generation, 0), "r1");
+        check(&[plain.clone(), detailed.clone(), other.clone(), silent], &["plain"]);
+        check(&[plain.clone(), detailed, priced, other], &["detailed", "plain"]);
+        let twin = Observation { id: "twin".into(), ..plain.clone() };
+        check(&[plain, twin], &["twin"]);
+    }
+
+    #[test]
+    fn an_agent_that_sums_up_its_calls_repeats_them() {
+        let call = |id: &str, parent: &str, total| said(id, Some(parent), Generation, total);
+        let tree = |agent, chain| {
+            vec![
+                said("agent", None, Agent, agent),
+                said("chain", Some("agent"), Chain, chain),
+                said("step", Some("chain"), Span, 0),
+                call("one", "step", 100),
+                call("two", "chain", 50),
+            ]
+        };
+        check(&tree(150, 150), &["agent", "chain"]);
+        check(&tree(150, 0), &["agent"]);
+        check(&tree(200, 0), &["agent"]);
+        check(&tree(20, 0), &[]);
+        check(&[said("agent", None, Agent, 165), said("tool", Some("agent"), Span, 0)], &[]);
+        // Its own usage is that of a chain below it, which has it from nobody.
+        check(&[said("agent", None, Agent, 10), said("chain", Some("agent"), Chain, 10)], &["agent"]);
+        check(&[said("agent", Some("agent"), Agent, 10)], &[]);
+        check(&[said("a", Some("b"), Agent, 10), said("b", Some("a"), Generation, 10)], &[]);
+    }
+
+    #[test]
+    fn sums_of_money_alone_are_sums_too() {
+        let cost = |id: &str, parent: Option<&str>, kind, cost: i64| {
+            let mut said = said(id, parent, kind, 0);
+            said.provided_cost = [("total".to_owned(), cost)].into();
+            said
+        };
+        check(&[cost("agent", None, Agent, 9), cost("call", Some("agent"), Generation, 9)], &["agent"]);
+        check(&[cost("agent", None, Agent, 3), cost("call", Some("agent"), Generation, 9)], &[]);
+    }
+
+    #[test]
+    fn what_repeats_keeps_its_usage_and_counts_nothing() {
+        let mut agent = said("agent", None, Agent, 150);
+        agent.provided_cost = [("total".to_owned(), 5)].into();
+        agent.repeat();
+        assert_eq!((agent.usage["total"], agent.total_tokens, agent.provided_cost.len()), (150, None, 0));
+        assert!(!agent.may_sum_up());
+    }
+}

@@ -1,0 +1,110 @@
+//! What is reported more than once is counted once: by the doors in, by SQL out, fresh and from files, in any order.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::json_spans::{send, span};
+use crate::process::{ServerProcess, path, rows};
+
+/// A call of a model by the GenAI conventions.
+fn call(trace: u8, id: u8, parent: u8, name: &str, response: &str, more: &Value) -> Value {
+    let mut attributes = json!({
+        "gen_ai.operation.name": "chat", "gen_ai.response.model": "gpt-4o-mini", "gen_ai.response.id": response,
+        "gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 45,
+    });
+    add(&mut attributes, more);
+    span(trace, id, Some(parent), name, &attributes)
+}
+
+fn add(attributes: &mut Value, more: &Value) {
+    attributes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+}
+
+const SUMS: &str = "
+    SELECT count(*) AS spans, sum(input_tokens) AS input, sum(output_tokens) AS output, sum(total_tokens) AS total,
+        CAST(sum(total_cost) AS VARCHAR) AS cost,
+        array_agg(name ORDER BY name) FILTER (WHERE usage_source = 'repeated') AS repeated,
+        count(*) FILTER (WHERE cardinality(usage) > 0) AS readable
+    FROM observations GROUP BY trace_id ORDER BY trace_id";
+
+/// What the sums are after each request of `requests` was answered, and again after a stop and a start.
+async fn check(requests: &[Vec<Value>], wanted: &Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(path(folder.path()));
+    for request in requests {
+        send(&server, request).await;
+    }
+    assert_eq!(json!(rows(&server.connect().await, SUMS).await), *wanted, "fresh");
+    assert!(server.stop().success());
+    assert!(has_files(folder.path()));
+    let server = ServerProcess::start(path(folder.path()));
+    assert_eq!(json!(rows(&server.connect().await, SUMS).await), *wanted, "from files");
+}
+
+fn has_files(data: &Path) -> bool {
+    std::fs::read_dir(data.join("tenants/acme/observations")).is_ok_and(|days| days.count() > 1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_that_two_instrumentations_report_counts_once_in_any_order() {
+    let root = span(1, 1, None, "run", &json!({}));
+    let native = call(1, 2, 1, "anthropic.messages.create", "msg_1", &json!({}));
+    let wrapper = call(1, 3, 1, "anthropic.chat", "msg_1", &json!({"gen_ai.usage.cache_read.input_tokens": 100}));
+    let another = call(1, 4, 1, "another", "msg_2", &json!({}));
+    // The same response in another trace is another trace's.
+    let elsewhere = [span(2, 1, None, "run", &json!({})), call(2, 5, 1, "elsewhere", "msg_1", &json!({}))];
+    let wanted = json!([
+        {"spans": 4, "input": 240, "output": 90, "total": 330, "cost": "0.000082500000",
+         "repeated": ["anthropic.messages.create"], "readable": 3},
+        {"spans": 2, "input": 120, "output": 45, "total": 165, "cost": "0.000045000000",
+         "repeated": null, "readable": 1},
+    ]);
+    let spans = [native, wrapper, another, root];
+    check(&[[spans.to_vec(), elsewhere.to_vec()].concat()], &wanted).await;
+    let apart: Vec<Vec<Value>> = spans.iter().chain(&elsewhere).map(|span| vec![span.clone()]).collect();
+    check(&apart, &wanted).await;
+    check(&apart.iter().rev().chain(&apart).cloned().collect::<Vec<_>>(), &wanted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_counts_what_nobody_below_it_reports() {
+    let agent = |trace: u8, more: &Value| {
+        let mut attributes = json!({
+            "openinference.span.kind": "AGENT", "langfuse.observation.model.name": "gpt-4o-mini",
+            "langfuse.observation.usage_details": r#"{"input":120,"output":45,"total":165}"#,
+        });
+        add(&mut attributes, more);
+        span(trace, 1, None, "agent", &attributes)
+    };
+    let tool = |trace: u8| span(trace, 2, Some(1), "tool", &json!({"gen_ai.operation.name": "execute_tool"}));
+    let requests = [
+        // Alone: it is its own, whatever its operation is called.
+        vec![tool(1)],
+        vec![agent(1, &json!({}))],
+        vec![tool(2), agent(2, &json!({"gen_ai.operation.name": "invoke_agent"}))],
+        // Below it a call says the same.
+        vec![call(3, 3, 2, "chat", "r3", &json!({})), tool(3)],
+        vec![agent(3, &json!({}))],
+        // By the name of its operation alone it never counts.
+        vec![span(
+            4,
+            1,
+            None,
+            "agent",
+            &json!({
+                "gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 120,
+                "gen_ai.usage.output_tokens": 45,
+            }),
+        )],
+    ];
+    let own = json!({"spans": 2, "input": 120, "output": 45, "total": 165, "cost": "0.000045000000",
+                     "repeated": null, "readable": 1});
+    let of_call = json!({"spans": 3, "input": 120, "output": 45, "total": 165, "cost": "0.000045000000",
+                         "repeated": ["agent"], "readable": 2});
+    let none = json!({"spans": 1, "input": null, "output": null, "total": null, "cost": null,
+                      "repeated": ["agent"], "readable": 1});
+    let wanted = json!([own, own, of_call, none]);
+    check(&requests, &wanted).await;
+    check(&requests.iter().rev().cloned().collect::<Vec<_>>(), &wanted).await;
+}
