@@ -6,6 +6,7 @@
 //! Must never know: which tenant, which door, what things cost, what is already stored.
 
 mod bag;
+mod cut;
 mod dialect;
 mod digest;
 mod inside;
@@ -43,7 +44,8 @@ pub struct Decoded {
 /// The bounds of one span or item.
 #[derive(Debug, Clone, Copy)]
 pub struct DecodeLimits {
-    /// Encoded size; a larger span is refused.
+    /// Encoded size. Of a larger span or event the longest texts are cut, and `truncated_bytes` among its attributes says
+    /// by how much; it is refused where that does not help. Items of our own proto are refused as they are.
     pub span_bytes_max: usize,
     /// Of ids in our own proto; those of OTLP have a fixed length.
     pub id_bytes_max: usize,

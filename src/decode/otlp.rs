@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::dialect::{Meaning, Slot, Target, meaning};
 use super::value::{environment, text, without_nul};
-use super::{DecodeError, DecodeLimits, Decoded, Sdk, json, span, trace};
-use crate::model::{EventBatch, Rejection};
+use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, span, trace};
+use crate::model::{EventBatch, EventKind, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
 const RESOURCE_ATTRIBUTES_MAX: usize = 32;
@@ -74,7 +74,13 @@ fn decode(
             }
         }
     }
-    let facts = trace::facts(&batch.events, said);
+    let mut facts = trace::facts(&batch.events, said);
+    for facts in facts.iter_mut().filter_map(|event| event.kind.as_mut()) {
+        if let EventKind::Trace(facts) = facts {
+            // What is not its texts was in the spans, which are bounded; so it always fits.
+            _ = cut::facts(facts, limits);
+        }
+    }
     batch.events.extend(facts);
     batch.count_rejections(&rejections);
     Decoded { items: batch.received, batch, rejections }

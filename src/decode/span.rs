@@ -15,7 +15,7 @@ use super::usage::{self, Custom, Usage};
 use super::value::{
     self, environment, float, instant_ns, integer, json, pairs, plain, text, unquoted, without_nul, words,
 };
-use super::{DecodeLimits, inside, pieces, reject, span_events};
+use super::{DecodeLimits, cut, inside, pieces, reject, span_events};
 use crate::model::{Event, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Status};
 
 const TRACE_ID_BYTES: usize = 16;
@@ -36,10 +36,6 @@ pub(super) fn decode(
     span.encode(encoded).expect("a Vec grows as needed");
     let id = id(&span.span_id, SPAN_ID_BYTES, "span id", &span.span_id)?;
     let trace_id = self::id(&span.trace_id, TRACE_ID_BYTES, "trace id", &span.span_id)?;
-    if encoded.len() > limits.span_bytes_max {
-        let message = format!("the span has {} bytes; the limit is {}", encoded.len(), limits.span_bytes_max);
-        return Err(reject(id, RejectReason::TooLarge, message));
-    }
     let time = |name: &str, ns: u64| match i64::try_from(ns) {
         Ok(0) => Ok(None),
         Ok(ns) => Ok(Some(ns)),
@@ -81,6 +77,9 @@ pub(super) fn decode(
     links(span.links, &mut bag);
     observation.attributes = bag.into_rest();
     observation.attributes.extend(origin.attributes.iter().cloned());
+    if encoded.len() > limits.span_bytes_max {
+        cut::observation(&mut observation, limits)?;
+    }
     Ok((Event { order, kind: Some(EventKind::Observation(observation)) }, about_trace))
 }
 

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::grpc::basic;
+use crate::http::HttpRequest;
 use crate::json_spans::{send, span};
-use crate::process::{ServerProcess, path, rows};
+use crate::langfuse_reads::escaped;
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
 
 /// A call of a model by the GenAI conventions.
 fn call(trace: u8, id: u8, parent: u8, name: &str, response: &str, more: &Value) -> Value {
@@ -40,6 +43,24 @@ async fn check(requests: &[Vec<Value>], wanted: &Value) {
     assert!(has_files(folder.path()));
     let server = ServerProcess::start(path(folder.path()));
     assert_eq!(json!(rows(&server.connect().await, SUMS).await), *wanted, "from files");
+    // And in sums by kind.
+    let total: i64 = wanted.as_array().unwrap().iter().filter_map(|trace| trace["total"].as_i64()).sum();
+    assert_eq!(total_by_kind(&server).await, total);
+}
+
+/// What Langfuse's metrics say of the usage of kind `total`.
+async fn total_by_kind(server: &ServerProcess) -> i64 {
+    let query = json!({
+        "view": "observations", "metrics": [{"measure": "usageByType", "aggregation": "sum"}],
+        "dimensions": [{"field": "usageType"}], "filters": [],
+        "fromTimestamp": "2026-09-01T00:00:00Z", "toTimestamp": "2026-10-01T00:00:00Z",
+    });
+    let request = HttpRequest::get(&format!("/api/public/metrics?query={}", escaped(&query)));
+    let answer = request.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
+    let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+    let rows = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let total = rows.iter().find(|row| row["usageType"] == "total");
+    total.map_or(0, |row| row["sum_usageByType"].as_i64().unwrap())
 }
 
 fn has_files(data: &Path) -> bool {

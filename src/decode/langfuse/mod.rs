@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 
 use super::digest::digest;
 use super::trace::AboutTrace;
-use super::{DecodeError, DecodeLimits, Decoded, reject};
+use super::{DecodeError, DecodeLimits, Decoded, cut, reject};
 use crate::base::TimestampUs;
-use crate::model::{Event, EventBatch, Order, RejectReason, Rejection};
+use crate::model::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
 use fields::{Fields, Invalid, Said};
 
 /// Ids of events may have as many characters.
@@ -180,34 +180,21 @@ impl<'a> Reading<'a> {
             let message = format!("an event's id has 1 to {EVENT_ID_CHARS_MAX} characters and no line breaks");
             return Err(Invalid(RejectReason::InvalidId, message));
         }
-        if raw.get().len() > self.limits.span_bytes_max {
-            let message = format!("it has {} bytes; the limit is {}", raw.get().len(), self.limits.span_bytes_max);
-            return Err(Invalid(RejectReason::TooLarge, message));
-        }
         let missing = |what: &str| Invalid(RejectReason::Malformed, format!("an event needs a {what}"));
         let event_us = envelope.time_ns("timestamp")?.value().ok_or_else(|| missing("timestamp"))?.div_euclid(1000);
         let kind = envelope.text("type")?.value().ok_or_else(|| missing("type"))?;
         let body = envelope.raw("body").ok_or_else(|| missing("body"))?;
         let context = Context { event_id, new_id: event_id, event_us, sdk: self.sdk, limits: self.limits };
-        read(&kind, body, &context, about)
+        fitting(read(&kind, body, &context, about)?, body, self.limits)
     }
 
     /// A body without an envelope: its id is a digest, so that the same said again is the same event.
     fn said(&mut self, kind: &str, body: &RawValue, posted: Posted<'_>) {
         let event_id = digest(body.get().as_bytes());
         let mut about = String::new();
-        let bytes = body.get().len();
-        let read = match bytes > self.limits.span_bytes_max {
-            true => {
-                let message = format!("it has {bytes} bytes; the limit is {}", self.limits.span_bytes_max);
-                Err(Invalid(RejectReason::TooLarge, message))
-            }
-            false => {
-                let Posted { at_us: event_us, new_id } = posted;
-                let context = Context { event_id: &event_id, new_id, event_us, sdk: self.sdk, limits: self.limits };
-                read(kind, body, &context, &mut about)
-            }
-        };
+        let Posted { at_us: event_us, new_id } = posted;
+        let context = Context { event_id: &event_id, new_id, event_us, sdk: self.sdk, limits: self.limits };
+        let read = read(kind, body, &context, &mut about).and_then(|read| fitting(read, body, self.limits));
         self.take_in(event_id, about, read);
     }
 
@@ -245,6 +232,28 @@ impl<'a> Reading<'a> {
         batch.count_rejections(rejections);
         self.batch
     }
+}
+
+/// What a body became, with its texts cut where they are too long.
+fn fitting(mut read: Read, body: &RawValue, limits: &DecodeLimits) -> Result<Read, Invalid> {
+    let bytes = body.get().len();
+    if bytes <= limits.span_bytes_max {
+        return Ok(read);
+    }
+    let event = match &mut read {
+        Read::Observation { event, .. } | Read::Trace(event) => event,
+        Read::Score { .. } => {
+            let message = format!("it has {bytes} bytes; the limit is {}", limits.span_bytes_max);
+            return Err(Invalid(RejectReason::TooLarge, message));
+        }
+        Read::Nothing => return Ok(read),
+    };
+    match &mut event.kind {
+        Some(EventKind::Observation(said)) => cut::observation(said, limits).map_err(observation::invalid)?,
+        Some(EventKind::Trace(said)) => cut::facts(said, limits).map_err(observation::invalid)?,
+        _ => {}
+    }
+    Ok(read)
 }
 
 /// Reads a body by the event's type; `about` becomes the id of what it is about.

@@ -384,6 +384,10 @@ fn hostile_bodies_are_refused_whole_or_by_event() {
         refused(span(&format!("{}1{}", "[".repeat(4_000), "]".repeat(4_000)))),
         Some(RejectReason::InvalidValue)
     );
+    let long = span("\"n\"").replace("\"name\"", &format!("\"output\": \"{}\", \"name\"", "x".repeat(20_000)));
+    let batch = read(&long).unwrap().decoded.batch;
+    let Some(EventKind::Observation(kept)) = &batch.events[0].kind else { panic!("an observation") };
+    assert!(kept.output.as_ref().unwrap().ends_with(" bytes cut]") && kept.attributes.contains_key("truncated_bytes"));
     assert_eq!(refused(span("\"half a pair \\ud83d\"")), None);
     // Deep metadata is kept as it came.
     let deep = format!("{}1{}", "{\"a\":".repeat(1_000), "}".repeat(1_000));

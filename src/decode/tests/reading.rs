@@ -115,6 +115,24 @@ fn one_bad_span_is_refused_and_its_neighbours_are_kept() {
 }
 
 #[test]
+fn a_span_with_texts_too_long_is_kept_with_them_cut() {
+    let limits = DecodeLimits { span_bytes_max: 8_000, ..DecodeLimits::default() };
+    let attributes =
+        json!({"input.value": "x".repeat(9_000), "langfuse.trace.input": "y".repeat(9_000), "user.id": "u"});
+    let body = request(vec![with(ids(1), "attributes", wrapped(&attributes))]).to_string();
+    let (observation, facts) = only(otlp_json(body.as_bytes(), &limits).unwrap());
+    assert_eq!(observation.user_id.as_deref(), Some("u"));
+    let cut = |text: Option<String>, from: &str| {
+        let text = text.unwrap();
+        assert!(text.starts_with(from) && text.len() < 8_000 && text.ends_with(" bytes cut]"), "{}", text.len());
+    };
+    cut(observation.input, "xxx");
+    cut(facts.input, "yyy");
+    let gone: usize = observation.attributes["truncated_bytes"].parse().unwrap();
+    assert!((1_000..2_000).contains(&gone) && facts.attributes.contains_key("truncated_bytes"), "{gone}");
+}
+
+#[test]
 fn ids_of_the_wrong_length_are_refused_in_protobuf() {
     let reason = |trace_id: Vec<u8>, span_id: Vec<u8>| {
         let spans = vec![Span { trace_id, span_id, ..Span::default() }];

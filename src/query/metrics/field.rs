@@ -13,6 +13,7 @@ use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
 
 use super::fields::{self, Entry, FIELDS, FieldKind, How};
+use crate::model::UsageSource;
 use crate::model::tables::{ColumnType, Table};
 use crate::query::error::QueryError;
 use crate::query::functions;
@@ -229,6 +230,11 @@ fn of_entry(scope: Scope, entry: &Entry, name: &str) -> Result<Field, QueryError
     let steps = || (0..scope.steps).map(|step| (step_name(step), max(ident(step_name(step))))).collect::<Vec<_>>();
     let (kind, expr, needs) = match entry.how {
         How::Row(kind, expr) => (kind, expr(), Needs::default()),
+        // A repeated report stays readable, and counts nowhere.
+        How::Key("usage", kind) => {
+            let counts = ident("usage_source").not_eq(lit(UsageSource::Repeated.as_str()));
+            (kind, built(when(counts, get_field(ident("usage"), key)).end())?, Needs::default())
+        }
         How::Key(map, kind) => (kind, get_field(ident(map), key), Needs::default()),
         How::Group => (FieldKind::Text, by_name(), Needs::default()),
         How::Said(expr) => (FieldKind::Text, by_name(), own(max(expr()))),
