@@ -24,7 +24,7 @@ CREATE TABLE erasures (
     state                   VARCHAR,                    -- asked, masked (no answer shows it), rewritten (no live file holds it) or done.
     asked_by                VARCHAR,                    -- The public key that asked; tracelake itself for traces that were named as a forgotten user's later.
     asked_at                TIMESTAMP WITH TIME ZONE,   -- When that was.
-    refused_until           TIMESTAMP WITH TIME ZONE,   -- What is said about it is refused until then.
+    refused_until           TIMESTAMP WITH TIME ZONE,   -- What is said about it is refused until then; longer while files hold it.
     rewritten_at            TIMESTAMP WITH TIME ZONE,   -- When no live file held it any more.
     done_at                 TIMESTAMP WITH TIME ZONE,   -- When the last copy was seen to be gone.
     observations            BIGINT,                     -- Rows taken out of observations; some of them may have been in no file yet.
@@ -51,4 +51,18 @@ CREATE TABLE prices (
     usd                     DECIMAL(18,12),             -- US dollars for so many of them as per says.
     per                     BIGINT,                     -- 1000000 for tokens, 1 for most else.
     price_id                VARCHAR                     -- As it stands in observations.price_id: book/model/valid-from/tier.
+);
+
+-- Who called for what of this tenant's: one row per key, door, method, query and outcome of a minute (of the way in: an hour). What other nodes answered shows within five minutes (the way in: six hours).
+CREATE TABLE audit (
+    period_start            TIMESTAMP WITH TIME ZONE,   -- The minute the calls began in; of the way in the hour.
+    first_at                TIMESTAMP WITH TIME ZONE,   -- When the first of them began.
+    last_at                 TIMESTAMP WITH TIME ZONE,   -- When the last of them began.
+    public_key              VARCHAR,                    -- Whose key was shown.
+    door                    VARCHAR,                    -- otlp-grpc, sql-grpc, langfuse-http, …: as in ledger.door.
+    method                  VARCHAR,                    -- The gRPC service and method, or the HTTP method and the pattern of its path.
+    query                   VARCHAR,                    -- What was asked for, without values; null for calls that ask nothing, or were not understood.
+    outcome                 VARCHAR,                    -- ok, or the name of the code they were refused with.
+    calls                   BIGINT,                     -- How many they were.
+    duration_ms             BIGINT                      -- Until their answers began, all together.
 );

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::base::{ByteSize, WriterId};
 use crate::catalog::LOG_KEPT_MIN;
 use crate::catalog::keys::FirstTenant;
-use crate::compact::{CompactSettings, EraseSettings, UpkeepSettings};
+use crate::compact::{AUDIT_KEPT_DAYS, CompactSettings, EraseSettings, UpkeepSettings};
 use crate::ingest::IngestSettings;
 use crate::query::QueryLimits;
 use crate::server::ServerSettings;
@@ -97,6 +97,8 @@ settings! {
     upkeep: bool, "TRACELAKE_UPKEEP";
     /// Days that rows are kept, for tenants without a rule of their own; default: for ever
     retention_days: u32, "TRACELAKE_RETENTION_DAYS";
+    /// Days that the audit of who called for what is kept
+    audit_kept_days: u32, "TRACELAKE_AUDIT_KEPT_DAYS";
     /// Seconds that files stay after they left their table, for queries that still read them
     removed_files_kept_s: u64, "TRACELAKE_REMOVED_FILES_KEPT_S";
     /// Seconds that commits stay in the tables' Delta logs; a day at least
@@ -140,6 +142,7 @@ pub struct Settings {
     pub queries_at_once_max: usize,
     pub upkeep: bool,
     pub retention_days: Option<u32>,
+    pub audit_kept_days: u32,
     pub removed_files_kept: Duration,
     pub ingest_log_kept: Duration,
     pub erase_after: Duration,
@@ -212,6 +215,7 @@ impl ServeArgs {
             queries_at_once_max: given.queries_at_once_max.unwrap_or(16),
             upkeep: given.upkeep.unwrap_or(true),
             retention_days: given.retention_days,
+            audit_kept_days: given.audit_kept_days.unwrap_or(AUDIT_KEPT_DAYS),
             removed_files_kept: Duration::from_secs(given.removed_files_kept_s.unwrap_or(2 * 3600)),
             ingest_log_kept: Duration::from_secs(given.ingest_log_kept_s.unwrap_or(3600)),
             erase_after: Duration::from_secs(given.erase_after_s.unwrap_or(60)),
@@ -257,6 +261,7 @@ impl Settings {
             linger_s: self.removed_files_kept.as_secs(),
             log_kept_s: self.delta_log_kept.as_secs(),
             retention_days: self.retention_days,
+            audit_kept_days: self.audit_kept_days,
             orphans_kept_s: self.orphans_kept.as_secs(),
             ..Default::default()
         };
@@ -403,6 +408,7 @@ impl fmt::Display for Settings {
         if let Some(days) = self.retention_days {
             write!(f, " retention_days={days}")?;
         }
+        write!(f, " audit_kept_days={}", self.audit_kept_days)?;
         write!(f, " removed_files_kept_s={}", self.removed_files_kept.as_secs())?;
         write!(f, " ingest_log_kept_s={}", self.ingest_log_kept.as_secs())?;
         write!(f, " erase_after_s={}", self.erase_after.as_secs())?;

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::base::{Clock, Kind, Reservation, SystemClock, TenantId, WriterId};
+use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{FirstTenant, Identity, Keys};
 use crate::catalog::score_configs::ScoreConfigs;
@@ -31,7 +32,7 @@ use crate::doors::{
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::{EventBatch, Rejection};
 use crate::query::records::{RecordsAnswer, RecordsAsked};
-use crate::query::{Engine, QueryError, QueryLimits, SqlLimits};
+use crate::query::{Engine, QueryError, QueryLimits, SqlLimits, metrics_shape, statement_shape};
 use crate::store::{Location, Store, StoreError};
 use crate::wire;
 
@@ -83,6 +84,7 @@ pub struct Running {
     pub http_addr: SocketAddr,
     ingest: Ingest,
     keys: Keys,
+    audit: Audit,
     close: oneshot::Sender<()>,
     doors: JoinHandle<Result<(), DoorsError>>,
     upkeep: Vec<JoinHandle<()>>,
@@ -153,7 +155,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let ingest =
         Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
             .await?;
-    let prices = catalog.prices().clone();
+    let (prices, audit) = (catalog.prices().clone(), catalog.audit().clone());
     let compactor = settings
         .compact
         .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
@@ -178,6 +180,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         clock,
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),
+        audit: audit.clone(),
         store,
         budgets: std::iter::once(ingest.budget())
             .chain(compactor.as_ref().map(Compactor::budget))
@@ -194,20 +197,34 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let doors = tokio::spawn(doors::serve(doors, grpc, http, shutdown));
     let upkeep = upkeep.map(|upkeep| tokio::spawn(upkeep.run()));
     let eraser = eraser.map(|eraser| tokio::spawn(eraser.run()));
-    let uses = tokio::spawn(store_uses(used.clone()));
+    let uses = tokio::spawn(store_uses(used.clone(), audit.clone()));
     let upkeep = upkeep.into_iter().chain(eraser).chain([uses]).collect();
-    Ok(Running { grpc_addr, http_addr, ingest, keys: used, close, doors, upkeep, compacting, _computing: computing })
+    Ok(Running {
+        grpc_addr,
+        http_addr,
+        ingest,
+        keys: used,
+        audit,
+        close,
+        doors,
+        upkeep,
+        compacting,
+        _computing: computing,
+    })
 }
 
-/// How long the first use of a key on a day may wait to be stored.
+/// How often it is looked whether the use of a key, or a page of the audit, is to be stored.
 const USES_STORED_EVERY: Duration = Duration::from_secs(60);
 
 /// Without end.
-async fn store_uses(keys: Keys) {
+async fn store_uses(keys: Keys, audit: Audit) {
     loop {
         tokio::time::sleep(USES_STORED_EVERY).await;
         if let Err(error) = keys.store_uses().await {
             tracing::warn!(%error, "which keys were used cannot be stored now; it is tried again");
+        }
+        if let Err(error) = audit.store(false).await {
+            tracing::warn!(%error, "who called for what cannot be stored now; it is tried again");
         }
     }
 }
@@ -254,8 +271,11 @@ impl Running {
         if let Some(compacting) = self.compacting {
             compacting.stop().await;
         }
-        // The day of a key's last use is worth no failed stop.
+        // Neither is worth a failed stop.
         let _ = self.keys.store_uses().await;
+        if let Err(error) = self.audit.store(true).await {
+            tracing::warn!(%error, "who called for what since the last page was stored is lost");
+        }
         self.ingest.stop().await?;
         Ok(())
     }
@@ -344,6 +364,7 @@ fn refuse_query(error: &QueryError) -> Refusal {
 #[async_trait]
 impl Answers for WayOut {
     async fn sql(&self, who: &Identity, sql: &str, asked: AskedLimits) -> Result<SqlAnswer, Refusal> {
+        doors::asked(|| statement_shape(sql));
         let limits = SqlLimits { rows_max: asked.rows_max, time_max: asked.time_max };
         let answer = self.0.sql(who, sql, limits).await.map_err(|error| refuse_query(&error))?;
         let schema = answer.schema();
@@ -356,6 +377,7 @@ impl Answers for WayOut {
         who: &Identity,
         asked: Vec<wire::MetricsRequest>,
     ) -> Result<Vec<wire::MetricsResponse>, Refusal> {
+        doors::asked(|| metrics_shape(&asked));
         self.0.metrics(who, asked).await.map_err(|error| refuse_query(&error))
     }
 
@@ -364,6 +386,7 @@ impl Answers for WayOut {
         who: &Identity,
         asked: wire::MetricsRequest,
     ) -> Result<wire::MetricsResponse, Refusal> {
+        doors::asked(|| metrics_shape(std::slice::from_ref(&asked)));
         self.0.metrics_series(who, asked).await.map_err(|error| refuse_query(&error))
     }
 

@@ -12,6 +12,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
 use arrow::compute;
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
+use tokio::time::Instant;
 
 use super::changes::{BatchKeys, RowKey, RowKeys};
 use super::commit::{Change, Checked, Committed};
@@ -98,7 +99,8 @@ impl Catalog {
         };
         let subjects: Vec<String> = values.iter().map(|value| digest(tenant.as_str(), kind, value)).collect();
         let wanted = Wanted::of(tenant, kind, &subjects, &traces);
-        let snapshot = self.snapshot(tenant, Table::TraceFacts).await?;
+        // What others committed a moment ago counts too.
+        let snapshot = self.snapshot_now(tenant, Table::TraceFacts).await?;
         let beside = pinned.rows(Table::TraceFacts, &snapshot).await?;
         let mut found = BTreeSet::new();
         self.each_row(tenant, Table::TraceFacts, &snapshot, &beside, None, |row| {
@@ -110,15 +112,17 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Takes the rows an erasure is about out of every answer. Returns how many by table; those masked before are not
-    /// among them. Rows in no file yet are not its business.
+    /// Takes the rows an erasure is about out of every answer: all that any process had committed when this was called.
+    /// Returns how many by table; those masked before are not among them. Rows in no file yet are not its business.
     pub async fn mask(&self, tenant: &TenantId, erasure: &Erasure) -> Result<BTreeMap<String, u64>> {
         let wanted = Wanted::of(tenant, erasure.kind, &erasure.subjects, &erasure.traces);
         let mut masked = BTreeMap::new();
+        // A snapshot that may be a second old lacks what was flushed before whoever flushed it heard of the erasure.
+        let called = Instant::now();
         for _ in 0..RACES_MAX {
             let mut snapshots = HashMap::new();
             for table in ERASED_FROM {
-                snapshots.insert(table, self.snapshot(tenant, table).await?);
+                snapshots.insert(table, self.snapshot_since(tenant, table, called).await?);
             }
             let found = self.find_wanted(tenant, wanted.kind, &wanted, &snapshots).await?;
             let mut is_done = true;

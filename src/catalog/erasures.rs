@@ -23,8 +23,11 @@ const MASKED: &str = "erasures-masked";
 const REWRITTEN: &str = "erasures-rewritten";
 const RECEIPTS: &str = "receipts";
 
-/// For so long, what is said about a forgotten key is refused: senders may still have it in their queues.
+/// For so long, what is said about a forgotten key is refused: senders may still have it in their queues. Longer where
+/// files still hold it: what hides its old rows would hide new ones too.
 pub const REFUSED_FOR_US: i64 = 7 * 86_400_000_000;
+/// How often it is looked whether files hold what is due to come again.
+const LOOK_EVERY_US: i64 = 60 * 1_000_000;
 /// Keys one erasure may name.
 pub const SUBJECTS_MAX: usize = 1_000;
 const SUBJECT_BYTES_MAX: usize = 1_000;
@@ -47,6 +50,10 @@ struct Known {
     /// By number; they begin at 1 and have no gaps.
     all: BTreeMap<u64, Arc<Erasure>>,
     denied: HashMap<TenantId, Arc<Denied>>,
+    /// By number: when no live file held it any more.
+    rewritten: HashMap<u64, TimestampUs>,
+    /// When it was last looked for those.
+    looked_us: TimestampUs,
     receipts: HashMap<String, Arc<Receipt>>,
 }
 
@@ -100,6 +107,26 @@ impl Erasures {
         while let Some(next) = self.0.objects.get(ERASURES, &format!("{:020}", self.next())).await? {
             self.learn(next);
         }
+        self.look_for_rewritten().await
+    }
+
+    /// What may come again by its time does so when its files were written again. Costs nothing while there is no such.
+    async fn look_for_rewritten(&self) -> Result<()> {
+        let now_us = self.now_us();
+        let due: Vec<Arc<Erasure>> = {
+            let mut known = self.0.known.write();
+            let is_open =
+                |erasure: &&Arc<Erasure>| erasure.until_us <= now_us && !known.rewritten.contains_key(&erasure.number);
+            let due: Vec<_> = known.all.values().filter(is_open).cloned().collect();
+            if due.is_empty() || (0..LOOK_EVERY_US).contains(&now_us.saturating_sub(known.looked_us)) {
+                return Ok(());
+            }
+            known.looked_us = now_us;
+            due
+        };
+        for erasure in due {
+            self.rewritten(&erasure).await?;
+        }
         Ok(())
     }
 
@@ -132,13 +159,26 @@ impl Erasures {
     pub fn deny(&self, erasure: &Erasure) {
         let Ok(tenant) = erasure.tenant.parse::<TenantId>() else { return };
         let mut known = self.0.known.write();
-        known.denied.entry(tenant).or_insert_with(|| Arc::new(Denied::new(&erasure.tenant))).add(erasure);
+        let until_us = known.refused_until_us(erasure);
+        let denied = known.denied.entry(tenant).or_insert_with(|| Arc::new(Denied::new(&erasure.tenant)));
+        denied.add(erasure, until_us);
     }
 
     async fn load(&self) -> Result<()> {
         if !self.0.known.read().is_loaded {
+            let mut made_us: HashMap<String, TimestampUs> =
+                self.0.objects.made_us(REWRITTEN).await?.into_iter().collect();
             for erasure in self.0.objects.all::<Erasure>(ERASURES).await? {
-                self.learn(erasure);
+                let rewritten_us = made_us.remove(&format!("{:020}", erasure.number));
+                let erasure = self.learn(erasure);
+                match rewritten_us {
+                    // Only whether it was before the end of its time matters.
+                    Some(rewritten_us) if rewritten_us <= erasure.until_us => {
+                        self.learn_rewritten(&erasure, rewritten_us)
+                    }
+                    Some(_) => _ = self.rewritten(&erasure).await?,
+                    None => {}
+                }
             }
             self.0.known.write().is_loaded = true;
         }
@@ -149,11 +189,33 @@ impl Erasures {
         self.0.known.read().all.last_key_value().map_or(1, |(number, _)| number + 1)
     }
 
+    fn learn_rewritten(&self, erasure: &Erasure, at_us: TimestampUs) {
+        let mut known = self.0.known.write();
+        if known.rewritten.insert(erasure.number, at_us).is_some() {
+            return;
+        }
+        let of_tenant = known.all.values().filter(|other| other.tenant == erasure.tenant);
+        let all: Vec<_> = of_tenant.map(|other| (Arc::clone(other), known.refused_until_us(other))).collect();
+        let tenant = erasure.tenant.parse::<TenantId>();
+        if let Some(denied) = tenant.ok().and_then(|tenant| known.denied.get(&tenant)) {
+            denied.reset(&all);
+        }
+    }
+
     fn learn(&self, erasure: Erasure) -> Arc<Erasure> {
         self.deny(&erasure);
         let erasure = Arc::new(erasure);
         self.0.known.write().all.insert(erasure.number, Arc::clone(&erasure));
         erasure
+    }
+}
+
+impl Known {
+    fn refused_until_us(&self, erasure: &Erasure) -> TimestampUs {
+        match (erasure.kind, self.rewritten.get(&erasure.number)) {
+            (ErasureKind::Tenant, _) | (_, None) => TimestampUs::MAX,
+            (_, Some(rewritten_us)) => erasure.until_us.max(*rewritten_us),
+        }
     }
 }
 
@@ -173,11 +235,17 @@ impl Erasures {
     pub async fn set_rewritten(&self, erasure: &Erasure, rewritten: Rewritten) -> Result<Rewritten> {
         let name = format!("{:020}", erasure.number);
         let theirs = self.0.objects.create(REWRITTEN, &name, rewritten.clone()).await?;
-        Ok(theirs.unwrap_or(rewritten))
+        let rewritten = theirs.unwrap_or(rewritten);
+        self.learn_rewritten(erasure, rewritten.at_us);
+        Ok(rewritten)
     }
 
     pub async fn rewritten(&self, erasure: &Erasure) -> Result<Option<Rewritten>> {
-        self.0.objects.get(REWRITTEN, &format!("{:020}", erasure.number)).await
+        let rewritten = self.0.objects.get::<Rewritten>(REWRITTEN, &format!("{:020}", erasure.number)).await?;
+        if let Some(rewritten) = &rewritten {
+            self.learn_rewritten(erasure, rewritten.at_us);
+        }
+        Ok(rewritten)
     }
 
     /// The last copy is gone.

@@ -82,6 +82,8 @@ struct FilesOf {
 #[async_trait]
 impl PinnedRows for FilesOf {
     async fn rows(&self, table: Table, snapshot: &Arc<Snapshot>) -> Result<FreshTable> {
-        self.catalog.beside_files(&self.tenant, table, snapshot, Fresh::default()).await
+        self.catalog.dimensions().load_once().await?;
+        let fresh = Fresh { dimensions: self.catalog.dimensions().of(&self.tenant), ..Default::default() };
+        self.catalog.beside_files(&self.tenant, table, snapshot, fresh).await
     }
 }

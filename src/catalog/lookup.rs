@@ -118,6 +118,20 @@ impl Catalog {
         Ok(found)
     }
 
+    /// Which of these keys were erased, and are hidden in files that are not written again yet: a row of such a key would
+    /// stand a second time, and be hidden with the first.
+    pub async fn gone(
+        &self,
+        tenant: &TenantId,
+        table: Table,
+        snapshot: &Snapshot,
+        asked: &[Asked],
+    ) -> Result<HashSet<RowKey>> {
+        let late = self.late(tenant, table, snapshot).await?;
+        let is_gone = |asked: &&Asked| late.is_gone(asked.hash, &asked.key);
+        Ok(asked.iter().filter(is_gone).map(|asked| asked.key.clone()).collect())
+    }
+
     /// Whether files may hold rows of these traces; one answer per hash.
     pub async fn traces_with_rows(
         &self,

@@ -4,10 +4,12 @@
 //! when the writer's position says so; a snapshot never changes.
 //! Must never know: how rows come in or what is asked of them.
 
+pub mod audit;
 mod changes;
 mod checkpoint;
 mod clean;
 mod commit;
+pub mod dimensions;
 mod erase;
 pub mod erasures;
 mod filters;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::base::{Clock, Kind, TenantId, TimestampUs, WriterId};
 use crate::format::FormatError;
@@ -38,10 +41,12 @@ use crate::format::index::IndexObject;
 use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
+use audit::Audit;
 pub use changes::{BatchKeys, Changes, RowKey, RowKeys, stamped};
 pub use checkpoint::CHECKPOINT_EVERY;
 pub use clean::LOG_KEPT_MIN;
 pub use commit::{Append, Change, Checked, Committed, NewFile, Rewrite};
+use dimensions::Dimensions;
 pub use erase::ERASED_FROM;
 use erasures::Erasures;
 use filters::Filters;
@@ -106,6 +111,8 @@ pub struct Catalog {
     filters: Arc<Filters>,
     erasures: Erasures,
     prices: PriceBooks,
+    audit: Audit,
+    dimensions: Dimensions,
 }
 
 type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
@@ -114,8 +121,9 @@ impl Catalog {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let filters = Arc::new(Filters::new(store.clone()));
         let objects = SystemObjects::new(store.clone(), Arc::clone(&clock));
-        let (erasures, prices) = (Erasures::new(objects.clone()), PriceBooks::new(objects));
-        Self { store, clock, tables: Arc::default(), filters, erasures, prices }
+        let (erasures, prices) = (Erasures::new(objects.clone()), PriceBooks::new(objects.clone()));
+        let (dimensions, audit) = (Dimensions::new(objects.clone()), Audit::new(objects));
+        Self { store, clock, tables: Arc::default(), filters, erasures, prices, audit, dimensions }
     }
 
     /// By the clock that stamps commits.
@@ -137,6 +145,16 @@ impl Catalog {
         &self.prices
     }
 
+    /// Who called for what, in all tenants.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// What in metadata names the tenants' own customers, projects and flows.
+    pub fn dimensions(&self) -> &Dimensions {
+        &self.dimensions
+    }
+
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.
     ///
     /// A table not seen before is loaded once (its checkpoint and the commits after it), however many ask at the same
@@ -149,9 +167,19 @@ impl Catalog {
     /// Whoever commits to two tables in one order, and reads them in the other, then misses nothing between the two.
     pub async fn snapshot_after(&self, tenant: &TenantId, table: Table, other: Table) -> Result<Arc<Snapshot>> {
         match self.table(tenant, other).foreign_seen() {
-            Some(seen) => self.table(tenant, table).snapshot_since(seen).await,
+            Some(seen) => self.snapshot_since(tenant, table, seen).await,
             None => self.snapshot(tenant, table).await,
         }
+    }
+
+    /// The table as it stood at some moment after `since`: with all that any process had committed by then.
+    pub async fn snapshot_since(&self, tenant: &TenantId, table: Table, since: Instant) -> Result<Arc<Snapshot>> {
+        self.table(tenant, table).snapshot_since(since).await
+    }
+
+    /// The table as it stands now, for all processes: one request at least.
+    pub async fn snapshot_now(&self, tenant: &TenantId, table: Table) -> Result<Arc<Snapshot>> {
+        self.snapshot_since(tenant, table, Instant::now()).await
     }
 
     /// The table as this process last saw it; loads it if it never did. For those who will commit anyway.

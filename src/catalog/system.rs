@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,45 @@ impl SystemObjects {
         let reads = futures::stream::iter(found.into_iter().map(|meta| read(meta.location)));
         let bodies: Vec<Option<T>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
         Ok(bodies.into_iter().flatten().collect())
+    }
+
+    /// Every object below `system/{kind}` by its path from there, in order of it. Lists.
+    pub(super) async fn named<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<(String, T)>> {
+        let read = |(name, path): (String, Path)| async move {
+            let bytes = self.store.get(&path).await?;
+            let body = bytes.map(|bytes| decode(&path, &bytes)).transpose()?;
+            Ok::<_, SystemError>(body.map(|body| (name, body)))
+        };
+        let reads = futures::stream::iter(self.paths(kind).await?.into_iter().map(read));
+        let found: Vec<Option<(String, T)>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Deletes the objects below `system/{kind}` whose path from there `is_gone`. Lists. Returns how many.
+    pub(super) async fn delete_named(&self, kind: &str, is_gone: impl Fn(&str) -> bool) -> Result<u64> {
+        let mut gone = 0;
+        for (_, path) in self.paths(kind).await?.into_iter().filter(|(name, _)| is_gone(name)) {
+            self.store.delete(&path).await?;
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    /// When each object below `system/{kind}` was made, by the store's clock and by its path from there. Lists.
+    pub(super) async fn made_us(&self, kind: &str) -> Result<Vec<(String, TimestampUs)>> {
+        let found = self.store.list(&system(kind, ""), None).await?;
+        let made_us = |meta: &ObjectMeta| meta.last_modified.timestamp_micros();
+        Ok(found.iter().filter_map(|meta| Some((meta.location.filename()?.to_owned(), made_us(meta)))).collect())
+    }
+
+    async fn paths(&self, kind: &str) -> Result<Vec<(String, Path)>> {
+        let root = system(kind, "");
+        let found = self.store.list(&root, None).await?;
+        let name = |path: &Path| {
+            path.prefix_match(&root)
+                .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        };
+        Ok(found.into_iter().filter_map(|meta| Some((name(&meta.location)?, meta.location))).collect())
     }
 
     /// The object of `system/{kind}` with the highest number for a name. Lists.

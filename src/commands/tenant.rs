@@ -7,6 +7,7 @@ use tracelake::catalog::erasures::{ErasureKind, NewErasure};
 use tracelake::catalog::retention::{Retention, Retentions};
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
+use tracelake::model::DimensionKeys;
 use tracelake::model::tables::Table;
 use tracelake::server;
 use tracelake::store::Store;
@@ -39,6 +40,21 @@ pub(super) enum TenantCommand {
         #[command(flatten)]
         data: DataArg,
     },
+    /// Says, or sets, which metadata keys name the tenant's own customers, projects and flows
+    Dimensions {
+        tenant: TenantId,
+        /// The metadata key of observations.account; * at the front matches any beginning
+        #[arg(long)]
+        account: Option<String>,
+        /// … of observations.project
+        #[arg(long)]
+        project: Option<String>,
+        /// … of observations.flow
+        #[arg(long)]
+        flow: Option<String>,
+        #[command(flatten)]
+        data: DataArg,
+    },
     /// Refuses its keys from now on and erases its data; the id is never used again
     Delete {
         tenant: TenantId,
@@ -62,6 +78,24 @@ pub(super) async fn tenant(command: TenantCommand) -> Outcome {
             let asked = (!table.is_empty() || days.is_some() || forever)
                 .then(|| Retention { days: days.filter(|days| *days > 0), tables: table.into_iter().collect() });
             retention(&tenant, asked, &data).await?;
+        }
+        TenantCommand::Dimensions { tenant, account, project, flow, data } => {
+            let asked = account.is_some() || project.is_some() || flow.is_some();
+            let (store, objects) = objects_of(&data).await?;
+            Tenants::new(objects).require_live(&tenant).await?;
+            let catalog = Catalog::new(store, std::sync::Arc::new(SystemClock));
+            let dimensions = catalog.dimensions();
+            dimensions.load_once().await?;
+            let before = dimensions.of(&tenant);
+            let keys = DimensionKeys {
+                account: account.unwrap_or(before.account.clone()),
+                project: project.unwrap_or(before.project.clone()),
+                flow: flow.unwrap_or(before.flow.clone()),
+            };
+            if asked {
+                dimensions.set(&tenant, keys, "command line").await?;
+            }
+            println!("{}", dimensions.of(&tenant));
         }
         TenantCommand::Delete { tenant, data } => {
             let store = Store::open(data.data.parse()?).await?;
@@ -92,8 +126,7 @@ fn table_days(text: &str) -> Result<(String, u32), String> {
 }
 
 async fn retention(tenant: &TenantId, asked: Option<Retention>, data: &DataArg) -> Outcome {
-    let store = Store::open(data.data.parse()?).await?;
-    let objects = SystemObjects::new(store, std::sync::Arc::new(SystemClock));
+    let (_, objects) = objects_of(data).await?;
     Tenants::new(objects.clone()).require_live(tenant).await?;
     let retentions = Retentions::new(objects);
     if let Some(rule) = &asked {
@@ -101,4 +134,9 @@ async fn retention(tenant: &TenantId, asked: Option<Retention>, data: &DataArg) 
     }
     println!("{}", retentions.of(tenant).await?.unwrap_or_default());
     Ok(())
+}
+
+async fn objects_of(data: &DataArg) -> Result<(Store, SystemObjects), Box<dyn std::error::Error>> {
+    let store = Store::open(data.data.parse()?).await?;
+    Ok((store.clone(), SystemObjects::new(store, std::sync::Arc::new(SystemClock))))
 }

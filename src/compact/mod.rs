@@ -41,7 +41,7 @@ pub use erase::{EraseSettings, Eraser};
 pub use fold::{Fold, NoFold};
 pub use rewrite::{Rewritten, Workplace, rewrite};
 pub use role::Role;
-pub use vacuum::{Gone, TableReport, Upkeep, UpkeepSettings, Vacuum};
+pub use vacuum::{AUDIT_KEPT_DAYS, Gone, TableReport, Upkeep, UpkeepSettings, Vacuum};
 pub use worker::{Compactor, Done, Parked};
 
 #[derive(Debug, thiserror::Error)]

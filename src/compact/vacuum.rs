@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::sweep::Inventory;
 use super::{CompactError, Result};
-use crate::base::{Clock, TenantId, TimestampUs};
+use crate::base::{Clock, Day, TenantId, TimestampUs};
 use crate::catalog::Catalog;
 use crate::catalog::retention::{Retention, Retentions};
 use crate::catalog::system::SystemObjects;
@@ -29,6 +29,8 @@ pub struct UpkeepSettings {
     pub orphans_kept_s: u64,
     /// For tenants without a rule of their own. `None`: for ever.
     pub retention_days: Option<u32>,
+    /// Who called for what is kept so many days.
+    pub audit_kept_days: u32,
     /// More are not deleted in a second: queries need the store too.
     pub deletes_per_s: u32,
     /// Nothing is deleted by a clock that is further ahead of the store's. 0: the clock is not checked.
@@ -42,12 +44,15 @@ impl Default for UpkeepSettings {
             log_kept_s: 86_400,
             orphans_kept_s: 86_400,
             retention_days: None,
+            audit_kept_days: AUDIT_KEPT_DAYS,
             deletes_per_s: 200,
             clock_ahead_max_s: 600,
         }
     }
 }
 
+/// A year, and time to look back at it.
+pub const AUDIT_KEPT_DAYS: u32 = 400;
 /// Between two rounds of a server.
 const ROUND_EVERY: Duration = Duration::from_secs(3600);
 /// The first round waits until a server that just started has other things behind it.
@@ -173,6 +178,11 @@ impl Upkeep {
                 report.error = Some(error.to_string());
             }
             reports.push((table, report));
+        }
+        if how.listing && !how.dry_run {
+            let kept_days = i32::try_from(self.settings.audit_kept_days).unwrap_or(i32::MAX);
+            let from = Day::from_days(Day::of_us(self.clock.now_us()).days().saturating_sub(kept_days));
+            self.catalog.audit().forget_before(tenant, from).await?;
         }
         Ok(reports)
     }

@@ -256,7 +256,8 @@ impl Shared {
             return Ok(Looked::Nothing);
         }
         let (now_us, times) = (self.workshop.clock.now_us(), self.settings.fold());
-        let keys = Arc::default();
+        self.catalog().dimensions().catch_up().await?;
+        let keys = self.catalog().dimensions().of(tenant);
         let due = folding::plan(self.catalog(), tenant, table, snapshot, now_us, times, keys).await?;
         let Some(due) = due else { return Ok(Looked::Nothing) };
         if self.tenants.state(tenant).await? == TenantState::Deleted {

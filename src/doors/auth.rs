@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::{Doors, Refusal};
+use super::{Doors, Refusal, audit};
 use crate::base::{Kind, TenantId};
 use crate::catalog::keys::{Identity, Role};
 
@@ -35,13 +35,16 @@ pub(super) async fn caller(doors: &Doors, headers: &HeaderMap, role: Role) -> Re
         _ => None,
     };
     let tenant = doors.keys.tenant_for(&who, named).await?;
+    audit::passed(&tenant, role);
     Ok(Caller { who, tenant })
 }
 
 /// Whose key it is, whatever it may do.
 pub(super) async fn identity(doors: &Doors, headers: &HeaderMap) -> Result<Identity, Refusal> {
     let (public_key, secret_key) = basic(headers.get(AUTHORIZATION))?;
-    Ok(doors.keys.authenticate(&public_key, &secret_key).await?)
+    let who = doors.keys.authenticate(&public_key, &secret_key).await?;
+    audit::known(&who);
+    Ok(who)
 }
 
 fn tenant_named(value: &HeaderValue) -> Result<&str, Refusal> {

@@ -5,6 +5,7 @@
 //! Must never know: how rows are stored, merged or queried; the rooms below come in as [`Intake`] and [`Answers`]. Presets
 //! are data, from wire to wire: the doors take them from where they are written.
 
+mod audit;
 mod auth;
 mod body;
 mod connections;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
+use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
 use crate::catalog::prices::PriceBooks;
@@ -35,6 +37,7 @@ use crate::query::records::{RecordsAnswer, RecordsAsked};
 use crate::store::Store;
 use crate::wire;
 
+pub use audit::asked;
 pub use counters::{Counters, Door};
 pub use prices::{check_price, delete_prices, list_prices, put_of, put_prices};
 pub use serve::{DoorsError, serve};
@@ -160,6 +163,8 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     pub decode_limits: DecodeLimits,
     pub counters: Arc<Counters>,
+    /// Who called for what.
+    pub audit: Audit,
     /// Its calls are shown at `/metrics`.
     pub store: Store,
     /// Their use is shown at `/metrics`.

@@ -54,6 +54,7 @@ pub async fn serve(
 
     let (health, _) = tonic_health::server::health_reporter();
     let routes = grpc::routes(&doors, health.clone()).map_err(DoorsError::Services)?;
+    let services = routes.clone().into_axum_router();
     let serving_grpc = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -62,7 +63,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(routes)
         .serve_with_incoming_shutdown(Limited::new(grpc).into_stream(), closed(closing.clone()));
-    let serving_http = axum::serve(Limited::new(http), http::routes(&doors))
+    let serving_http = axum::serve(Limited::new(http), http::routes(&doors, services))
         .with_graceful_shutdown(closed(closing.clone()))
         .into_future();
 

@@ -1,10 +1,12 @@
 //! The doors over real sockets, with fakes below them.
 
+mod audit;
 mod grpc;
 mod http;
 mod langfuse;
 mod langfuse_reads;
 mod models;
+mod rpc;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -40,6 +42,7 @@ struct World {
     ready: Arc<FakeReady>,
     prices: PriceBooks,
     counters: Arc<Counters>,
+    audit: Audit,
     close: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<()>,
 }
@@ -89,6 +92,7 @@ impl Intake for FakeIntake {
 #[async_trait]
 impl Answers for FakeAnswers {
     async fn sql(&self, who: &Identity, sql: &str, limits: AskedLimits) -> Result<SqlAnswer, Refusal> {
+        asked(|| format!("shape of {} bytes", sql.len()));
         self.asked.lock().push(format!("{} {sql} {limits:?}", who.tenant));
         if let Some(refusal) = self.refusal.lock().clone() {
             return Err(refusal);
@@ -213,7 +217,7 @@ impl World {
         let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
         let objects = SystemObjects::new(store.clone(), Arc::new(SystemClock));
         let keys = Keys::open(objects.clone(), Tenants::new(objects.clone())).await.unwrap();
-        let score_configs = ScoreConfigs::new(objects);
+        let (score_configs, audit) = (ScoreConfigs::new(objects.clone()), Audit::new(objects));
         for tenant in ["acme", "other"] {
             keys.tenants().create(&tenant.parse().unwrap()).await.unwrap();
         }
@@ -239,6 +243,7 @@ impl World {
             clock: Arc::new(SystemClock),
             decode_limits: DecodeLimits::default(),
             counters: counters.clone(),
+            audit: audit.clone(),
             store,
             budgets: vec![budget],
         };
@@ -249,7 +254,7 @@ impl World {
         let shutdown = async move { _ = closing.await };
         let served =
             tokio::spawn(async move { serve(doors, on_grpc, on_http, shutdown).await.expect("the doors open") });
-        Self { http, grpc, keys, intake, answers, erasing, ready, prices, counters, close: Some(close), served }
+        Self { http, grpc, keys, intake, answers, erasing, ready, prices, counters, audit, close: Some(close), served }
     }
 
     /// The authorization of a new key of tenant `acme`.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::entry::{Entry, Heard, Origin, Said, TableSet};
 use super::erase::strip;
 use super::packed::{PackedBatch, PackedEvent, PackedKind, pack};
-use super::rows::RowSettings;
+use super::rows::{RowSettings, TenantSettings};
 use super::segment::{Carried, ObservationKey, Segment, View, Waited};
 use super::standing::MergedCounts;
 use crate::base::{Reservation, TimestampUs};
@@ -36,7 +36,7 @@ const CARRY_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct TenantBuffer {
     state: Mutex<State>,
-    settings: Arc<RowSettings>,
+    settings: TenantSettings,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub(super) struct Weight {
 
 impl TenantBuffer {
     /// A buffer whose tables stand at `position` or above.
-    pub(super) fn new(settings: Arc<RowSettings>, position: u64) -> Self {
+    pub(super) fn new(settings: TenantSettings, position: u64) -> Self {
         let active = Segment { from: position, to: position, ..Default::default() };
         Self { state: Mutex::new(State { active, ..Default::default() }), settings }
     }
@@ -224,10 +224,11 @@ impl TenantBuffer {
         state.seen = None;
         // Queries that pinned the segment whole find there what the frozen one lacks.
         let waited = std::mem::take(&mut state.waited);
-        let view = View::new(state.active.clone(), Arc::clone(&self.settings), Arc::clone(&state.waited));
+        let settings = self.settings.now();
+        let view = View::new(state.active.clone(), Arc::clone(&settings), Arc::clone(&state.waited));
         waited.set(Arc::new(view)).expect("a segment is frozen once");
         state.held_frozen.push_back(held);
-        let frozen = View::new(segment, Arc::clone(&self.settings), Waited::default());
+        let frozen = View::new(segment, settings, Waited::default());
         state.frozen.push_back(Arc::new(frozen));
         Some((carry, carried))
     }
@@ -284,7 +285,7 @@ impl TenantBuffer {
         if let Some(view) = state.frozen.front_mut() {
             let mut segment = view.segment.clone();
             segment.unwant(table, position);
-            *view = Arc::new(View::new(segment, Arc::clone(&self.settings), Waited::default()));
+            *view = Arc::new(View::new(segment, self.settings.now(), Waited::default()));
         }
     }
 
@@ -298,8 +299,9 @@ impl TenantBuffer {
     /// All segments as they are now, oldest first.
     pub(super) fn pin(&self) -> Vec<Arc<View>> {
         let mut state = self.state.lock();
+        state.seen.take_if(|seen| !self.settings.are(seen.settings()));
         if state.seen.is_none() && !state.active.is_empty() {
-            let view = View::new(state.active.clone(), Arc::clone(&self.settings), Arc::clone(&state.waited));
+            let view = View::new(state.active.clone(), self.settings.now(), Arc::clone(&state.waited));
             state.seen = Some(Arc::new(view));
         }
         state.frozen.iter().cloned().chain(state.seen.clone()).collect()

@@ -15,7 +15,7 @@ use super::writer::Writer;
 use super::{Ingest, Result, Shared, flush, marks};
 use crate::base::{TenantId, TimestampUs};
 use crate::catalog::FreshRows;
-use crate::catalog::erasures::{Denied, Erasure, ErasureKind, Masked, NewErasure, SUBJECTS_MAX};
+use crate::catalog::erasures::{Denied, Erasure, ErasureKind, Erasures, Masked, NewErasure, SUBJECTS_MAX};
 use crate::format::index::key_hash;
 use crate::format::log::{EncodedFrame, EraseFrame, FrameKind};
 use crate::model::tables::Table;
@@ -29,23 +29,40 @@ const NAMED_KEPT_US: i64 = 600 * 1_000_000;
 /// Who asks that such traces are erased.
 const ASKED_BY: &str = "tracelake: named after the erasure";
 
+/// Every live process has heard of an erasure after this long, many times over.
+const HEARD_WITHIN_US: i64 = 60 * 1_000_000;
+
+/// Why an erasure takes effect here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It was asked here, and this process answers for it.
+    Asked,
+    /// It was asked elsewhere: only who holds rows of its tenant has something to do.
+    Heard,
+    /// It was asked elsewhere shortly before this process started: whoever owned our log until then may have flushed
+    /// without having heard of it, after everybody else had masked what stood.
+    Inherited,
+}
+
 /// Erasures that did not take effect here yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pending {
     seen: u64,
-    open: Vec<Arc<Erasure>>,
+    open: Vec<(Arc<Erasure>, Why)>,
 }
 
 impl Pending {
-    /// Those up to `seen` were in force before the log was replayed.
-    pub(super) fn after(seen: u64) -> Self {
-        Self { seen, open: Vec::new() }
+    /// At a start: what is known now is in force when the log is replayed.
+    pub(super) fn at_start(erasures: &Erasures) -> Self {
+        let lately_us = erasures.now_us().saturating_sub(HEARD_WITHIN_US);
+        let lately = erasures.after(0).into_iter().filter(|erasure| erasure.asked_us >= lately_us);
+        Self { seen: erasures.last(), open: lately.map(|erasure| (erasure, Why::Inherited)).collect() }
     }
 
     fn take_in(&mut self, shared: &Shared) {
         for erasure in shared.catalog.erasures().after(self.seen) {
             self.seen = erasure.number;
-            self.open.push(erasure);
+            self.open.push((erasure, Why::Heard));
         }
     }
 }
@@ -67,10 +84,10 @@ pub(super) async fn look(shared: &Shared) -> Result<()> {
     let mut pending = shared.erasing.lock().await;
     pending.take_in(shared);
     let mut failed = Vec::new();
-    for erasure in std::mem::take(&mut pending.open) {
-        if let Err(error) = apply(shared, &erasure, false).await {
+    for (erasure, why) in std::mem::take(&mut pending.open) {
+        if let Err(error) = apply(shared, &erasure, why).await {
             tracing::warn!(erasure = erasure.id, tenant = erasure.tenant, %error, "an erasure failed; it is tried again");
-            failed.push(erasure);
+            failed.push((erasure, why));
         }
     }
     pending.open = failed;
@@ -118,8 +135,8 @@ async fn stand_rows(shared: &Shared, tenant: &TenantId, traces: &[u64]) -> Resul
 async fn ask(shared: &Shared, pending: &mut Pending, asked: NewErasure) -> Result<Arc<Erasure>> {
     let erasure = shared.catalog.erasures().ask(asked).await?;
     pending.take_in(shared);
-    apply(shared, &erasure, true).await?;
-    pending.open.retain(|open| open.number != erasure.number);
+    apply(shared, &erasure, Why::Asked).await?;
+    pending.open.retain(|(open, _)| open.number != erasure.number);
     Ok(erasure)
 }
 
@@ -242,8 +259,9 @@ pub(super) fn strip(denied: &Denied, events: &mut Vec<PackedEvent>, stamp_us: Ti
     events.extract_if(.., is_denied).collect()
 }
 
-/// Brings an erasure into effect. `asked_here`: it is this process that answers for it.
-async fn apply(shared: &Shared, erasure: &Erasure, asked_here: bool) -> Result<()> {
+/// Brings an erasure into effect.
+async fn apply(shared: &Shared, erasure: &Erasure, why: Why) -> Result<()> {
+    let asked_here = why == Why::Asked;
     let Ok(tenant) = erasure.tenant.parse::<TenantId>() else { return Ok(()) };
     let dropped: Dropped = Arc::default();
     for followed in shared.followed.read().iter() {
@@ -261,7 +279,7 @@ async fn apply(shared: &Shared, erasure: &Erasure, asked_here: bool) -> Result<(
         }
         return Ok(());
     }
-    let mut held = asked_here;
+    let mut held = why != Why::Heard;
     for writer in &writers {
         let own = asked_here && Arc::ptr_eq(writer, &shared.own);
         if own || is_held(writer) {

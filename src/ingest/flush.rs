@@ -199,7 +199,11 @@ async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, stat
         }
         // The ledger counts what the others stored: it comes last.
         let mut merged = MergedCounts::new();
+        let mut alone = true;
         for table in IN_ORDER {
+            if table == Table::Ledger && !alone {
+                merged = target.told_above(positions(shared, writer, tenant, state).await?, view.segment.to).await?;
+            }
             let prepared = match written.remove(&table) {
                 Some(prepared) => prepared,
                 None if table == Table::Ledger && open(table) => target.prepare(table, &view, &merged).await?,
@@ -212,8 +216,9 @@ async fn commit_frozen(shared: &Shared, writer: &Writer, tenant: &TenantId, stat
                 }
                 None => continue,
             };
-            let stood = target.commit(table, view.segment.to, prepared, &merged).await?;
+            let Stood { merged: stood, by_us } = target.commit(table, view.segment.to, prepared, &merged).await?;
             standing::add_counts(&mut merged, &stood);
+            alone &= by_us;
             if table == Table::TraceFacts && !view.segment.traces.is_empty() {
                 // From here on only `observations` wants them.
                 state.buffer.unwant_oldest(table, view.segment.to);
@@ -232,13 +237,21 @@ struct Target<'a> {
     state: &'a Arc<TenantState>,
 }
 
+/// What a commit found.
+struct Stood {
+    /// Ids that were in the table already.
+    merged: MergedCounts,
+    /// Nobody else committed rows of this log meanwhile.
+    by_us: bool,
+}
+
 /// One table's share of a segment, on its way to a commit.
 struct Prepared {
     /// The snapshot that its keys were looked up in.
     snapshot: Arc<Snapshot>,
     /// Ids that stood there already.
     merged: MergedCounts,
-    /// Facts that concern rows of others: there must be a commit, even without rows.
+    /// There must be a commit, even without rows.
     has_news: bool,
     /// What the rows say, of the ledger.
     books: Option<BTreeMap<BookKey, i64>>,
@@ -270,26 +283,40 @@ impl Target<'_> {
     }
 
     /// Puts and commits one table's share up to `to`. What was committed since it was prepared makes it look again.
-    /// Returns which ids stood already.
-    async fn commit(
-        &self,
-        table: Table,
-        to: u64,
-        mut prepared: Prepared,
-        counted: &MergedCounts,
-    ) -> Result<MergedCounts> {
+    async fn commit(&self, table: Table, to: u64, mut prepared: Prepared, counted: &MergedCounts) -> Result<Stood> {
         let Self { shared, writer, tenant, state } = self;
+        let mut counted = counted.clone();
+        let mut by_us = true;
         // Ids that another owner of the log found standing, in the part it committed.
         let mut before = MergedCounts::new();
         loop {
             let Prepared { snapshot, merged, has_news, books, writing } = prepared;
+            let from = positions(shared, writer, tenant, state).await?[table as usize];
+            // What another owner of the log committed before the look stood at it, and is not found standing by us.
+            let position = snapshot.position(writer.id()).min(to);
+            if position > from {
+                by_us = false;
+                if let Some(books) = books.filter(|_| position == to) {
+                    shared.booked.add(&books);
+                }
+                set_position(shared, writer, tenant, state, table, position).await?;
+                standing::add_counts(&mut before, &self.merged_by_others(table, from, position).await?);
+                state.buffer.unwant_oldest(table, position);
+                let Some(view) = state.buffer.oldest_frozen().filter(|_| position < to) else {
+                    return Ok(Stood { merged: before, by_us });
+                };
+                if table == Table::Ledger {
+                    counted = self.told_above(positions(shared, writer, tenant, state).await?, to).await?;
+                }
+                prepared = self.prepare(table, &view, &counted).await?;
+                continue;
+            }
             let written = writing.await.map_err(|_| IngestError::Stopped)?;
             let written = written.map_err(|source| IngestError::Parquet { table: table.name(), source })?;
             if written.is_empty() && !has_news {
                 standing::add_counts(&mut before, &merged);
-                return Ok(before);
+                return Ok(Stood { merged: before, by_us });
             }
-            let from = positions(shared, writer, tenant, state).await?[table as usize];
             let unpriced = written.unpriced;
             let append = self.put(table, &snapshot, written, &merged, from, to).await?;
             let committed = shared.catalog.commit(tenant, table, Change::Append(append)).await?;
@@ -302,7 +329,7 @@ impl Target<'_> {
                     }
                     set_position(shared, writer, tenant, state, table, to).await?;
                     standing::add_counts(&mut before, &merged);
-                    return Ok(before);
+                    return Ok(Stood { merged: before, by_us });
                 }
                 // An earlier try of ours, whose reply was lost, or another owner's.
                 Committed::Nothing => {
@@ -311,10 +338,11 @@ impl Target<'_> {
                     }
                     set_position(shared, writer, tenant, state, table, to).await?;
                     standing::add_counts(&mut before, &self.merged_by_others(table, from, to).await?);
-                    return Ok(before);
+                    return Ok(Stood { merged: before, by_us: false });
                 }
                 Committed::Stale => {}
                 Committed::Moved { position } => {
+                    by_us = false;
                     set_position(shared, writer, tenant, state, table, position).await?;
                     standing::add_counts(&mut before, &self.merged_by_others(table, from, position).await?);
                     state.buffer.unwant_oldest(table, position);
@@ -326,8 +354,11 @@ impl Target<'_> {
                     });
                 }
             }
-            let Some(view) = state.buffer.oldest_frozen() else { return Ok(before) };
-            prepared = self.prepare(table, &view, counted).await?;
+            let Some(view) = state.buffer.oldest_frozen() else { return Ok(Stood { merged: before, by_us }) };
+            if table == Table::Ledger && !by_us {
+                counted = self.told_above(positions(shared, writer, tenant, state).await?, to).await?;
+            }
+            prepared = self.prepare(table, &view, &counted).await?;
         }
     }
 
@@ -365,6 +396,17 @@ impl Target<'_> {
             checked: (!table.key_columns().is_empty()).then_some(Checked(snapshot.version)),
             merged: standing::told(merged),
         })
+    }
+
+    /// What the ledger must count as merged where another owner of the log has committed a part of it: what the commits
+    /// above the ledger's position told. What lies below is in the books already.
+    async fn told_above(&self, positions: TablePositions, to: u64) -> Result<MergedCounts> {
+        let counted = positions[Table::Ledger as usize];
+        let mut merged = MergedCounts::new();
+        for table in [Table::Observations, Table::Scores] {
+            standing::add_counts(&mut merged, &self.merged_by_others(table, counted, to).await?);
+        }
+        Ok(merged)
     }
 
     /// What appends of this log in `(from, to]` found standing, by whomever they were made.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::Ingest;
 use super::buffer::views_above;
-use super::rows::RowSettings;
+use super::rows::{RowSettings, TenantSettings};
 use super::segment::{Segment, View, Waited};
 use super::tail::Followed;
 use crate::base::{Budget, TenantId, WriterId};
@@ -46,7 +46,7 @@ impl FreshRows for Ingest {
             by_writer: writers.iter().filter_map(pin).collect(),
             followed,
             budget: self.shared.budget.clone(),
-            settings: Arc::clone(&self.shared.rows),
+            settings: TenantSettings::new(&self.shared.rows, &self.shared.catalog, tenant).now(),
             joined: Mutex::default(),
         })
     }
@@ -73,7 +73,7 @@ impl PinnedRows for Pinned {
             views_above(newer.as_ref().unwrap_or(views), table, position, &self.settings, &mut above);
         }
         let fresh = match self.joined(above) {
-            None => Fresh::default(),
+            None => Fresh { dimensions: Arc::clone(&self.settings.keys), ..Default::default() },
             Some(view) => {
                 let fresh = view.fresh(&self.catalog, &self.tenant, table, snapshot).await?;
                 Fresh::clone(&fresh)

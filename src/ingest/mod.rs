@@ -6,6 +6,7 @@
 
 mod books;
 mod buffer;
+mod changes;
 mod entry;
 mod erase;
 mod flush;
@@ -14,7 +15,6 @@ mod late;
 mod log;
 mod marks;
 mod packed;
-mod prices;
 mod repeats;
 mod replay;
 mod rows;
@@ -190,7 +190,8 @@ impl Ingest {
         // Before any row is stamped with it, the book of this program is where later programs find it.
         catalog.prices().publish().await?;
         catalog.prices().catch_up().await?;
-        let erasing = tokio::sync::Mutex::new(erase::Pending::after(catalog.erasures().last()));
+        catalog.dimensions().catch_up().await?;
+        let erasing = tokio::sync::Mutex::new(erase::Pending::at_start(catalog.erasures()));
         let own = Arc::new(Writer::open(&catalog, &clock, writer, &rows).await?);
         let fenced = own.fence();
         let (stopping, _) = watch::channel(false);
@@ -216,7 +217,7 @@ impl Ingest {
         tokio::spawn(flush::run(Arc::clone(&ingest.shared)));
         tokio::spawn(marks::run(Arc::clone(&ingest.shared)));
         tokio::spawn(erase::run(Arc::clone(&ingest.shared)));
-        tokio::spawn(prices::run(Arc::clone(&ingest.shared)));
+        tokio::spawn(changes::run(Arc::clone(&ingest.shared)));
         if follow {
             tokio::spawn(tail::run(Arc::clone(&ingest.shared)));
         }
@@ -254,12 +255,12 @@ impl Ingest {
         self.shared.own.append(tenant, frame, batch, prices, held).await
     }
 
-    /// Memory for requests and fresh rows.
     /// What this process has put into ledgers since it started, all tenants together.
     pub fn booked(&self) -> Vec<Booking> {
         self.shared.booked.all()
     }
 
+    /// Memory for requests and fresh rows.
     pub fn budget(&self) -> &Budget {
         &self.shared.budget
     }

@@ -11,7 +11,9 @@ use super::packed::Packed;
 use super::repeats;
 use super::segment::{BookKey, ObservationKey, Segment, minute};
 use super::standing::{Base, MergedCounts, Standing};
-use crate::base::{Day, Money, TimestampUs};
+use crate::base::{Day, Money, TenantId, TimestampUs};
+use crate::catalog::Catalog;
+use crate::catalog::dimensions::Dimensions;
 use crate::model::tables::{
     self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, Orphan, RowCost, SCORES, ScoreRow,
     TRACE_FACTS, Table, TraceRow,
@@ -24,7 +26,7 @@ use crate::price::{Ask, Prices, Quantities};
 /// What rows are made with.
 #[derive(Debug)]
 pub struct RowSettings {
-    /// What in metadata names the tenant's own customer, project and flow.
+    /// What in metadata names the tenant's own customer, project and flow; for tenants that say nothing else.
     pub keys: Arc<DimensionKeys>,
     /// Rows older than this at arrival are placed on the oldest day allowed.
     pub retention_days: u32,
@@ -33,6 +35,33 @@ pub struct RowSettings {
 impl Default for RowSettings {
     fn default() -> Self {
         Self { keys: Arc::default(), retention_days: 3650 }
+    }
+}
+
+/// What the rows of one tenant are made with now: its dimension keys may change.
+#[derive(Debug)]
+pub(super) struct TenantSettings {
+    /// For tenants without keys of their own.
+    base: Arc<RowSettings>,
+    dimensions: Dimensions,
+    tenant: TenantId,
+}
+
+impl TenantSettings {
+    pub(super) fn new(base: &Arc<RowSettings>, catalog: &Catalog, tenant: &TenantId) -> Self {
+        Self { base: Arc::clone(base), dimensions: catalog.dimensions().clone(), tenant: tenant.clone() }
+    }
+
+    pub(super) fn now(&self) -> Arc<RowSettings> {
+        match self.dimensions.own(&self.tenant) {
+            None => Arc::clone(&self.base),
+            Some(keys) => Arc::new(RowSettings { keys, retention_days: self.base.retention_days }),
+        }
+    }
+
+    /// Whether rows made with `settings` are made so still.
+    pub(super) fn are(&self, settings: &RowSettings) -> bool {
+        Arc::ptr_eq(&self.now().keys, &settings.keys)
     }
 }
 
@@ -173,7 +202,10 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
     let Making { segment, settings, standing, part, .. } = making;
     let table = Table::Observations;
     let observed = || {
-        let wanted = segment.observations.iter().filter(move |(key, _)| part.has(standing.observations.get(*key)));
+        let wanted = segment
+            .observations
+            .iter()
+            .filter(move |(key, _)| part.has(standing.observations.get(*key)) && !standing.is_gone(&[&key.0, &key.1]));
         wanted.filter_map(|(key, entry)| Some((key, entry, entry.glance(table)?)))
     };
     let mut facts_of: HashMap<&str, Option<Arc<TraceFacts>>> = HashMap::new();
@@ -337,7 +369,10 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     }
     let Making { segment, settings, standing, part, .. } = making;
     let table = Table::ObservationIo;
-    let observed = segment.observations.iter().filter(move |(key, _)| part.has(standing.observations.get(*key)));
+    let observed = segment
+        .observations
+        .iter()
+        .filter(move |(key, _)| part.has(standing.observations.get(*key)) && !standing.is_gone(&[&key.0, &key.1]));
     let of_observations = observed.filter_map(move |(key, entry)| {
         let glance = entry.glance(table)?;
         if !entry.wanted_by(table).any(|said| said.packed.has_cold()) {
@@ -350,7 +385,10 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
         let place = Place { day, undated: glance.start_us.is_none() };
         Some((place, (key.0.as_ref(), start_us), Whose::Observation(key, entry, base, start_us)))
     });
-    let traced = segment.traces.iter().filter(move |(trace, _)| part.has(standing.traces.get(*trace)));
+    let traced = segment
+        .traces
+        .iter()
+        .filter(move |(trace, _)| part.has(standing.traces.get(*trace)) && !standing.is_gone(&[trace, ""]));
     let of_traces = traced.filter_map(move |(trace, entry)| {
         let facts = entry.merged(table, &[], Packed::whole, merge_trace)?.row;
         if facts.input.is_none() && facts.output.is_none() && facts.attributes.is_empty() {
@@ -393,7 +431,10 @@ fn facts_of_trace(packed: &Packed<TraceFacts>) -> TraceFacts {
 fn traces<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let Making { segment, settings, standing, part, .. } = making;
     let table = Table::TraceFacts;
-    let traced = segment.traces.iter().filter(move |(trace, _)| part.has(standing.traces.get(*trace)));
+    let traced = segment
+        .traces
+        .iter()
+        .filter(move |(trace, _)| part.has(standing.traces.get(*trace)) && !standing.is_gone(&[trace]));
     let placed = traced.filter_map(move |(trace, entry)| {
         let base = standing.traces.get(trace);
         let starts = entry.wanted_by(table).map(|said| said.glance.start_us);
@@ -415,7 +456,8 @@ fn traces<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> 
 fn scores<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
     let Making { segment, settings, standing, part, .. } = making;
     let table = Table::Scores;
-    let judged = segment.scores.iter().filter(move |(id, _)| part.has(standing.scores.get(*id)));
+    let judged =
+        segment.scores.iter().filter(move |(id, _)| part.has(standing.scores.get(*id)) && !standing.is_gone(&[id]));
     let placed = judged.filter_map(move |(id, entry)| {
         let base = standing.scores.get(id);
         let (said_us, stamp_us) = (entry.glance(table)?.start_us, entry.origin().stamp_us);

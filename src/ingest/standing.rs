@@ -1,7 +1,7 @@
 //! What of a segment stands in the tables already: rows in files, or ones that came late before. What is said about
 //! them now is merged onto them, and becomes a late change rather than a second row (I2).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::rows::{self, RowSettings};
@@ -21,11 +21,15 @@ pub(super) struct Standing {
     pub(super) observations: HashMap<ObservationKey, Base<Observation>>,
     pub(super) traces: HashMap<Arc<str>, Base<TraceFacts>>,
     pub(super) scores: HashMap<Arc<str>, Base<Score>>,
+    /// Keys whose row was erased while what is said here was on its way: nothing is written about them.
+    gone: HashSet<RowKey>,
     /// Of `observations`: what is known of traces whose facts were flushed before.
     pub(super) facts: HashMap<Arc<str>, Vec<(Order, TraceFacts)>>,
     /// Of `observations`: facts that rows in files do not carry yet.
     pub(super) overlay: HashMap<String, Arc<TraceFacts>>,
-    /// Of `observations`: there are such facts, whether or not a row in a file is known that lacks them.
+    /// The position must move on, even if nothing is written: there are such facts, whether or not a row in a file is
+    /// known that lacks them; or what is said only repeats rows. Those may go, by retention, and must not come back when
+    /// the log is read again.
     pub(super) has_news: bool,
 }
 
@@ -70,8 +74,13 @@ impl Standing {
         self.observations.is_empty()
             && self.traces.is_empty()
             && self.scores.is_empty()
+            && self.gone.is_empty()
             && self.facts.is_empty()
             && self.overlay.is_empty()
+    }
+
+    pub(super) fn is_gone(&self, parts: &[&str]) -> bool {
+        !self.gone.is_empty() && self.gone.contains(&row_key(parts))
     }
 
     /// The ids of `segment` that are in `table` already, counted as the ledger would count them stored.
@@ -79,11 +88,16 @@ impl Standing {
         if !matches!(table, Table::Observations | Table::Scores) {
             return MergedCounts::new();
         }
+        let observation_gone = |key: &RowKey| segment.observations.get(&(Arc::from(&*key[0]), Arc::from(&*key[1])));
+        let score_gone = |key: &RowKey| segment.scores.get(&*key[0]);
         let of_observations = self.observations.keys().filter_map(|key| segment.observations.get(key));
+        let gone = self.gone.iter().filter(|_| table == Table::Observations);
+        let of_observations = of_observations.chain(gone.filter_map(observation_gone));
         // An id that this log itself brought there, just before a crash, is stored all the same.
         let of_observations = of_observations
             .filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
-        let of_scores = self.scores.keys().filter_map(|key| segment.scores.get(key));
+        let gone = self.gone.iter().filter(|_| table == Table::Scores);
+        let of_scores = self.scores.keys().filter_map(|key| segment.scores.get(key)).chain(gone.filter_map(score_gone));
         let of_scores =
             of_scores.filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
         let origins = of_observations.map(|entry| entry.origin()).chain(of_scores.map(|entry| entry.origin()));
@@ -109,6 +123,8 @@ pub(super) async fn find(
         return Ok(standing);
     }
     let asked = asked(table, segment, settings);
+    standing.has_news = !asked.is_empty();
+    standing.gone = catalog.gone(tenant, table, snapshot, &asked).await?;
     let found = catalog.find(tenant, table, snapshot, &asked).await?;
     for (key, row) in found {
         let damaged = |source: ReadError| CatalogError::Corrupt {
@@ -161,11 +177,15 @@ impl<T> Base<T> {
     }
 }
 
+fn row_key(parts: &[&str]) -> RowKey {
+    parts.iter().map(|part| Box::from(*part)).collect()
+}
+
 /// The keys of the rows that `table` wants of `segment`, and where each can stand.
 fn asked(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<Asked> {
     let ask = |parts: &[&str], said_us: Option<TimestampUs>, stamp_us: TimestampUs| Asked {
         hash: key_hash(parts),
-        key: parts.iter().map(|part| Box::from(*part)).collect(),
+        key: row_key(parts),
         day: said_us.map(|_| settings.home_day(said_us, stamp_us)),
         since: Day::from_days(Day::of_us(stamp_us).days() - RECENT_DAYS),
     };
@@ -249,10 +269,13 @@ async fn find_facts(
             news.push((key_hash(&[trace]), now));
         }
     }
-    standing.has_news = !news.is_empty();
+    standing.has_news |= !news.is_empty();
     let hashes: Vec<u64> = news.iter().map(|(hash, _)| *hash).collect();
     let held = catalog.traces_with_rows(tenant, Table::Observations, observations, &hashes).await?;
-    let held = news.into_iter().zip(held).filter(|(_, held)| *held);
+    // Older facts that came late and are in no file yet would be stamped over newer ones, also onto rows of this flush.
+    let late = catalog.late(tenant, Table::Observations, observations).await?;
+    let is_due = |facts: &TraceFacts, held: bool| held || late.facts.contains_key(&facts.trace_id);
+    let held = news.into_iter().zip(held).filter(|((_, facts), held)| is_due(facts, *held));
     standing.overlay = held.map(|((_, facts), _)| (facts.trace_id.clone(), facts)).collect();
     Ok(())
 }

@@ -119,7 +119,7 @@ async fn find(shared: &Shared, left: &HashMap<WriterId, Instant>) -> Result<()> 
         let cursor = Cursor { next: first.unwrap_or(marked).max(1), news_us: shared.clock.now_us(), marked };
         tracing::info!(writer = %id, from = cursor.next, "following this log");
         let log = Followed {
-            buffers: Buffers::new(Arc::clone(&shared.rows), shared.catalog.erasures().clone()),
+            buffers: Buffers::new(Arc::clone(&shared.rows), shared.catalog.clone()),
             id,
             cursor: tokio::sync::Mutex::new(cursor),
             settled: Mutex::default(),

@@ -16,9 +16,10 @@ use crate::base::ManualClock;
 use crate::catalog::{BatchKeys, FreshRows, FreshTable};
 use crate::format::parquet;
 use crate::model::tables::Table;
-use crate::model::{Event, EventKind, Observation, Order, TraceFacts};
+use crate::model::{DimensionKeys, Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
 
+mod dimensions;
 mod erase;
 mod late;
 mod prices;

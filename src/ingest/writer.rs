@@ -12,7 +12,7 @@ use super::entry::{Origin, TableSet};
 use super::log::{LogHandle, Owner};
 use super::packed::PackedBatch;
 use super::replay::{self, Replayed};
-use super::rows::RowSettings;
+use super::rows::{RowSettings, TenantSettings};
 use crate::base::{Clock, Reservation, TenantId, TimestampUs, WriterId};
 use crate::catalog::Catalog;
 use crate::catalog::erasures::Erasures;
@@ -41,7 +41,7 @@ pub(super) struct Writer {
 #[derive(Debug)]
 pub(super) struct Buffers {
     rows: Arc<RowSettings>,
-    erasures: Erasures,
+    catalog: Catalog,
     by_tenant: RwLock<HashMap<TenantId, Arc<TenantState>>>,
 }
 
@@ -65,8 +65,7 @@ impl Writer {
         let (fence, fenced) = watch::channel(false);
         let owner =
             Owner { store: catalog.store().clone(), clock: Arc::clone(clock), writer: id.clone(), owner_id: new_id() };
-        let erasures = catalog.erasures().clone();
-        let buffers = Arc::new(Buffers::new(Arc::clone(rows), erasures));
+        let buffers = Arc::new(Buffers::new(Arc::clone(rows), catalog.clone()));
         let Replayed { claimed, marked, objects, frames, dropped } =
             replay::claim_and_replay(&owner, catalog, &buffers).await?;
         tracing::info!(writer = %id, claimed, objects, frames, dropped, "log claimed and replayed");
@@ -112,7 +111,7 @@ impl Writer {
     ) -> Result<()> {
         let (buffers, tenant) = (Arc::clone(&self.buffers), tenant.clone());
         let apply = move |position: u64, stamp_us| {
-            let denied = buffers.erasures.denied(&tenant);
+            let denied = buffers.erasures().denied(&tenant);
             if denied.as_ref().is_some_and(|denied| denied.all()) {
                 return;
             }
@@ -125,8 +124,8 @@ impl Writer {
 }
 
 impl Buffers {
-    pub(super) fn new(rows: Arc<RowSettings>, erasures: Erasures) -> Self {
-        Self { rows, erasures, by_tenant: RwLock::default() }
+    pub(super) fn new(rows: Arc<RowSettings>, catalog: Catalog) -> Self {
+        Self { rows, catalog, by_tenant: RwLock::default() }
     }
 
     /// The tenant's buffer; a new one stands at `position`.
@@ -136,7 +135,8 @@ impl Buffers {
         }
         let mut by_tenant = self.by_tenant.write();
         let state = by_tenant.entry(tenant.clone()).or_insert_with(|| {
-            let buffer = TenantBuffer::new(Arc::clone(&self.rows), position);
+            let settings = TenantSettings::new(&self.rows, &self.catalog, tenant);
+            let buffer = TenantBuffer::new(settings, position);
             Arc::new(TenantState { buffer, positions: Mutex::new(None), flushing: Default::default() })
         });
         Arc::clone(state)
@@ -147,7 +147,7 @@ impl Buffers {
     }
 
     pub(super) fn erasures(&self) -> &Erasures {
-        &self.erasures
+        self.catalog.erasures()
     }
 
     /// Lets go of all that is held of a tenant.

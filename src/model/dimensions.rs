@@ -1,9 +1,12 @@
 //! The tenant's own customer, project and flow, found in metadata.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// The metadata keys that name them; `*` at the front matches any beginning.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimensionKeys {
     pub account: String,
     pub project: String,
@@ -16,7 +19,31 @@ impl Default for DimensionKeys {
     }
 }
 
+/// Longer names of metadata are no keys.
+const KEY_BYTES_MAX: usize = 200;
+
+/// One line.
+impl fmt::Display for DimensionKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "account is metadata {:?}, project {:?}, flow {:?}", self.account, self.project, self.flow)
+    }
+}
+
 impl DimensionKeys {
+    /// Says which key is none, and why.
+    pub fn check(&self) -> Result<(), String> {
+        for (dimension, key) in [("account", &self.account), ("project", &self.project), ("flow", &self.flow)] {
+            let why = match Self::matching(key) {
+                "" => "is empty",
+                name if name.contains('*') => "may have a * only at its front",
+                name if name.len() > KEY_BYTES_MAX => "is longer than 200 bytes",
+                _ => continue,
+            };
+            return Err(format!("the metadata key of {dimension} {why}"));
+        }
+        Ok(())
+    }
+
     /// The value under `key`; of several keys that match a pattern, the first by name.
     pub fn find<'a>(key: &str, metadata: &'a BTreeMap<String, String>) -> Option<&'a str> {
         match key.strip_prefix('*') {

@@ -20,6 +20,7 @@ mod provider;
 mod prune;
 pub mod records;
 mod session;
+mod shape;
 mod stamp;
 mod stream;
 mod system_tables;
@@ -31,6 +32,7 @@ pub use engine::{Engine, TraceParts};
 pub use error::QueryError;
 pub use limits::{QueryLimits, SqlLimits};
 pub use metrics::presets;
+pub use shape::{metrics_shape, statement_shape};
 pub use stream::SqlAnswer;
 pub use system_tables::{SYSTEM_TABLES, SystemTable};
 

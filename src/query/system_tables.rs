@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::tenant::Snapshots;
 use crate::base::{Money, TenantId, TimestampUs};
+use crate::catalog::audit::AuditRow;
 use crate::catalog::erasures::ErasureStatus;
 use crate::catalog::{CatalogError, DataFile, Snapshot};
 use crate::model::tables::Table;
@@ -34,7 +35,7 @@ const TIMESTAMP: &str = "TIMESTAMP WITH TIME ZONE";
 const MONEY: &str = "DECIMAL(18,12)";
 
 /// All of them; `sql/system.sql` is written from this.
-pub const SYSTEM_TABLES: [SystemTable; 3] = [FILES, ERASURES, PRICES];
+pub const SYSTEM_TABLES: [SystemTable; 4] = [FILES, ERASURES, PRICES, AUDIT];
 
 const FILES: SystemTable = SystemTable {
     name: "files",
@@ -68,7 +69,7 @@ const ERASURES: SystemTable = SystemTable {
             "The public key that asked; tracelake itself for traces that were named as a forgotten user's later.",
         ),
         ("asked_at", TIMESTAMP, "When that was."),
-        ("refused_until", TIMESTAMP, "What is said about it is refused until then."),
+        ("refused_until", TIMESTAMP, "What is said about it is refused until then; longer while files hold it."),
         ("rewritten_at", TIMESTAMP, "When no live file held it any more."),
         ("done_at", TIMESTAMP, "When the last copy was seen to be gone."),
         ("observations", LONG, "Rows taken out of observations; some of them may have been in no file yet."),
@@ -101,6 +102,23 @@ const PRICES: SystemTable = SystemTable {
     ],
 };
 
+const AUDIT: SystemTable = SystemTable {
+    name: "audit",
+    comment: "Who called for what of this tenant's: one row per key, door, method, query and outcome of a minute (of the way in: an hour). What other nodes answered shows within five minutes (the way in: six hours).",
+    columns: &[
+        ("period_start", TIMESTAMP, "The minute the calls began in; of the way in the hour."),
+        ("first_at", TIMESTAMP, "When the first of them began."),
+        ("last_at", TIMESTAMP, "When the last of them began."),
+        ("public_key", TEXT, "Whose key was shown."),
+        ("door", TEXT, "otlp-grpc, sql-grpc, langfuse-http, …: as in ledger.door."),
+        ("method", TEXT, "The gRPC service and method, or the HTTP method and the pattern of its path."),
+        ("query", TEXT, "What was asked for, without values; null for calls that ask nothing, or were not understood."),
+        ("outcome", TEXT, "ok, or the name of the code they were refused with."),
+        ("calls", LONG, "How many they were."),
+        ("duration_ms", LONG, "Until their answers began, all together."),
+    ],
+};
+
 /// The system tables of one tenant for the length of one query.
 pub(super) struct SystemTables {
     tenant: TenantId,
@@ -108,11 +126,13 @@ pub(super) struct SystemTables {
     files: OnceCell<Arc<dyn TableProvider>>,
     erasures: OnceCell<Arc<dyn TableProvider>>,
     prices: OnceCell<Arc<dyn TableProvider>>,
+    audit: OnceCell<Arc<dyn TableProvider>>,
 }
 
 impl SystemTables {
     pub(super) fn new(tenant: TenantId, snapshots: Arc<dyn Snapshots>) -> Self {
-        Self { tenant, snapshots, files: OnceCell::new(), erasures: OnceCell::new(), prices: OnceCell::new() }
+        let (files, erasures, prices, audit) = Default::default();
+        Self { tenant, snapshots, files, erasures, prices, audit }
     }
 
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -126,6 +146,9 @@ impl SystemTables {
         }
         if name == PRICES.name {
             return self.prices().await.map(Some);
+        }
+        if name == AUDIT.name {
+            return self.audit().await.map(Some);
         }
         if name != FILES.name {
             return Ok(None);
@@ -165,6 +188,43 @@ impl SystemTables {
         });
         prices.await.map(Arc::clone)
     }
+}
+
+impl SystemTables {
+    async fn audit(&self) -> Result<Arc<dyn TableProvider>> {
+        let audit = self.audit.get_or_try_init(|| async {
+            let rows = self.snapshots.audit(&self.tenant).await;
+            let rows = rows.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
+            let rows = vec![vec![calls(&rows)?]];
+            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&AUDIT), rows)?) as _)
+        });
+        audit.await.map(Arc::clone)
+    }
+}
+
+fn calls(all: &[AuditRow]) -> Result<RecordBatch> {
+    let text =
+        |get: fn(&AuditRow) -> Option<&str>| -> ArrayRef { Arc::new(all.iter().map(get).collect::<StringViewArray>()) };
+    let time = |get: fn(&AuditRow) -> TimestampUs| -> ArrayRef {
+        let times: TimestampMicrosecondArray = all.iter().map(|row| Some(get(row))).collect();
+        Arc::new(times.with_timezone("UTC"))
+    };
+    let long = |get: fn(&AuditRow) -> i64| -> ArrayRef {
+        Arc::new(all.iter().map(|row| Some(get(row))).collect::<Int64Array>())
+    };
+    let columns = vec![
+        time(|row| row.alike.period_us),
+        time(|row| row.calls.first_us),
+        time(|row| row.calls.last_us),
+        text(|row| Some(&row.alike.public_key)),
+        text(|row| Some(&row.alike.door)),
+        text(|row| Some(&row.alike.method)),
+        text(|row| row.alike.query.as_deref()),
+        text(|row| Some(&row.alike.outcome)),
+        long(|row| row.calls.count as i64),
+        long(|row| row.calls.duration_us / 1000),
+    ];
+    Ok(RecordBatch::try_new(schema(&AUDIT), columns)?)
 }
 
 fn rates(prices: &Prices) -> Result<RecordBatch> {

@@ -16,6 +16,7 @@ use super::footers::Footers;
 use super::provider::{TableAt, Touched};
 use super::system_tables::SystemTables;
 use crate::base::{Clock, SystemClock, TenantId, TimestampUs};
+use crate::catalog::audit::AuditRow;
 use crate::catalog::erasures::ErasureStatus;
 use crate::catalog::system::SystemError;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
@@ -41,6 +42,11 @@ pub(super) trait Snapshots: Send + Sync {
         Ok(Prices::built_in())
     }
 
+    /// Who called for what of the tenant's, oldest first.
+    async fn audit(&self, _: &TenantId) -> Result<Vec<AuditRow>, SystemError> {
+        Ok(Vec::new())
+    }
+
     fn now_us(&self) -> TimestampUs {
         SystemClock.now_us()
     }
@@ -61,6 +67,10 @@ impl Snapshots for Catalog {
             all.push(erasures.status(erasure).await?);
         }
         Ok(all)
+    }
+
+    async fn audit(&self, tenant: &TenantId) -> Result<Vec<AuditRow>, SystemError> {
+        Catalog::audit(self).of(tenant).await
     }
 
     async fn prices(&self, tenant: &TenantId) -> Result<Arc<Prices>, SystemError> {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # run.sh CLIENT VARIANT: sends the scenario with a pinned client, installed once per list of versions into a cache.
+# run.sh CLIENT VARIANT TRACE: reads that trace back with the same client; the last line says in JSON what it read.
 #
 # Where to, and as whom, stands in LANGFUSE_HOST, LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and TRACELAKE_GRPC. The last
 # line that the client prints is the id of its trace. `run.sh --install` only installs them all.
@@ -43,14 +44,16 @@ if [ "${1:-}" = --install ]; then
     exit
 fi
 
-client=$here/$1 variant=${2:-}
+client=$here/$1 variant=${2:-} trace=${3:-}
+what=scenario
+[ -z "$trace" ] || what=read
 if [ -e "$client/package-lock.json" ]; then
     install "$client/package-lock.json"
     # Modules are looked for beside the script.
-    cp "$client/scenario.mjs" "$installed/scenario.mjs"
-    exec node "$installed/scenario.mjs" "$variant"
+    cp "$client/$what.mjs" "$installed/$what.mjs"
+    exec node "$installed/$what.mjs" "$variant" "$trace"
 fi
 list=$client/requirements-$variant.txt
 [ -e "$list" ] || list=$client/requirements.txt
 install "$list"
-exec "$installed/bin/python" "$client/scenario.py" "$variant"
+exec "$installed/bin/python" "$client/$what.py" "$variant" ${trace:+"$trace"}

@@ -1,4 +1,5 @@
-//! Real clients against the real binary: each sends the scenario of `tests/clients/`, and SQL says what it sent.
+//! Real clients against the real binary: each sends the scenario of `tests/clients/`, and SQL says what it sent; then
+//! Langfuse's own read it back.
 //!
 //! By hand: `TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients` (the clients are installed into a cache).
 
@@ -46,9 +47,70 @@ async fn what_each_client_sends_is_there_once_and_right() {
     let server = ServerProcess::start(path(folder.path()));
     let traces: Vec<(String, &Client)> = CLIENTS.iter().map(|client| (run(&server, client), client)).collect();
     all_are_right(&server.connect().await, &traces).await;
+    all_is_read(&server, &traces);
     assert!(server.stop().success());
     let server = ServerProcess::start(path(folder.path()));
     all_are_right(&server.connect().await, &traces).await;
+    all_is_read(&server, &traces);
+}
+
+/// Langfuse's clients parse every answer and read what they sent, in each generation that they know.
+fn all_is_read(server: &ServerProcess, traces: &[(String, &Client)]) {
+    let mut wrong = Vec::new();
+    for (trace_id, client) in traces.iter().filter(|(_, client)| client.name.starts_with("langfuse")) {
+        let label = format!("{} {}", client.name, client.variant);
+        let read: Value = serde_json::from_str(&ran(server, client, Some(trace_id))).unwrap();
+        let read = read.as_object().unwrap();
+        assert!(read.len() >= 7, "{label} read little: {read:?}");
+        for (fact, found) in read {
+            let expected = expected_read(client, fact);
+            if as_numbers(found) != as_numbers(&expected) {
+                wrong.push(format!("{label}: {fact}: read {found}, want {expected}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// JavaScript writes 1.0 as 1.
+fn as_numbers(json: &Value) -> Value {
+    match json {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(items) => items.iter().map(as_numbers).collect(),
+        other => other.clone(),
+    }
+}
+
+/// By the first word of the fact; the second says by which generation it was read.
+fn expected_read(client: &Client, fact: &str) -> Value {
+    let (name, generation) = fact.split_once(' ').unwrap_or((fact, ""));
+    // What the third generation says of a score is its value; of the others these clients read the number.
+    let verdict = match (client.name, generation) {
+        (_, "v3") | ("langfuse-py2" | "langfuse-js3" | "langfuse-js", _) => json!("good"),
+        _ => json!(0.0),
+    };
+    let helpful = if generation == "v3" { json!(true) } else { json!(1.0) };
+    // This client's scenario ends its root without an output.
+    let output = if client.name == "langfuse-js" { Value::Null } else { json!({"a": "done"}) };
+    match name {
+        "trace" => json!([
+            "agent-run", "user-42", true, ["a", "b", "late"], "e2e", "rel-1", 7, 0.003142, {"q": "hi"}, output, "acme",
+        ]),
+        "names" => json!(["agent-run", "broken-llm", "late", "plan", "plan-llm", "priced-llm", "stream-llm"]),
+        "listed" => json!([1, true, 7, 3]),
+        "session" => json!(["e2e", [true]]),
+        "llm" => json!(["GENERATION", 120, 45, 0.0000375, "there"]),
+        "errors" => json!(["broken-llm"]),
+        "streamed" => json!("stream-llm"),
+        "judged" => json!([
+            ["helpful", "BOOLEAN", helpful, true],
+            ["quality", "NUMERIC", 0.9, true],
+            ["verdict", "CATEGORICAL", verdict, true],
+        ]),
+        "good" => json!(["quality"]),
+        "models" => json!([["", 3, 0], ["gpt-4o-mini", 3, 0.000042], ["mine", 1, 0.0031]]),
+        other => panic!("nothing is known of {other:?}"),
+    }
 }
 
 async fn all_are_right(connection: &Connection, traces: &[(String, &Client)]) {
@@ -67,10 +129,15 @@ async fn all_are_right(connection: &Connection, traces: &[(String, &Client)]) {
 
 /// Runs one client; the id of its trace.
 fn run(server: &ServerProcess, client: &Client) -> String {
+    ran(server, client, None)
+}
+
+/// Lets a client send, or read a trace; the last line that it says.
+fn ran(server: &ServerProcess, client: &Client, trace_id: Option<&str>) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/run.sh");
     let host = format!("http://{}", server.http_addr);
     let output = Command::new(script)
-        .args([client.name, client.variant])
+        .args([client.name, client.variant].into_iter().chain(trace_id))
         .env("LANGFUSE_HOST", &host)
         .env("LANGFUSE_BASE_URL", &host)
         .env("LANGFUSE_PUBLIC_KEY", PUBLIC_KEY)

@@ -1,6 +1,7 @@
 //! What of one tenant is refused and shown to nobody: asked for every event, so it costs nothing where nothing is denied.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
@@ -44,7 +45,21 @@ impl Denied {
         Self { tenant: tenant.to_owned(), keys: RwLock::default() }
     }
 
-    pub(super) fn add(&self, erasure: &Erasure) {
+    /// Only these from now on.
+    pub(super) fn reset(&self, all: &[(Arc<Erasure>, TimestampUs)]) {
+        let mut keys = self.keys.write();
+        let learned = std::mem::take(&mut keys.learned);
+        *keys = Keys { learned, ..Keys::default() };
+        all.iter().for_each(|(erasure, until_us)| keys.add(erasure, *until_us));
+    }
+
+    pub(super) fn add(&self, erasure: &Erasure, until_us: TimestampUs) {
+        self.keys.write().add(erasure, until_us);
+    }
+}
+
+impl Keys {
+    fn add(&mut self, erasure: &Erasure, until_us: TimestampUs) {
         fn extend<K: Eq + std::hash::Hash>(
             keys: &mut HashMap<K, TimestampUs>,
             more: impl Iterator<Item = K>,
@@ -55,8 +70,7 @@ impl Denied {
                 *known = until_us.max(*known);
             }
         }
-        let mut keys = self.keys.write();
-        let until_us = erasure.until_us;
+        let keys = self;
         let mut traces: Vec<u64> = erasure.traces.iter().copied().collect();
         if erasure.kind == ErasureKind::Trace {
             traces.extend(erasure.subjects.iter().map(|trace| key_hash(&[trace])));
@@ -74,7 +88,9 @@ impl Denied {
             }
         }
     }
+}
 
+impl Denied {
     /// The tenant itself is gone.
     pub fn all(&self) -> bool {
         self.keys.read().all

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::base::{Kind, ManualClock};
+use crate::base::{Clock, Kind, ManualClock};
 use crate::format::index::key_hash;
 use crate::store::{Location, Store};
 
@@ -53,7 +53,8 @@ async fn what_is_erased_is_refused_for_seven_days_and_traces_of_a_person_with_it
     let erasures = Erasures::new(SystemObjects::new(store().await, Arc::new(clock)));
     let acme: TenantId = "acme".parse().unwrap();
     let traces = [key_hash(&["t1"])].into();
-    erasures.ask(NewErasure { traces, ..asked(ErasureKind::Session, &["s"]) }).await.unwrap();
+    let erasure = erasures.ask(NewErasure { traces, ..asked(ErasureKind::Session, &["s"]) }).await.unwrap();
+    erasures.set_rewritten(&erasure, Rewritten { at_us: 60_000_000, ..Default::default() }).await.unwrap();
     let denied = erasures.denied(&acme).unwrap();
     assert!(denied.owner(None, Some("s"), REFUSED_FOR_US - 1) && denied.trace("t1", REFUSED_FOR_US - 1));
     assert!(!denied.owner(None, Some("s"), REFUSED_FOR_US) && !denied.trace("t1", REFUSED_FOR_US));
@@ -68,6 +69,38 @@ async fn what_is_erased_is_refused_for_seven_days_and_traces_of_a_person_with_it
     assert!(denied.trace("t2", 5) && denied.learned().is_empty());
     erasures.ask(asked(ErasureKind::Tenant, &["acme"])).await.unwrap();
     assert!(denied.all() && denied.trace("anything", i64::MAX - 1));
+}
+
+#[tokio::test]
+async fn what_files_still_hold_is_refused_until_they_are_written_again() {
+    let (store, clock) = (store().await, ManualClock::at(0));
+    let open = || Erasures::new(SystemObjects::new(store.clone(), Arc::new(clock.clone())));
+    let (one, two) = (open(), open());
+    let acme: TenantId = "acme".parse().unwrap();
+    let early = one.ask(asked(ErasureKind::Trace, &["early"])).await.unwrap();
+    let late = one.ask(asked(ErasureKind::Trace, &["late", "early"])).await.unwrap();
+    two.catch_up().await.unwrap();
+    one.set_rewritten(&early, Rewritten { at_us: 5, ..Default::default() }).await.unwrap();
+    clock.advance_us(REFUSED_FOR_US + LOOK_EVERY_US);
+    let refused = |erasures: &Erasures, trace: &str, at_us| erasures.denied(&acme).unwrap().trace(trace, at_us);
+    for erasures in [&one, &two] {
+        erasures.catch_up().await.unwrap();
+        assert!(refused(erasures, "late", clock.now_us()));
+        assert!(refused(erasures, "early", clock.now_us()), "one of the two that name it is open");
+    }
+    let rewritten_us = clock.now_us();
+    one.set_rewritten(&late, Rewritten { at_us: rewritten_us, ..Default::default() }).await.unwrap();
+    two.catch_up().await.unwrap();
+    assert!(refused(&two, "late", rewritten_us + 1), "it looked less than a minute ago");
+    clock.advance_us(LOOK_EVERY_US);
+    two.catch_up().await.unwrap();
+    let three = open();
+    three.catch_up().await.unwrap();
+    for erasures in [&one, &two, &three] {
+        for trace in ["early", "late"] {
+            assert!(refused(erasures, trace, rewritten_us - 1) && !refused(erasures, trace, rewritten_us), "{trace}");
+        }
+    }
 }
 
 #[tokio::test]

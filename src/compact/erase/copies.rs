@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EraseSettings, Left, seconds};
-use crate::base::{TenantId, TimestampUs, WriterId};
+use crate::base::{Day, TenantId, TimestampUs, WriterId};
 use crate::catalog::{Catalog, ERASED_FROM};
 use crate::compact::Result;
 use crate::format::log::{self, FrameKind};
@@ -38,6 +38,9 @@ impl Look<'_> {
         let over_us = self.rewritten_us + seconds(self.settings.linger_s);
         for meta in self.catalog.store().list(&store::tenant_root(tenant), None).await? {
             self.let_go(&meta, over_us, left).await?;
+        }
+        if self.delete {
+            self.catalog.audit().forget_before(tenant, Day::from_days(i32::MAX)).await?;
         }
         Ok(())
     }

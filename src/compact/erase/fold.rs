@@ -14,7 +14,7 @@ use crate::compact::fold::Fold;
 use crate::compact::plan::{Job, JobKind};
 use crate::compact::workshop::Workshop;
 use crate::compact::{CompactError, Result};
-use crate::format::late::{LateDay, LateObject};
+use crate::format::late::{LateDay, LateObject, LateSlots};
 use crate::format::parquet;
 use crate::model::TraceFacts;
 use crate::model::tables::Table;
@@ -28,8 +28,7 @@ const RACES_MAX: u32 = 20;
 pub(super) async fn fold(workshop: &Workshop, tenant: &TenantId, table: Table) -> Result<u64> {
     let catalog = &workshop.catalog;
     let mut rewritten = 0;
-    // Looked through: they hold none of the keys that their filters may hold.
-    let mut clean = HashSet::new();
+    let mut clean = Clean::default();
     for _ in 0..RACES_MAX {
         let snapshot = catalog.snapshot(tenant, table).await?;
         let late = catalog.late(tenant, table, &snapshot).await?;
@@ -40,14 +39,15 @@ pub(super) async fn fold(workshop: &Workshop, tenant: &TenantId, table: Table) -
             return Ok(rewritten);
         }
         let mut files = catalog.files_with(tenant, table, &snapshot, &work.gone.keys).await?;
-        files.retain(|file| !clean.contains(&file.path));
+        clean.look_at(&snapshot.late);
+        files.retain(|file| !clean.paths.contains(&file.path));
         if files.is_empty() && work.let_late_objects_go(&snapshot, &late).await? {
             return Ok(rewritten);
         }
         for file in files {
             match work.write_again(&file).await {
                 Ok(true) => rewritten += 1,
-                Ok(false) => _ = clean.insert(file.path.clone()),
+                Ok(false) => _ = clean.paths.insert(file.path.clone()),
                 // Merged meanwhile: what became of it is found by the next look.
                 Err(CompactError::Catalog(CatalogError::InputGone { .. })) => break,
                 Err(error) => return Err(error),
@@ -55,6 +55,24 @@ pub(super) async fn fold(workshop: &Workshop, tenant: &TenantId, table: Table) -
         }
     }
     Err(CompactError::Races { table: table.name() })
+}
+
+/// Files that were looked through and hold none of the keys that their filters may hold.
+#[derive(Debug, Default)]
+struct Clean {
+    /// The late objects whose keys they were looked through for.
+    late: LateSlots,
+    paths: HashSet<String>,
+}
+
+impl Clean {
+    /// Other late objects take other rows away, and a file may hold those.
+    fn look_at(&mut self, late: &LateSlots) {
+        if self.late != *late {
+            self.late.clone_from(late);
+            self.paths.clear();
+        }
+    }
 }
 
 /// Rows with these keys go, and nothing takes their place.
@@ -169,5 +187,22 @@ impl Work<'_> {
         rest.facts = facts.map(|facts| facts.as_ref().clone()).collect();
         rest.facts.sort_by(|one, other| one.trace_id.cmp(&other.trace_id));
         Ok(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_clean_of_some_keys_and_not_of_those_that_are_masked_later() {
+        let mut clean = Clean::default();
+        let (one, two): (LateSlots, LateSlots) = ([(0, 7)].into(), [(0, 7), (1, 9)].into());
+        clean.look_at(&one);
+        clean.paths.insert("day=2026-01-01/a.parquet".to_owned());
+        clean.look_at(&one);
+        assert_eq!(clean.paths.len(), 1, "the same keys: it need not be read again");
+        clean.look_at(&two);
+        assert!(clean.paths.is_empty());
     }
 }

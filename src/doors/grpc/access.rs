@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::super::body::{Admission, Encoding};
 use super::super::status::outcome;
-use super::super::{Door, Doors, REQUEST_MAX, Refusal, auth};
+use super::super::{Door, Doors, REQUEST_MAX, Refusal, audit, auth};
 use super::{Rooms, frames};
 use crate::base::{Budget, ByteSize, Kind};
 use crate::catalog::keys::Role;
@@ -63,17 +63,25 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         };
     };
     let doors = &guard.doors;
-    let response = match admit(&guard, access, request).await {
-        Ok(request) => in_our_words(access.role, next.run(request).await),
-        Err(refusal) => {
-            let refusal = if access.role == Role::Ingest { refusal.on_the_way_in() } else { refusal };
-            Status::from(refusal).into_http::<Body>()
-        }
+    let method = path.trim_start_matches('/').to_owned();
+    let answering = async {
+        let response = match admit(&guard, access, request).await {
+            Ok(request) => in_our_words(access.role, next.run(request).await),
+            Err(refusal) => {
+                let refusal = if access.role == Role::Ingest { refusal.on_the_way_in() } else { refusal };
+                Status::from(refusal).into_http::<Body>()
+            }
+        };
+        // A status in the head is a refusal; that of a success comes after its message.
+        let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+        (response, outcome(code))
     };
-    // A status in the head is a refusal; that of a success comes after its message.
-    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-    doors.counters.answered(access.door, outcome(code));
-    response
+    let watched = async {
+        let (response, outcome) = answering.await;
+        doors.counters.answered(access.door, outcome);
+        (response, outcome)
+    };
+    audit::noted(doors, access.door, method, watched).await
 }
 
 /// The transport calls bytes that are no message INTERNAL; they are the sender's mistake. What else is INTERNAL on the

@@ -8,15 +8,20 @@ mod models;
 mod otlp;
 mod problem;
 mod request;
+mod rpc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 
-use super::Doors;
+use super::{Doors, audit};
 use problem::Problem;
+#[cfg(test)]
+pub(super) use rpc::{from_json, to_json};
 
-pub(super) fn routes(doors: &Doors) -> Router {
+/// `services`: those of the gRPC door, behind their guard.
+pub(super) fn routes(doors: &Doors, services: Router) -> Router {
     let mut router = Router::new();
     for base in ["/v1", "/api/public/otel/v1"] {
         router = serve(router, &format!("{base}/traces"), post(otlp::traces));
@@ -31,7 +36,9 @@ pub(super) fn routes(doors: &Doors) -> Router {
     router = serve(router, "/api/public/health", get(health::langfuse_health));
     router = serve(router, "/api/public/ready", get(health::ready));
     router = langfuse::routes(router);
+    router = rpc::route(router, services);
     router
+        .route_layer(middleware::from_fn_with_state(doors.clone(), audit::http))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")

@@ -15,11 +15,11 @@ use crate::wire::ingest_service_client::IngestServiceClient;
 use crate::wire::metrics_service_client::MetricsServiceClient;
 use crate::wire::sql_service_client::SqlServiceClient;
 
-async fn channel(world: &World) -> Channel {
+pub(super) async fn channel(world: &World) -> Channel {
     Channel::from_shared(format!("http://{}", world.grpc)).unwrap().connect().await.unwrap()
 }
 
-fn with_key<T>(key: &str, message: T) -> Request<T> {
+pub(super) fn with_key<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if !key.is_empty() {
         request.metadata_mut().insert("authorization", key.parse().unwrap());

@@ -2,7 +2,8 @@
 
 use super::late::{facts, order};
 use super::*;
-use crate::catalog::erasures::{ErasureKind, ErasureState};
+use crate::base::Clock;
+use crate::catalog::erasures::{ErasureKind, ErasureState, Rewritten};
 use crate::model::Score;
 
 const TABLES: [Table; 4] = [Table::Observations, Table::ObservationIo, Table::TraceFacts, Table::Scores];
@@ -168,6 +169,60 @@ fn another_process_hears_of_it_and_forgets_what_it_holds() {
 }
 
 #[test]
+fn an_erasure_takes_what_others_flushed_a_moment_before() {
+    let world = World::new();
+    let (one, two) = (Process::start(&world, "one"), Process::start(&world, "two"));
+    // What is known of the table is young enough for a query.
+    assert!(two.all_ids()[0].is_empty());
+    one.append("acme", said()).unwrap();
+    one.flush().unwrap();
+    two.erase(ErasureKind::User, "ada");
+    // It need not be alive to forget.
+    drop(one);
+    let three = Process::start(&world, "three");
+    assert_eq!(three.ids("acme", Table::Observations), once(&["d"]));
+    assert_eq!(three.ids("acme", Table::ObservationIo), once(&["", "d"]));
+}
+
+#[test]
+fn what_was_flushed_by_one_who_had_not_heard_and_died_is_masked_when_it_starts_again() {
+    let world = World::new();
+    let (one, two) = (Process::start(&world, "one"), Process::start(&world, "two"));
+    one.append("acme", said()).unwrap();
+    two.erase(ErasureKind::User, "ada");
+    one.flush().unwrap();
+    drop(one);
+    let one = Process::start(&world, "one");
+    one.run(crate::ingest::erase::look(&one.ingest.shared)).unwrap();
+    assert_eq!(one.ids("acme", Table::Observations), once(&["d"]));
+    balance(&one);
+}
+
+#[test]
+fn a_row_that_is_masked_while_a_repeat_of_it_is_flushed_stands_once_and_hidden() {
+    let world = World::new();
+    let (one, two) = (Process::start(&world, "one"), Process::start(&world, "two"));
+    one.append("acme", said()).unwrap();
+    one.flush().unwrap();
+    // The other has the same, and its flush is stuck half-way: what is frozen does not hear of an erasure.
+    two.append("acme", said()).unwrap();
+    world.break_puts("_delta_log");
+    two.flush().unwrap_err();
+    world.mend();
+    one.erase(ErasureKind::User, "ada");
+    two.flush().unwrap();
+    for process in [&one, &two] {
+        process.run(async { tokio::time::sleep(Duration::from_millis(1100)).await });
+        assert_eq!(process.ids("acme", Table::Observations), once(&["d"]));
+        assert_eq!(process.ids("acme", Table::Scores), once(&["of s1", "of t3"]));
+        balance(process);
+    }
+    let snapshot = two.run(two.catalog.snapshot(&"acme".parse().unwrap(), Table::Observations)).unwrap();
+    assert_eq!(snapshot.rows(), 4, "readers from elsewhere see each once");
+    assert_eq!(two.all_books()["stored"], 7);
+}
+
+#[test]
 fn a_tenant_that_is_gone_is_let_go_of_and_its_frames_are_dropped_at_replay() {
     let world = World::new();
     let process = Process::start(&world, "main");
@@ -194,6 +249,8 @@ fn what_is_refused_for_seven_days_may_come_again_after_them() {
     let erasure = erasures.find(&"acme".parse().unwrap(), &id).unwrap();
     let (state, _) = process.run(erasures.state(&erasure)).unwrap();
     assert_eq!(state, ErasureState::Masked);
+    let rewritten = Rewritten { at_us: world.clock.now_us(), ..Default::default() };
+    process.run(erasures.set_rewritten(&erasure, rewritten)).unwrap();
     world.clock.advance_us(crate::catalog::erasures::REFUSED_FOR_US);
     assert_eq!(process.send(vec![whose("t7", "ada", "s7"), span("t7", "f", None)]), [""; 0]);
     assert_eq!(process.ids("acme", Table::Observations), once(&["d", "f"]));

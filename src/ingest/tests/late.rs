@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::Day;
+use crate::catalog::Change;
 use crate::model::UsageSource;
 
 pub(super) fn order(time: i64, is_update: bool, id: &str) -> Order {
@@ -333,5 +334,48 @@ fn times_that_make_no_sense_keep_no_row_from_its_file() {
             "{}: retention would go by it",
             file.day
         );
+    }
+}
+
+#[test]
+fn what_retention_took_does_not_come_back_by_a_repeat_in_the_log() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    process.flush().unwrap();
+    // It only repeats what stands: the books are all that is committed of it.
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    process.flush().unwrap();
+    let through = Change::DropDays { through: Day::of_us(START_US) };
+    for table in [Table::Observations, Table::ObservationIo] {
+        process.run(process.catalog.commit(&"acme".parse().unwrap(), table, through.clone())).unwrap();
+    }
+    drop(process);
+    let process = Process::start(&world, "main");
+    assert_eq!(process.ids("acme", Table::Observations), once(&[]));
+    assert_eq!(process.ids("acme", Table::ObservationIo), once(&[]));
+    process.flush().unwrap();
+    assert_eq!(live_rows(&process, Table::Observations), (0, 0));
+    assert_eq!(process.all_books(), books(&[("received", 2), ("stored", 1), ("merged", 1)]));
+}
+
+#[test]
+fn facts_that_wait_for_rows_retention_took_are_not_stamped_over_newer_ones() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    let named = |time: i64, name: &str| facts("t", order(time, false, name), |said| said.name = Some(name.to_owned()));
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    process.flush().unwrap();
+    process.append("acme", vec![named(1, "before")]).unwrap();
+    process.flush().unwrap();
+    let through = Change::DropDays { through: Day::of_us(START_US) };
+    process.run(process.catalog.commit(&"acme".parse().unwrap(), Table::Observations, through)).unwrap();
+    world.clock.advance_us(3 * Day::US);
+    let later = observation("t", "b", order(3 * Day::US, false, "b"), |said| said.name = Some("llm".to_owned()));
+    process.append("acme", vec![named(2, "after"), later]).unwrap();
+    for flushed in [false, true] {
+        let names = process.column("acme", Table::Observations, "trace_name");
+        assert_eq!(names, [Some("after".to_owned())], "flushed: {flushed}");
+        process.flush().unwrap();
     }
 }

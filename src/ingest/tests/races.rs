@@ -115,3 +115,46 @@ fn flushed_rows_are_not_kept_again_by_a_replay_nor_counted_again() {
     let sums = process.books();
     assert_eq!(sums, [("received", 1), ("stored", 1)].map(|(outcome, count)| (outcome.to_owned(), count)).into());
 }
+
+#[test]
+fn what_the_owner_before_committed_after_the_claim_is_stored_and_not_merged() {
+    let world = World::new();
+    let first = Process::start(&world, "main");
+    first.append("acme", vec![span("t", "a", None), span("t", "b", Some("a"))]).unwrap();
+    world.break_puts("observations/_delta_log");
+    first.flush().unwrap_err();
+    let second = Process::start(&world, "main");
+    // The first needs no log for what it froze before; it dies before the books.
+    world.break_puts("ledger/_delta_log");
+    first.flush().unwrap_err();
+    drop(first);
+    world.mend();
+    // A query of the second has seen the commit before its flush looks.
+    second.run(async { tokio::time::sleep(Duration::from_millis(1100)).await });
+    assert_eq!(second.ids("acme", Table::Observations), once(&["a", "b"]));
+    second.flush().unwrap();
+    assert_eq!(second.ids("acme", Table::Observations), once(&["a", "b"]));
+    assert_eq!(second.all_books(), [("received".to_owned(), 2), ("stored".to_owned(), 2)].into());
+}
+
+#[test]
+fn what_the_owner_before_counted_after_the_claim_is_not_counted_again() {
+    let world = World::new();
+    let first = Process::start(&world, "main");
+    first.append("acme", vec![span("t", "a", None)]).unwrap();
+    first.flush().unwrap();
+    // One id that stands, and one that does not.
+    first.append("acme", vec![span("t", "a", None), span("t", "b", Some("a"))]).unwrap();
+    world.break_puts("_delta_log");
+    first.flush().unwrap_err();
+    let second = Process::start(&world, "main");
+    second.append("acme", vec![span("t", "c", Some("a"))]).unwrap();
+    world.mend();
+    // All of it, the books too, while the second believes it is its own to commit.
+    first.flush().unwrap_err();
+    drop(first);
+    second.flush().unwrap();
+    assert_eq!(second.ids("acme", Table::Observations), once(&["a", "b", "c"]));
+    let books = [("merged".to_owned(), 1), ("received".to_owned(), 4), ("stored".to_owned(), 3)];
+    assert_eq!(second.all_books(), books.into());
+}

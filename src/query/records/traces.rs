@@ -108,30 +108,37 @@ async fn each(
     Ok(())
 }
 
-/// The ids of their observations in the order of their starts; where no root is known, the first that is one.
+/// An observation of a trace by its start: whether it has no parent, and whether it is a root.
+type Seen = BTreeMap<(i64, String), (bool, bool)>;
+
+/// The ids of their observations in the order of their starts; and which is the root: the first without a parent, rather
+/// than what was marked as one.
 async fn add_observations(
     query: &Query,
     traces: &mut [TraceRecord],
     roots: &mut HashMap<String, String>,
     members: bool,
 ) -> Result<(), QueryError> {
-    let mut found: HashMap<String, BTreeMap<(i64, String), bool>> = HashMap::new();
-    const SEEN: [&str; 4] = ["trace_id", "id", "is_root", "start_time"];
+    let mut found: HashMap<String, Seen> = HashMap::new();
+    const SEEN: [&str; 5] = ["trace_id", "id", "parent_id", "is_root", "start_time"];
     each(query, Table::Observations, traces, true, &SEEN, |cells, row| {
         let place = (cells.time_us("start_time", row).unwrap_or_default(), cells.key("id", row));
+        let has_no_parent = cells.text("parent_id", row).is_none_or(|parent| parent.is_empty());
         let is_root = cells.boolean("is_root", row).unwrap_or_default();
-        found.entry(cells.key("trace_id", row)).or_default().insert(place, is_root);
+        found.entry(cells.key("trace_id", row)).or_default().insert(place, (has_no_parent, is_root));
     })
     .await?;
     for trace in traces {
-        let Some(found) = found.remove(&trace.id) else { continue };
-        if let Some(root) = roots.get_mut(&trace.id).filter(|root| root.is_empty())
-            && let Some(((_, id), _)) = found.iter().find(|(_, is_root)| **is_root)
-        {
-            root.clone_from(id);
+        let Some(seen) = found.remove(&trace.id) else { continue };
+        if let Some(root) = roots.get_mut(&trace.id) {
+            let without_parent = seen.iter().find(|(_, (has_no_parent, _))| *has_no_parent);
+            let marked = || seen.iter().find(|(_, (_, is_root))| *is_root).filter(|_| root.is_empty());
+            if let Some(((_, id), _)) = without_parent.or_else(marked) {
+                *root = id.clone();
+            }
         }
         if members {
-            trace.observation_ids = found.into_keys().map(|(_, id)| id).collect();
+            trace.observation_ids = seen.into_keys().map(|(_, id)| id).collect();
         }
     }
     Ok(())

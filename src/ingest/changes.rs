@@ -1,11 +1,11 @@
-//! Learning of prices changed elsewhere, away from the path of any request.
+//! Learning of prices and dimension keys changed elsewhere, away from the path of any request.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
 
-/// Prices set on another node price what comes in here at most 10 seconds later.
+/// What is set on another node holds for what comes in here at most 10 seconds later.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Looks until the process stops.
@@ -13,6 +13,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
     while shared.goes_on_after(LOOK_EVERY).await {
         if let Err(error) = shared.catalog.prices().catch_up().await {
             tracing::warn!(%error, "prices changed elsewhere cannot be read; it is tried again");
+        }
+        if let Err(error) = shared.catalog.dimensions().catch_up().await {
+            tracing::warn!(%error, "dimension keys changed elsewhere cannot be read; it is tried again");
         }
     }
 }
