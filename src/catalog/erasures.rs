@@ -170,14 +170,14 @@ impl Erasures {
                 self.0.objects.made_us(REWRITTEN).await?.into_iter().collect();
             for erasure in self.0.objects.all::<Erasure>(ERASURES).await? {
                 let rewritten_us = made_us.remove(&format!("{:020}", erasure.number));
+                // Only whether it was before the end of its time matters; of the others the moment itself is read.
+                let in_time_us = rewritten_us.filter(|rewritten_us| *rewritten_us <= erasure.until_us);
+                if let Some(rewritten_us) = in_time_us {
+                    self.0.known.write().rewritten.insert(erasure.number, rewritten_us);
+                }
                 let erasure = self.learn(erasure);
-                match rewritten_us {
-                    // Only whether it was before the end of its time matters.
-                    Some(rewritten_us) if rewritten_us <= erasure.until_us => {
-                        self.learn_rewritten(&erasure, rewritten_us)
-                    }
-                    Some(_) => _ = self.rewritten(&erasure).await?,
-                    None => {}
+                if rewritten_us.is_some() && in_time_us.is_none() {
+                    self.rewritten(&erasure).await?;
                 }
             }
             self.0.known.write().is_loaded = true;

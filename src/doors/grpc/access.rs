@@ -74,14 +74,11 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         };
         // A status in the head is a refusal; that of a success comes after its message.
         let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-        (response, outcome(code))
-    };
-    let watched = async {
-        let (response, outcome) = answering.await;
+        let outcome = outcome(code);
         doors.counters.answered(access.door, outcome);
         (response, outcome)
     };
-    audit::noted(doors, access.door, method, watched).await
+    audit::noted(doors, access.door, method, answering).await
 }
 
 /// The transport calls bytes that are no message INTERNAL; they are the sender's mistake. What else is INTERNAL on the
