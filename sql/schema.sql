@@ -82,6 +82,7 @@ CREATE TABLE observations (
     _merge                  BYTEA,                      -- Which event decided which field; null for a row of one event whose time is the row's own.
     service_tier            VARCHAR,                    -- priority, flex, batch, …: what the price depends on beside the model.
     _own                    BIGINT,                     -- Bit set: which values the row says itself; its trace's facts may replace the others.
+    sensitive_kinds         VARCHAR[],                  -- Kinds of sensitive text that the tenant's masking rules found in it: email, phone, cpf, … (sorted, each once).
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
@@ -102,6 +103,7 @@ CREATE TABLE trace_facts (
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that first held it.
     _merge                  BYTEA,                      -- Which event decided which field; null for a row of one event whose time is the row's own.
     root_name               VARCHAR,                    -- The name of the root.
+    sensitive_kinds         VARCHAR[],                  -- Kinds of sensitive text that the tenant's masking rules found in what is said of the trace itself.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 
@@ -126,6 +128,7 @@ CREATE TABLE scores (
     dataset_run_id          VARCHAR,                    -- The run over a dataset that is judged.
     queue_id                VARCHAR,                    -- The queue in which a person gave it.
     execution_trace_id      VARCHAR,                    -- The trace of the evaluation that gave it.
+    sensitive_kinds         VARCHAR[],                  -- Kinds of sensitive text that the tenant's masking rules found in it.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 

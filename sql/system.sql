@@ -66,3 +66,13 @@ CREATE TABLE audit (
     calls                   BIGINT,                     -- How many they were.
     duration_ms             BIGINT                      -- Until their answers began, all together.
 );
+
+-- What the tenant's masking rules found, by day, kind, model and user: a view over sensitive_kinds of observations, trace_facts and scores.
+CREATE TABLE sensitive_use (
+    day                     DATE,                       -- UTC day the observation began, the trace began, or the score was given.
+    kind                    VARCHAR,                    -- The rule that found it: email, phone, cpf, …
+    model                   VARCHAR,                    -- The model as its sender names it; null for traces and scores.
+    user_id                 VARCHAR,                    -- The end user; null for scores.
+    found_in                VARCHAR,                    -- observations, trace_facts or scores.
+    rows                    BIGINT                      -- How many of them.
+);

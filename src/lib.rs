@@ -12,6 +12,7 @@
 //! | 1 | [`price`] | price books, model matching, the cost of a usage |
 //! | 1 | [`corpus`] | realistic traces from a seed, for the demo, the benches and the tests |
 //! | 2 | [`decode`] | OTLP with its dialects, Langfuse's own requests, and our own proto, into the model |
+//! | 2 | [`masking`] | what a tenant's rules take out of what was said, or name in it |
 //! | 2 | [`format`] | bytes at rest: log objects, Delta commits, Parquet files, index objects |
 //! | 3 | [`store`] | the bucket or folder: create-once, fsync, lost replies, probe, faults |
 //! | 4 | [`catalog`] | live files per table: snapshots and commits; tenants and keys |
@@ -49,6 +50,7 @@ pub mod doctor;
 pub mod doors;
 pub mod format;
 pub mod ingest;
+pub mod masking;
 pub mod model;
 pub mod price;
 pub mod query;

@@ -156,6 +156,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
             .await?;
     let (prices, audit) = (catalog.prices().clone(), catalog.audit().clone());
+    let maskings = catalog.maskings().clone();
     let compactor = settings
         .compact
         .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
@@ -177,6 +178,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         keys,
         prices,
         score_configs: ScoreConfigs::new(SystemObjects::new(store.clone(), Arc::clone(&clock))),
+        maskings,
         clock,
         decode_limits: DecodeLimits::default(),
         counters: Arc::new(Counters::default()),

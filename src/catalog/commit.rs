@@ -23,7 +23,7 @@ use super::table::{
 };
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
-use crate::format::delta::{self, Action, Add, CommitInfo, Remove, Txn};
+use crate::format::delta::{self, Action, Add, CommitInfo, MetaData, Remove, Txn};
 use crate::format::late::{self, LateSlots};
 use crate::store::{self, Created};
 
@@ -139,7 +139,7 @@ impl TableState {
             let version = next_version(&snapshot);
             let added = paths_added(&actions);
             let more = change.told();
-            let body = delta::encode_commit(&self.with_head(version, operation, more, actions));
+            let body = delta::encode_commit(&self.with_head(&snapshot, version, operation, more, actions));
             let path = store::delta_log(&self.tenant, self.table.name(), Some(version));
             let asked = Instant::now();
             match self.store.create(&path, body.clone()).await? {
@@ -273,9 +273,11 @@ impl TableState {
         }
     }
 
-    /// Commit info first; version 0 also makes the table.
+    /// Commit info first; version 0 also makes the table, and the first commit of a newer program gives it the columns
+    /// it lacks: whoever reads the table finds them described no later than a file has them.
     fn with_head(
         &self,
+        snapshot: &Snapshot,
         version: u64,
         operation: &str,
         more: BTreeMap<String, Value>,
@@ -293,6 +295,8 @@ impl TableState {
         let mut all = vec![Action::CommitInfo(info)];
         if version == 0 {
             all.extend(delta::creation(self.table, Uuid::new_v4().to_string(), now_ms));
+        } else if let Some(grown) = &snapshot.grown {
+            all.push(Action::MetaData(MetaData::clone(grown)));
         }
         all.extend(actions);
         all

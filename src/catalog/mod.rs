@@ -18,6 +18,7 @@ pub mod keys;
 mod late;
 mod load;
 mod lookup;
+pub mod maskings;
 pub mod prices;
 mod reader;
 mod recent;
@@ -54,6 +55,7 @@ pub use filters::KEY_FILTERS_MAX;
 pub use fresh::{FilesOnly, Fresh, FreshRows, FreshTable, NoFreshRows, PinnedRows};
 pub use late::Late;
 pub use lookup::{Asked, StandingRow};
+use maskings::Maskings;
 use prices::PriceBooks;
 pub use reader::FileReader;
 pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
@@ -113,6 +115,7 @@ pub struct Catalog {
     prices: PriceBooks,
     audit: Audit,
     dimensions: Dimensions,
+    maskings: Maskings,
 }
 
 type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
@@ -122,8 +125,9 @@ impl Catalog {
         let filters = Arc::new(Filters::new(store.clone()));
         let objects = SystemObjects::new(store.clone(), Arc::clone(&clock));
         let (erasures, prices) = (Erasures::new(objects.clone()), PriceBooks::new(objects.clone()));
-        let (dimensions, audit) = (Dimensions::new(objects.clone()), Audit::new(objects));
-        Self { store, clock, tables: Arc::default(), filters, erasures, prices, audit, dimensions }
+        let (dimensions, maskings) = (Dimensions::new(objects.clone()), Maskings::new(objects.clone()));
+        let audit = Audit::new(objects);
+        Self { store, clock, tables: Arc::default(), filters, erasures, prices, audit, dimensions, maskings }
     }
 
     /// By the clock that stamps commits.
@@ -153,6 +157,11 @@ impl Catalog {
     /// What in metadata names the tenants' own customers, projects and flows.
     pub fn dimensions(&self) -> &Dimensions {
         &self.dimensions
+    }
+
+    /// What the tenants want taken out of what they send.
+    pub fn maskings(&self) -> &Maskings {
+        &self.maskings
     }
 
     /// The table as it stands: never stale as to this process's commits, at most a second as to other nodes'.

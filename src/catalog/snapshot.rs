@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{Day, TimestampUs, WriterId};
+use crate::format::delta::MetaData;
 use crate::format::late::LateSlots;
 
 /// Up to which sequence of each writer's log a table holds everything.
@@ -29,6 +30,9 @@ pub struct Snapshot {
     pub late_freed_before_us: TimestampUs,
     /// Rows that retention and declared deletions have taken since the table began.
     pub dropped_rows: u64,
+    /// The table's description with the columns that an older version did not know: the next commit, whatever else it
+    /// does, brings it. `None`: the table has them all.
+    pub grown: Option<Arc<MetaData>>,
 }
 
 /// A live Parquet file: everything planning needs to know, without a request.

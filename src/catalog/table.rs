@@ -329,7 +329,13 @@ impl TableState {
                     next.late_freed.retain(|_, at_us| *at_us >= oldest_us);
                     next.late_freed_before_us = next.late_freed_before_us.max(forgotten.unwrap_or(0));
                 }
-                Action::CommitInfo(_) | Action::Protocol(_) | Action::MetaData(_) => {}
+                Action::MetaData(metadata) => {
+                    let path = || store::delta_log(&self.tenant, self.table.name(), Some(version)).to_string();
+                    let grown = delta::grown(self.table, &metadata)
+                        .map_err(|source| CatalogError::Format { path: path(), source })?;
+                    next.grown = grown.map(Arc::new);
+                }
+                Action::CommitInfo(_) | Action::Protocol(_) => {}
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use crate::store::{Location, SeededFaults, data_file};
 
 mod checkpoints;
 mod cleaned;
+mod grown;
 mod rules;
 mod sleepers;
 

@@ -5,6 +5,7 @@
 mod ask;
 mod demo;
 mod key;
+mod masking;
 mod prices;
 mod question;
 mod serve;

@@ -7,12 +7,13 @@ use tracelake::catalog::erasures::{ErasureKind, NewErasure};
 use tracelake::catalog::retention::{Retention, Retentions};
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
+use tracelake::masking::{Find, MaskingRule};
 use tracelake::model::DimensionKeys;
 use tracelake::model::tables::Table;
 use tracelake::server;
 use tracelake::store::Store;
 
-use super::{DataArg, Outcome};
+use super::{DataArg, Outcome, masking};
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
@@ -52,6 +53,29 @@ pub(super) enum TenantCommand {
         /// … of observations.flow
         #[arg(long)]
         flow: Option<String>,
+        #[command(flatten)]
+        data: DataArg,
+    },
+    /// Says, or sets, what is masked in all that it sends before anything is written; off where there is no rule
+    Masking {
+        tenant: TenantId,
+        /// A rule that tracelake brings along, NAME=ACTION: email, phone, cpf, credit_card or api_key, or all of them as
+        /// `all`; drop, hash, redact or detect. Like the others it replaces the rule of that name
+        #[arg(long)]
+        rule: Vec<String>,
+        /// A regular expression, NAME=ACTION:EXPRESSION, such as 'badge=hash:\bB-\d{6}\b'
+        #[arg(long)]
+        pattern: Vec<String>,
+        /// Where it stands, NAME=ACTION:PATH, such as document=drop:metadata.customer.document; a path begins with a
+        /// field (input, output, metadata, attributes, user_id, …), goes through lists, and * is any key
+        #[arg(long)]
+        path: Vec<String>,
+        /// Takes the rule of this name away
+        #[arg(long)]
+        remove: Vec<String>,
+        /// Takes all rules away; the key of hashes is kept
+        #[arg(long)]
+        clear: bool,
         #[command(flatten)]
         data: DataArg,
     },
@@ -96,6 +120,24 @@ pub(super) async fn tenant(command: TenantCommand) -> Outcome {
                 dimensions.set(&tenant, keys, "command line").await?;
             }
             println!("{}", dimensions.of(&tenant));
+        }
+        TenantCommand::Masking { tenant, rule, pattern, path, remove, clear, data } => {
+            let new = rule.iter().map(|text| masking::built_in(text)).collect::<Result<Vec<_>, _>>()?.concat();
+            let patterns = pattern.iter().map(|text| masking::told(text, Find::Pattern));
+            let paths = path.iter().map(|text| masking::told(text, Find::Path));
+            let new: Vec<MaskingRule> =
+                new.into_iter().map(Ok).chain(patterns).chain(paths).collect::<Result<_, _>>()?;
+            let (store, objects) = objects_of(&data).await?;
+            Tenants::new(objects).require_live(&tenant).await?;
+            let catalog = Catalog::new(store, std::sync::Arc::new(SystemClock));
+            let maskings = catalog.maskings();
+            maskings.load_once().await?;
+            let before = maskings.rules(&tenant);
+            let changed = masking::changed(before.clone(), new, &remove, clear)?;
+            if changed != before {
+                maskings.set(&tenant, changed, "command line").await?;
+            }
+            masking::say(&maskings.rules(&tenant));
         }
         TenantCommand::Delete { tenant, data } => {
             let store = Store::open(data.data.parse()?).await?;

@@ -29,6 +29,7 @@ use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
 use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
+use crate::catalog::maskings::Maskings;
 use crate::catalog::prices::PriceBooks;
 use crate::catalog::score_configs::ScoreConfigs;
 use crate::decode::DecodeLimits;
@@ -159,6 +160,8 @@ pub struct Doors {
     pub keys: Keys,
     pub prices: PriceBooks,
     pub score_configs: ScoreConfigs,
+    /// What is taken out of requests before anything is written.
+    pub maskings: Maskings,
     /// Dates what comes without a time.
     pub clock: Arc<dyn Clock>,
     pub decode_limits: DecodeLimits,

@@ -43,6 +43,7 @@ pub(super) async fn keep_decoded(
     bytes: usize,
     decoded: Decoded,
 ) -> Result<Kept, Refusal> {
+    let decoded = masked(doors, caller, bytes, decoded).await?;
     let Decoded { mut batch, items, mut rejections } = decoded;
     rejections.extend(doors.intake.refuse_erased(&caller.tenant, &mut batch).await);
     doors.counters.received(door, bytes as u64, batch.received, &rejections);
@@ -51,6 +52,17 @@ pub(super) async fn keep_decoded(
         doors.intake.append(&caller.tenant, batch, room).await.map_err(Refusal::on_the_way_in)?;
     }
     Ok(Kept { items, rejections })
+}
+
+/// Without what the tenant's masking rules take out: every door's requests come by here, before any of them is written.
+/// One look where there are no rules.
+async fn masked(doors: &Doors, caller: &Caller, bytes: usize, mut decoded: Decoded) -> Result<Decoded, Refusal> {
+    let Some(mask) = doors.maskings.mask(&caller.tenant) else { return Ok(decoded) };
+    let mask = move || {
+        mask.apply(&mut decoded.batch);
+        Ok(decoded)
+    };
+    decode_aside(bytes, mask).await
 }
 
 /// Runs `decode` of `bytes`, aside if they are many.

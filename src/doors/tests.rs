@@ -217,7 +217,7 @@ impl World {
         let store = Store::open(Location::Memory(Arc::new(InMemory::new()))).await.unwrap();
         let objects = SystemObjects::new(store.clone(), Arc::new(SystemClock));
         let keys = Keys::open(objects.clone(), Tenants::new(objects.clone())).await.unwrap();
-        let (score_configs, audit) = (ScoreConfigs::new(objects.clone()), Audit::new(objects));
+        let (score_configs, audit) = (ScoreConfigs::new(objects.clone()), Audit::new(objects.clone()));
         for tenant in ["acme", "other"] {
             keys.tenants().create(&tenant.parse().unwrap()).await.unwrap();
         }
@@ -240,6 +240,7 @@ impl World {
             keys: keys.clone(),
             prices: prices.clone(),
             score_configs,
+            maskings: Maskings::new(objects.clone()),
             clock: Arc::new(SystemClock),
             decode_limits: DecodeLimits::default(),
             counters: counters.clone(),

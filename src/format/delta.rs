@@ -174,13 +174,36 @@ pub fn creation(table: Table, id: String, now_ms: i64) -> [Action; 2] {
     [Action::Protocol(protocol), Action::MetaData(metadata)]
 }
 
+/// The description of a table that an older version made, with the columns it lacks; `None`: it lacks none. They come
+/// after all others and are nullable: old files read as null, the protocol stays, and columns of a newer version are kept.
+pub fn grown(table: Table, standing: &MetaData) -> Result<Option<MetaData>> {
+    let corrupt =
+        |detail: &str| FormatError::Corrupt { what: WHAT, detail: format!("the schema of {}: {detail}", table.name()) };
+    let mut stands: Value = serde_json::from_str(&standing.schema_string).map_err(|e| corrupt(&e.to_string()))?;
+    let fields = stands.get_mut("fields").and_then(Value::as_array_mut).ok_or_else(|| corrupt("it has no fields"))?;
+    let lacking: Vec<Value> = table
+        .columns()
+        .into_iter()
+        .filter(|(name, ..)| !fields.iter().any(|field| field["name"] == *name))
+        .map(|(name, kind, comment)| field(name, kind.delta(), comment))
+        .collect();
+    if lacking.is_empty() {
+        return Ok(None);
+    }
+    fields.extend(lacking);
+    Ok(Some(MetaData { schema_string: stands.to_string(), ..standing.clone() }))
+}
+
 /// A table's columns as a Delta schema; `day` comes last, as the partition column.
 fn schema(table: Table) -> Value {
-    let field = |name: &str, kind: Value, comment: &str| json!({"name": name, "type": kind, "nullable": true, "metadata": {"comment": comment}});
     let mut fields: Vec<Value> =
         table.columns().into_iter().map(|(name, kind, comment)| field(name, kind.delta(), comment)).collect();
     fields.push(field("day", "date".into(), "UTC day of placement; prune by true times, not by it."));
     json!({"type": "struct", "fields": fields})
+}
+
+fn field(name: &str, kind: Value, comment: &str) -> Value {
+    json!({"name": name, "type": kind, "nullable": true, "metadata": {"comment": comment}})
 }
 
 #[cfg(test)]
@@ -193,6 +216,28 @@ mod tests {
         let txn = Action::Txn(Txn { app_id: "main".into(), version: 7, last_updated: None });
         let actions = vec![protocol, metadata, txn];
         assert_eq!(decode_commit(&encode_commit(&actions)).unwrap(), actions);
+    }
+
+    #[test]
+    fn a_table_of_an_older_version_gets_the_columns_it_lacks_and_keeps_those_of_a_newer_one() {
+        let [_, Action::MetaData(new)] = creation(Table::Scores, "id".into(), 5) else { unreachable!() };
+        assert_eq!(grown(Table::Scores, &new).unwrap(), None, "it lacks none");
+        let mut schema: Value = serde_json::from_str(&new.schema_string).unwrap();
+        let fields = schema["fields"].as_array_mut().unwrap();
+        fields.retain(|field| field["name"] != "comment" && field["name"] != "sensitive_kinds");
+        fields.push(field("of_tomorrow", "string".into(), "?"));
+        let mut names: Vec<String> = fields.iter().map(|field| field["name"].as_str().unwrap().to_owned()).collect();
+        let old = MetaData { schema_string: schema.to_string(), ..new.clone() };
+        let grown_once = grown(Table::Scores, &old).unwrap().unwrap();
+        let schema: Value = serde_json::from_str(&grown_once.schema_string).unwrap();
+        names.extend(["comment".to_owned(), "sensitive_kinds".to_owned()]);
+        let now: Vec<&str> =
+            schema["fields"].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap()).collect();
+        assert_eq!(now, names);
+        assert_eq!((&grown_once.id, &grown_once.configuration), (&new.id, &new.configuration));
+        assert_eq!(grown(Table::Scores, &grown_once).unwrap(), None, "once is enough");
+        let garbled = MetaData { schema_string: "{}".into(), ..new };
+        assert!(matches!(grown(Table::Scores, &garbled), Err(FormatError::Corrupt { .. })));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Learning of prices and dimension keys changed elsewhere, away from the path of any request.
+//! Learning of prices, dimension keys and masking rules changed elsewhere, away from the path of any request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         if let Err(error) = shared.catalog.dimensions().catch_up().await {
             tracing::warn!(%error, "dimension keys changed elsewhere cannot be read; it is tried again");
+        }
+        if let Err(error) = shared.catalog.maskings().catch_up().await {
+            tracing::warn!(%error, "masking rules changed elsewhere cannot be read; it is tried again");
         }
     }
 }

@@ -191,6 +191,8 @@ impl Ingest {
         catalog.prices().publish().await?;
         catalog.prices().catch_up().await?;
         catalog.dimensions().catch_up().await?;
+        // Before a door opens: no text comes in past rules that are set.
+        catalog.maskings().catch_up().await?;
         let erasing = tokio::sync::Mutex::new(erase::Pending::at_start(catalog.erasures()));
         let own = Arc::new(Writer::open(&catalog, &clock, writer, &rows).await?);
         let fenced = own.fence();

@@ -126,6 +126,10 @@ pub struct Observation {
     #[prost(uint64, tag = "49")]
     pub cleared: u64,
 
+    /// The kinds of sensitive text that the tenant's masking rules found in this event; sorted, each once.
+    #[prost(string, repeated, tag = "50")]
+    pub sensitive_kinds: Vec<String>,
+
     // Wide and cold: these stand in observation_io.
     #[prost(string, optional, tag = "60")]
     pub input: Option<String>,

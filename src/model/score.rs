@@ -49,6 +49,9 @@ pub struct Score {
     /// The fields said to be nothing, as [`super::Observation::cleared`].
     #[prost(uint64, tag = "18")]
     pub cleared: u64,
+    /// As [`super::Observation::sensitive_kinds`].
+    #[prost(string, repeated, tag = "19")]
+    pub sensitive_kinds: Vec<String>,
 }
 
 named_enum! {

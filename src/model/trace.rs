@@ -43,6 +43,9 @@ pub struct TraceFacts {
     /// The fields said to be nothing, as [`super::Observation::cleared`].
     #[prost(uint64, tag = "17")]
     pub cleared: u64,
+    /// As [`super::Observation::sensitive_kinds`].
+    #[prost(string, repeated, tag = "18")]
+    pub sensitive_kinds: Vec<String>,
 }
 
 impl TraceFacts {

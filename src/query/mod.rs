@@ -19,6 +19,7 @@ mod patch;
 mod provider;
 mod prune;
 pub mod records;
+mod sensitive;
 mod session;
 mod shape;
 mod stamp;

@@ -69,6 +69,7 @@ mod tests {
             input: word("input"),
             output: word("output"),
             attributes: [("k".to_owned(), "x".to_owned())].into(),
+            sensitive_kinds: vec!["email".into()],
             cleared: 0,
         };
         let changes =

@@ -35,7 +35,7 @@ const TIMESTAMP: &str = "TIMESTAMP WITH TIME ZONE";
 const MONEY: &str = "DECIMAL(18,12)";
 
 /// All of them; `sql/system.sql` is written from this.
-pub const SYSTEM_TABLES: [SystemTable; 4] = [FILES, ERASURES, PRICES, AUDIT];
+pub const SYSTEM_TABLES: [SystemTable; 5] = [FILES, ERASURES, PRICES, AUDIT, SENSITIVE_USE];
 
 const FILES: SystemTable = SystemTable {
     name: "files",
@@ -116,6 +116,20 @@ const AUDIT: SystemTable = SystemTable {
         ("outcome", TEXT, "ok, or the name of the code they were refused with."),
         ("calls", LONG, "How many they were."),
         ("duration_ms", LONG, "Until their answers began, all together."),
+    ],
+};
+
+/// Made by [`super::sensitive`], of the tenant's tables.
+pub(super) const SENSITIVE_USE: SystemTable = SystemTable {
+    name: "sensitive_use",
+    comment: "What the tenant's masking rules found, by day, kind, model and user: a view over sensitive_kinds of observations, trace_facts and scores.",
+    columns: &[
+        ("day", DATE, "UTC day the observation began, the trace began, or the score was given."),
+        ("kind", TEXT, "The rule that found it: email, phone, cpf, …"),
+        ("model", TEXT, "The model as its sender names it; null for traces and scores."),
+        ("user_id", TEXT, "The end user; null for scores."),
+        ("found_in", TEXT, "observations, trace_facts or scores."),
+        ("rows", LONG, "How many of them."),
     ],
 };
 

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use super::error::QueryError;
 use super::footers::Footers;
 use super::provider::{TableAt, Touched};
-use super::system_tables::SystemTables;
+use super::sensitive;
+use super::system_tables::{SENSITIVE_USE, SystemTables};
 use crate::base::{Clock, SystemClock, TenantId, TimestampUs};
 use crate::catalog::audit::AuditRow;
 use crate::catalog::erasures::ErasureStatus;
@@ -159,6 +160,11 @@ impl SchemaProvider for TenantTables {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         match Table::from_name(name) {
             Some(table) => Ok(Some(self.at(table).await? as Arc<dyn TableProvider>)),
+            None if name == SENSITIVE_USE.name => {
+                let [observations, traces, scores] = sensitive::SOURCES;
+                let tables = [self.at(observations).await?, self.at(traces).await?, self.at(scores).await?];
+                sensitive::view(tables).map(Some)
+            }
             None => self.system.table(name).await,
         }
     }

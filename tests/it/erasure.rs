@@ -160,16 +160,20 @@ impl World {
         panic!("the erasures do not come to an end");
     }
 
-    /// Objects in which these bytes stand, also inside what is compressed.
     fn objects_with(&self, words: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        each_file(self.folder.path(), &mut |path, body| {
-            if contains(body, words) || plain(path, body).iter().any(|text| contains(text, words)) {
-                found.push(path.to_owned());
-            }
-        });
-        found
+        objects_with(self.folder.path(), words)
     }
+}
+
+/// Objects in which these bytes stand, also inside what is compressed.
+pub(crate) fn objects_with(folder: &Path, words: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    each_file(folder, &mut |path, body| {
+        if contains(body, words) || plain(path, body).iter().any(|text| contains(text, words)) {
+            found.push(path.to_owned());
+        }
+    });
+    found
 }
 
 fn contains(body: &[u8], words: &str) -> bool {

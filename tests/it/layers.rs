@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 10] = [
     &["wire", "base"],
     &["model", "price", "corpus"],
-    &["decode", "format"],
+    &["decode", "masking", "format"],
     &["store"],
     &["catalog"],
     &["ingest", "query", "compact"],

@@ -17,6 +17,8 @@ mod kills;
 mod langfuse_metrics;
 mod langfuse_reads;
 mod layers;
+mod masking;
+mod older_tables;
 mod own_proto;
 mod prices;
 mod process;

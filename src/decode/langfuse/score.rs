@@ -68,6 +68,7 @@ pub(super) fn read(mut body: Fields<'_>, context: &Context<'_>, about: &mut Stri
         timestamp_us: Some(timestamp_us),
         metadata: metadata(body.said("metadata")).into_iter().collect(),
         cleared,
+        ..Score::default()
     };
     let mut order = context.order(false);
     // Lists of scores have no envelopes: each says when it was given.

@@ -2,7 +2,7 @@
 //!
 //! Folding a sorted set makes the result independent of the order of arrival. Per field:
 //! *last said wins* for scalars (absent keeps the old), *first said wins* for what places a row (start time,
-//! environment), the earliest for a trace's timestamp, union for tags, by key for metadata and attributes, whole-map
+//! environment), the earliest for a trace's timestamp, union for tags and sensitive kinds, by key for metadata and attributes, whole-map
 //! replacement for usage (with the counts that are read off it), cost and model parameters. Metadata merges deeply:
 //! where both values are JSON objects, their keys merge too. What is said to be nothing is nothing from then on.
 //!
@@ -274,7 +274,7 @@ fold! {
         29 total_tokens, 30 usage_source,
     ],
     by_key: [47 metadata, 48 attributes],
-    union: [49 tags],
+    union: [49 tags, 50 sensitive_kinds],
     order_of_one: |row| row.end_ns.or(row.start_ns).map(|ns| ns.div_euclid(1000)),
     // The table says in `_own` what a row says itself.
     is_ambiguous: |_| false,
@@ -294,7 +294,7 @@ fold! {
     replace: [],
     together: |_| false => [],
     by_key: [12 metadata, 14 attributes],
-    union: [13 tags],
+    union: [13 tags, 15 sensitive_kinds],
     order_of_one: |row| row.timestamp_us,
     // The table shows these words where nothing was said, too.
     is_ambiguous: |row| {
@@ -317,7 +317,7 @@ fold! {
     replace: [],
     together: |event| event.value.is_some() || event.string_value.is_some() => [2 value, 3 string_value],
     by_key: [10 metadata],
-    union: [],
+    union: [15 sensitive_kinds],
     order_of_one: |row| row.timestamp_us,
     is_ambiguous: |row| row.environment.as_deref() == Some("default") || row.source.as_deref() == Some("API"),
     then: |_| {}

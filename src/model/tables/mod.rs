@@ -1,7 +1,8 @@
 //! The columns of every table, declared once: name, type, meaning, and how a row fills it.
 //!
 //! `sql/schema.sql` is written from these declarations and a test holds the two equal. Columns are appended,
-//! never renamed or retyped: the Delta tables of every tenant have this shape.
+//! never renamed or retyped: the Delta tables of every tenant have this shape. A table that an older version made is
+//! described with the columns it lacks by its next commit; its files read as null there until they are merged.
 
 mod cells;
 mod columns;

@@ -118,6 +118,7 @@ pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
     Column { name: "_merge", kind: T::Binary, comment: "Which event decided which field; null for a row of one event whose time is the row's own.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
     Column { name: "service_tier", kind: T::Text, comment: "priority, flex, batch, …: what the price depends on beside the model.", fill: |r| fill::text(r, |r| r.observation.service_tier.as_deref()) },
     Column { name: "_own", kind: T::Long, comment: "Bit set: which values the row says itself; its trace's facts may replace the others.", fill: |r| fill::long(r, |r| r.own().column()) },
+    Column { name: "sensitive_kinds", kind: T::TextList, comment: "Kinds of sensitive text that the tenant's masking rules found in it: email, phone, cpf, … (sorted, each once).", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.observation.sensitive_kinds)) },
 ];
 
 impl ObservationRow {

@@ -1,5 +1,6 @@
 //! `scores`: judgements on traces, observations, sessions and runs over datasets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Column;
@@ -38,6 +39,7 @@ pub const SCORES: &[Column<ScoreRow>] = &[
     Column { name: "dataset_run_id", kind: T::Text, comment: "The run over a dataset that is judged.", fill: |r| fill::text(r, |r| r.score.dataset_run_id.as_deref()) },
     Column { name: "queue_id", kind: T::Text, comment: "The queue in which a person gave it.", fill: |r| fill::text(r, |r| r.score.queue_id.as_deref()) },
     Column { name: "execution_trace_id", kind: T::Text, comment: "The trace of the evaluation that gave it.", fill: |r| fill::text(r, |r| r.score.execution_trace_id.as_deref()) },
+    Column { name: "sensitive_kinds", kind: T::TextList, comment: "Kinds of sensitive text that the tenant's masking rules found in it.", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.score.sensitive_kinds)) },
 ];
 
 impl ScoreRow {

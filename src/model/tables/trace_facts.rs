@@ -35,6 +35,7 @@ pub const TRACE_FACTS: &[Column<TraceRow>] = &[
     Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that first held it.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
     Column { name: "_merge", kind: T::Binary, comment: "Which event decided which field; null for a row of one event whose time is the row's own.", fill: |r| fill::binary(r, |r| r.provenance.as_deref()) },
     Column { name: "root_name", kind: T::Text, comment: "The name of the root.", fill: |r| fill::text(r, |r| r.facts.root_name.as_deref()) },
+    Column { name: "sensitive_kinds", kind: T::TextList, comment: "Kinds of sensitive text that the tenant's masking rules found in what is said of the trace itself.", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.facts.sensitive_kinds)) },
 ];
 
 impl TraceRow {

@@ -98,6 +98,7 @@ impl Random {
     fn observation_saying_all(&mut self) -> Observation {
         Observation {
             cleared: 0,
+            sensitive_kinds: self.tags(),
             trace_id: "t".into(),
             id: "o".into(),
             parent_id: self.text(30),
@@ -172,6 +173,7 @@ impl Random {
     fn facts_saying_all(&mut self) -> TraceFacts {
         TraceFacts {
             cleared: 0,
+            sensitive_kinds: self.tags(),
             attributes: self.texts(),
             trace_id: "t".into(),
             timestamp_us: self.number(50),
@@ -208,6 +210,7 @@ impl Random {
     fn score_saying_all(&mut self) -> Score {
         Score {
             cleared: 0,
+            sensitive_kinds: self.tags(),
             dataset_run_id: self.text(30),
             queue_id: self.text(30),
             execution_trace_id: self.text(30),

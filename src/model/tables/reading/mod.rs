@@ -109,7 +109,7 @@ cells! {
     TraceColumns {
         trace_id: Text, timestamp: Timestamp, name: Text, user_id: Text, session_id: Text, tags: TextList,
         release: Text, version: Text, environment: Text, public: Boolean, metadata: TextMap, root_id: Text,
-        ingested_at: Timestamp, _merge: Binary, root_name: Text,
+        ingested_at: Timestamp, _merge: Binary, root_name: Text, sensitive_kinds: TextList,
     }
 }
 
@@ -157,6 +157,7 @@ impl TraceReader {
             output: None,
             attributes: Default::default(),
             cleared: 0,
+            sensitive_kinds: columns.sensitive_kinds.texts(row),
         };
         Ok(ReadTraceFacts { events: events(facts, provenance)?, ingested_at_us })
     }
@@ -167,7 +168,7 @@ cells! {
         id: Text, trace_id: Text, observation_id: Text, session_id: Text, timestamp: Timestamp, name: Text,
         data_type: Text, value: Double, string_value: Text, source: Text, comment: Text, config_id: Text,
         environment: Text, metadata: TextMap, ingested_at: Timestamp, _merge: Binary, dataset_run_id: Text,
-        queue_id: Text, execution_trace_id: Text,
+        queue_id: Text, execution_trace_id: Text, sensitive_kinds: TextList,
     }
 }
 
@@ -211,6 +212,7 @@ impl ScoreReader {
             queue_id: columns.queue_id.owned(row),
             execution_trace_id: columns.execution_trace_id.owned(row),
             cleared: 0,
+            sensitive_kinds: columns.sensitive_kinds.texts(row),
         };
         Ok(ReadScore { events: events(score, provenance)?, ingested_at_us })
     }

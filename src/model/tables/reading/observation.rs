@@ -62,7 +62,7 @@ cells! {
         output_tokens: Long, reasoning_tokens: Long, total_tokens: Long, usage_source: Text, cost: MoneyMap,
         input_cost: Money, output_cost: Money, total_cost: Money, cost_source: Text, price_id: Text, metadata: TextMap,
         service_name: Text, scope_name: Text, scope_version: Text, sdk_name: Text, sdk_version: Text, source: Text,
-        ingested_at: Timestamp, _merge: Binary, service_tier: Text, _own: Long,
+        ingested_at: Timestamp, _merge: Binary, service_tier: Text, _own: Long, sensitive_kinds: TextList,
     }
 }
 
@@ -180,6 +180,7 @@ impl ObservationReader {
             exception_stacktrace: None,
             attributes: BTreeMap::new(),
             cleared: 0,
+            sensitive_kinds: columns.sensitive_kinds.texts(row),
         })
     }
 
