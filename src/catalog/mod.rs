@@ -22,6 +22,7 @@ pub mod maskings;
 pub mod prices;
 mod reader;
 mod recent;
+mod reports;
 pub mod retention;
 pub mod score_configs;
 mod snapshot;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::commit::APPENDED;
 use super::late::LateMemory;
 use super::lookup::FoundRows;
+use super::reports::FoundReports;
 use super::snapshot::{DataFile, RemovedFile, Snapshot};
 use super::{CatalogError, Result};
 use crate::base::{Clock, TenantId, TimestampUs, WriterId};
@@ -57,6 +58,7 @@ pub(super) struct TableState {
     foreign: parking_lot::Mutex<Option<Instant>>,
     pub(super) late_memory: parking_lot::Mutex<LateMemory>,
     pub(super) found: parking_lot::Mutex<FoundRows>,
+    pub(super) reports: parking_lot::Mutex<FoundReports>,
     /// When late objects were put that are not committed yet, by number.
     pub(super) late_put_us: parking_lot::Mutex<BTreeMap<u64, TimestampUs>>,
     /// Held while the log is read or written: one load, one catch-up or one commit at a time.
@@ -96,6 +98,7 @@ impl TableState {
             checkpointing: Mutex::new(()),
             late_memory: Default::default(),
             found: Default::default(),
+            reports: Default::default(),
             late_put_us: Default::default(),
             moving: Mutex::new(()),
         }

@@ -80,23 +80,28 @@ impl TenantBuffer {
         Self { state: Mutex::new(State { active, ..Default::default() }), settings }
     }
 
-    /// Takes the events of one frame at `position`; `wanted` by the tables that do not hold it yet.
+    /// Takes the events of one frame at `position`; `wanted` by the tables that do not hold it yet. What is denied is not
+    /// taken.
     pub(super) fn apply(
         &self,
         position: u64,
         origin: Origin,
         batch: PackedBatch,
         wanted: TableSet,
-        denied: Option<&Denied>,
         held: Option<Reservation>,
     ) {
         let PackedBatch { head, mut events, .. } = batch;
         let mut state = self.state.lock();
+        // Asked under the lock: an erasure learnt after this finds the rows here when it takes effect.
+        let denied = self.settings.denied();
+        if denied.as_ref().is_some_and(|denied| denied.all()) {
+            return;
+        }
         state.grow(position, held);
         if wanted.has(Table::Ledger) {
             state.count_request(position, &origin, head.received, &head.rejected);
         }
-        for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, origin.stamp_us)) {
+        for gone in denied.map_or(Vec::new(), |denied| strip(&denied, &mut events, origin.stamp_us)) {
             let (counted, _) = state.is_gone(gone.kind);
             if counted && wanted.has(Table::Ledger) {
                 state.active.count(position, &origin, ERASED, None, 1);
@@ -118,9 +123,12 @@ impl TenantBuffer {
         (batch, prices): (CarryBatch, BTreeMap<String, Arc<Prices>>),
         wanted: TableSet,
         counted: u64,
-        denied: Option<&Denied>,
     ) {
         let mut state = self.state.lock();
+        let denied = self.settings.denied();
+        if denied.as_ref().is_some_and(|denied| denied.all()) {
+            return;
+        }
         state.grow(position, None);
         // What came about a carried id between the freeze and the carry was counted as merged, since its first event was
         // known. A replay that begins after the freeze hears of it first.
@@ -133,7 +141,7 @@ impl TenantBuffer {
             let prices = Arc::clone(prices.get(&group.price_book).expect("the prices of every group"));
             let origin = Origin { stamp_us: group.stamp_us, door: group.door.as_str().into(), prices };
             let mut events = pack(EventBatch { events: group.events, ..Default::default() }).events;
-            for gone in denied.map_or(Vec::new(), |denied| strip(denied, &mut events, group.stamp_us)) {
+            for gone in denied.as_deref().map_or(Vec::new(), |denied| strip(denied, &mut events, group.stamp_us)) {
                 // Its other events were counted where they first stood.
                 let (is_counted, is_first) = state.is_gone(gone.kind);
                 if is_counted && is_first && wanted.has(Table::Ledger) {

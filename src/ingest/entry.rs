@@ -153,6 +153,7 @@ impl<T> Entry<T> {
             end_us: after.end_us.or(before.end_us),
             is_root: before.is_root && after.is_root,
             response: after.response.or(before.response),
+            reports: before.reports || after.reports,
             may_sum_up: before.may_sum_up || after.may_sum_up,
         })
     }

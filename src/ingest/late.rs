@@ -82,7 +82,8 @@ fn changes(table: Table, making: Making<'_>, key: &[&str], batch: &RecordBatch, 
     match table {
         Table::ObservationIo if key[1].is_empty() => trace().is_some_and(|(_, base)| differs(&base.row)),
         Table::Observations | Table::ObservationIo => {
-            observation().is_some_and(|(entry, base)| entry.says_more(table, &base.events) || differs(&base.row))
+            // One that the segment does not speak of is here because it counts no more.
+            observation().is_none_or(|(entry, base)| entry.says_more(table, &base.events) || differs(&base.row))
         }
         // Each request says the facts anew, in an order of its own: only what they change counts.
         Table::TraceFacts => trace().is_some_and(|(_, base)| differs(&base.row)),

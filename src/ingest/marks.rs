@@ -136,6 +136,8 @@ async fn adopt(shared: &Arc<Shared>) -> Result<()> {
             continue;
         }
         tracing::warn!(writer = %id, "this log has been silent with rows in no table: adopting it");
+        // What is erased while it is replayed takes effect after it, on this log too.
+        let _erasing = shared.erasing.lock().await;
         // If its owner lives after all, it is fenced by our claim and stops: nothing is lost either way.
         match Writer::open(&shared.catalog, &shared.clock, id.clone(), &shared.rows).await {
             Ok(adopted) => shared.writers.write().push(Arc::new(adopted)),

@@ -71,8 +71,10 @@ pub(super) struct Glance {
     pub(super) end_us: Option<TimestampUs>,
     /// Says that it is a trace's root, or names no parent; facts: names the root.
     pub(super) is_root: bool,
-    /// Of an observation: a hash of the response that it is about, and whether it may say the sum of others.
+    /// Of an observation: a hash of the response that it is about, whether it says what was used or what it cost, and
+    /// whether it may say the sum of others.
     pub(super) response: Option<u64>,
+    pub(super) reports: bool,
     pub(super) may_sum_up: bool,
 }
 
@@ -147,6 +149,7 @@ fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
                 end_us: us(observation.end_ns),
                 is_root: observation.parent_id.is_none() || observation.root_mark == Some(true),
                 response: observation.response_id.as_deref().map(|response| key_hash(&[response])),
+                reports: observation.reports(),
                 may_sum_up: observation.may_sum_up(),
             };
             // Their tags are the highest, so that they stand last in prost's own order too.
@@ -263,6 +266,9 @@ mod tests {
         assert_eq!(first.whole(), observation);
         assert_eq!((first.hot().input, first.hot().name), (None, Some("llm".to_owned())));
         assert_eq!((first.cold().input, first.cold().name), (Some("why?".to_owned()), None));
-        assert_eq!(packed.events[0].glance, Glance { start_us: Some(5), is_root: true, ..Default::default() });
+        assert_eq!(
+            packed.events[0].glance,
+            Glance { start_us: Some(5), is_root: true, reports: true, ..Default::default() }
+        );
     }
 }

@@ -1,36 +1,85 @@
-//! Which rows of a segment repeat what others of their traces report, though they came by other requests.
+//! Which rows of a segment repeat what others of their traces report, though those came by other requests, or stand in
+//! files already. And which of those in files repeat what comes now: an agent whose calls come after it.
 //!
-//! It sees what the segment holds: a report that comes after the other one stands in a file counts as well.
+//! What stands counts on, where two report one call; so no row is written again for it. An agent that repeats calls below
+//! it stays one that repeats, whatever they report later.
 
 use std::collections::{HashMap, HashSet};
 
 use super::packed::Packed;
+use super::rows::RowSettings;
 use super::segment::{ObservationKey, Segment};
 use super::standing::Standing;
+use crate::base::Day;
 use crate::model::tables::Table;
-use crate::model::{Observation, merge_observation, repeated};
+use crate::model::{Observation, Report, merge_observation, repeated};
 
-/// The keys of rows whose usage is not to be counted.
-pub(super) fn keys<'a>(segment: &'a Segment, standing: &Standing) -> HashSet<&'a ObservationKey> {
-    let suspects = suspects(segment);
-    let mut traces: HashMap<&str, Vec<(&ObservationKey, Observation)>> = HashMap::new();
+/// Rows whose usage is not to be counted.
+pub(super) struct Repeats<'a> {
+    /// Of the segment.
+    pub(super) new: HashSet<&'a ObservationKey>,
+    /// Of rows that stand, of which the segment says nothing.
+    pub(super) standing: Vec<ObservationKey>,
+}
+
+pub(super) fn find<'a>(segment: &'a Segment, standing: &Standing) -> Repeats<'a> {
+    let mut repeats = Repeats { new: HashSet::new(), standing: Vec::new() };
+    let told: HashSet<&str> = standing.reports.iter().map(|said| said.trace_id.as_str()).collect();
+    let mut suspects = suspects(segment);
+    suspects.extend(&told);
     if suspects.is_empty() {
-        return HashSet::new();
+        return repeats;
     }
+    let mut traces: HashMap<&str, Vec<(Whose<'a>, Observation)>> = HashMap::new();
     for (key, entry) in segment.observations.iter().filter(|((trace, _), _)| suspects.contains(trace.as_ref())) {
-        let events = standing.observations.get(key).map_or(&[][..], |base| &base.events);
+        let base = standing.observations.get(key);
+        let events = base.map_or(&[][..], |base| &base.events);
         let merged = entry.merged(Table::Observations, events, Packed::hot, merge_observation);
         if let Some(merged) = merged {
-            traces.entry(&key.0).or_default().push((key, as_far_as_it_matters(merged.row)));
+            let whose = Whose::Segment(key, base.is_some());
+            traces.entry(&key.0).or_default().push((whose, merged.row.as_report()));
         }
     }
-    let repeats = |rows: Vec<(&'a ObservationKey, Observation)>| {
-        let said: Vec<&Observation> = rows.iter().map(|(_, said)| said).collect();
-        let repeats = repeated(&said);
-        let keys = rows.iter().zip(repeats).filter(|(_, repeats)| *repeats).map(|((key, _), _)| *key);
-        keys.collect::<Vec<_>>()
-    };
-    traces.into_values().flat_map(repeats).collect()
+    for said in &standing.reports {
+        let Some(trace) = traces.get_mut(said.trace_id.as_str()) else { continue };
+        let key: ObservationKey = (said.trace_id.as_str().into(), said.id.as_str().into());
+        if !segment.observations.contains_key(&key) {
+            trace.push((Whose::File(key), said.clone()));
+        }
+    }
+    for rows in traces.into_values() {
+        let stands = |whose: &Whose<'_>| !matches!(whose, Whose::Segment(_, false));
+        let reports: Vec<Report<'_>> =
+            rows.iter().map(|(whose, said)| Report { said, stands: stands(whose) }).collect();
+        let repeated = repeated(&reports);
+        for ((whose, _), _) in rows.into_iter().zip(repeated).filter(|(_, repeats)| *repeats) {
+            match whose {
+                Whose::Segment(key, _) => _ = repeats.new.insert(key),
+                Whose::File(key) => repeats.standing.push(key),
+            }
+        }
+    }
+    repeats
+}
+
+/// Where a row of a trace is: in the segment, and whether it stands as well; or only in a file.
+enum Whose<'a> {
+    Segment(&'a ObservationKey, bool),
+    File(ObservationKey),
+}
+
+/// Traces of which the segment reports usage, and the days on which what it may repeat would stand: a call and its
+/// repetition are not days apart.
+pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> HashMap<&'a str, (Day, Day)> {
+    let mut traces: HashMap<&str, (Day, Day)> = HashMap::new();
+    for ((trace, _), entry) in &segment.observations {
+        let Some(glance) = entry.glance(Table::Observations).filter(|glance| glance.reports) else { continue };
+        let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);
+        let near = |by: i32| Day::from_days(day.days() + by);
+        let days = traces.entry(trace).or_insert((near(-1), near(1)));
+        *days = (days.0.min(near(-1)), days.1.max(near(1)));
+    }
+    traces
 }
 
 /// Traces in which one response id stands on two observations, or a sum may stand. Of most there is nothing to unpack.
@@ -50,21 +99,4 @@ fn suspects(segment: &Segment) -> HashSet<&str> {
         }
     }
     suspects
-}
-
-/// All rows of a trace are held at once, so without what decides nothing.
-fn as_far_as_it_matters(said: Observation) -> Observation {
-    Observation {
-        id: said.id,
-        parent_id: said.parent_id,
-        observation_type: said.observation_type,
-        response_id: said.response_id,
-        start_ns: said.start_ns,
-        model: said.model,
-        usage: said.usage,
-        usage_source: said.usage_source,
-        total_tokens: said.total_tokens,
-        provided_cost: said.provided_cost,
-        ..Observation::default()
-    }
 }

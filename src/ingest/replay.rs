@@ -143,13 +143,13 @@ impl Replay<'_> {
                 let batch: EventBatch = frame.decode().map_err(format)?;
                 let prices = self.catalog.prices().at(&tenant, &batch.price_book).await?;
                 let origin = Origin { stamp_us: header.stamp_us, door: batch.door.as_str().into(), prices };
-                state.buffer.apply(sequence, origin, pack(batch), wanted, denied, None);
+                state.buffer.apply(sequence, origin, pack(batch), wanted, None);
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
                 let versions = batch.groups.iter().map(|group| group.price_book.as_str());
                 let prices = self.catalog.prices().at_each(&tenant, versions).await?;
-                state.buffer.apply_carry(sequence, (batch, prices), wanted, positions[Table::Ledger as usize], denied);
+                state.buffer.apply_carry(sequence, (batch, prices), wanted, positions[Table::Ledger as usize]);
             }
             FrameKind::Counts if wanted.has(Table::Ledger) => {
                 let counts: CountsBatch = frame.decode().map_err(format)?;

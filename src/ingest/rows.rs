@@ -14,6 +14,7 @@ use super::standing::{Base, MergedCounts, Standing};
 use crate::base::{Day, Money, TenantId, TimestampUs};
 use crate::catalog::Catalog;
 use crate::catalog::dimensions::Dimensions;
+use crate::catalog::erasures::{Denied, Erasures};
 use crate::model::tables::{
     self, IoRow, LEDGER, LedgerRow, OBSERVATION_IO, OBSERVATIONS, ObservationRow, Orphan, RowCost, SCORES, ScoreRow,
     TRACE_FACTS, Table, TraceRow,
@@ -38,18 +39,20 @@ impl Default for RowSettings {
     }
 }
 
-/// What the rows of one tenant are made with now: its dimension keys may change.
+/// What the rows of one tenant are made with now: its dimension keys may change, and what it wants forgotten.
 #[derive(Debug)]
 pub(super) struct TenantSettings {
     /// For tenants without keys of their own.
     base: Arc<RowSettings>,
     dimensions: Dimensions,
+    erasures: Erasures,
     tenant: TenantId,
 }
 
 impl TenantSettings {
     pub(super) fn new(base: &Arc<RowSettings>, catalog: &Catalog, tenant: &TenantId) -> Self {
-        Self { base: Arc::clone(base), dimensions: catalog.dimensions().clone(), tenant: tenant.clone() }
+        let (dimensions, erasures) = (catalog.dimensions().clone(), catalog.erasures().clone());
+        Self { base: Arc::clone(base), dimensions, erasures, tenant: tenant.clone() }
     }
 
     pub(super) fn now(&self) -> Arc<RowSettings> {
@@ -57,6 +60,11 @@ impl TenantSettings {
             None => Arc::clone(&self.base),
             Some(keys) => Arc::new(RowSettings { keys, retention_days: self.base.retention_days }),
         }
+    }
+
+    /// What must not be said of this tenant now.
+    pub(super) fn denied(&self) -> Option<Arc<Denied>> {
+        self.erasures.denied(&self.tenant)
     }
 
     /// Whether rows made with `settings` are made so still.
@@ -214,27 +222,37 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         facts_of.entry(trace).or_insert_with(|| segment.facts(trace, base()));
     }
     let orphans = orphan_roots(segment, &facts_of);
-    let repeats = repeats::keys(segment, standing);
-    let placed: Vec<_> = observed()
+    let repeats = repeats::find(segment, standing).new;
+    let mut placed: Vec<_> = observed()
         .map(|(key, entry, glance)| {
             let stamp_us = entry.origin().stamp_us;
             let base = standing.observations.get(key);
             let day =
                 base.map_or_else(|| settings.home_day(glance.start_us.or(glance.end_us), stamp_us), |base| base.day);
             let start_us = glance.start_us.unwrap_or(base.map_or(stamp_us, |base| base.at_us));
-            (Place { day, undated: glance.start_us.is_none() }, start_us, (key, entry, base))
+            (Place { day, undated: glance.start_us.is_none() }, start_us, (key, Some(entry), base))
         })
         .collect();
+    if part == Part::Late {
+        let repeated = standing.repeated.iter();
+        placed.extend(repeated.map(|(key, base)| (Place::dated(base.day), base.at_us, (key, None, Some(base)))));
+    }
     by_day(table, OBSERVATIONS, placed, move |(key, entry, base)| {
         let trace = &key.0;
         let events = base.map_or(&[][..], |base| &base.events);
-        let mut merged = entry.merged(table, events, Packed::hot, merge_observation).expect("a glance was had of it");
-        if repeats.contains(key) {
+        let mut merged = match entry {
+            Some(entry) => entry.merged(table, events, Packed::hot, merge_observation).expect("a glance was had of it"),
+            None => merge_observation(&events.iter().map(|(order, event)| (order, event)).collect::<Vec<_>>()),
+        };
+        if entry.is_none() || repeats.contains(key) {
             merged.row.repeat();
         }
         let observation = Arc::new(merged.row);
-        let prices = entry.prices(table).expect("an event of it is wanted");
-        let stamp_us = base.map_or(entry.origin().stamp_us, |base| base.ingested_at_us);
+        let arrived_us = |entry: &Arc<Entry<Observation>>| entry.origin().stamp_us;
+        let stamp_us = base.map_or_else(|| entry.map_or(0, arrived_us), |base| base.ingested_at_us);
+        let cost = entry.map_or_else(RowCost::default, |entry| {
+            cost(&observation, entry.prices(table).expect("an event of it is wanted"), stamp_us)
+        });
         let mut facts = facts_of.get(trace.as_ref()).and_then(Clone::clone);
         let stands_for = orphans.get(trace.as_ref());
         let mut orphan = stands_for
@@ -247,7 +265,7 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         ObservationRow {
             orphan,
             keys: Arc::clone(&settings.keys),
-            cost: cost(&observation, prices, stamp_us),
+            cost,
             ingested_at_us: stamp_us,
             provenance: merged.provenance,
             facts,

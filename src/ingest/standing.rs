@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::repeats;
 use super::rows::{self, RowSettings};
 use super::segment::{ObservationKey, Segment, minute};
 use crate::base::{Day, TenantId, TimestampUs};
@@ -23,6 +24,10 @@ pub(super) struct Standing {
     pub(super) scores: HashMap<Arc<str>, Base<Score>>,
     /// Keys whose row was erased while what is said here was on its way: nothing is written about them.
     gone: HashSet<RowKey>,
+    /// Of `observations`: what rows that stand report, of traces that the segment reports of too.
+    pub(super) reports: Vec<Observation>,
+    /// Of `observations`: rows that stand and repeat what the segment says, which says nothing of them.
+    pub(super) repeated: HashMap<ObservationKey, Base<Observation>>,
     /// Of `observations`: what is known of traces whose facts were flushed before.
     pub(super) facts: HashMap<Arc<str>, Vec<(Order, TraceFacts)>>,
     /// Of `observations`: facts that rows in files do not carry yet.
@@ -75,6 +80,7 @@ impl Standing {
             && self.traces.is_empty()
             && self.scores.is_empty()
             && self.gone.is_empty()
+            && self.reports.is_empty()
             && self.facts.is_empty()
             && self.overlay.is_empty()
     }
@@ -127,17 +133,50 @@ pub(super) async fn find(
     standing.gone = catalog.gone(tenant, table, snapshot, &asked).await?;
     let found = catalog.find(tenant, table, snapshot, &asked).await?;
     for (key, row) in found {
-        let damaged = |source: ReadError| CatalogError::Corrupt {
-            tenant: tenant.clone(),
-            table: table.name(),
-            reason: format!("the row of {key:?} cannot be read back: {source}"),
-        };
-        standing.keep(table, &key, row).map_err(damaged)?;
+        standing.keep(table, &key, row).map_err(|source| damaged(tenant, table, &key, source))?;
     }
     if table == Table::Observations {
         find_facts(catalog, tenant, segment, snapshot, &mut standing).await?;
+        find_repeated(catalog, tenant, segment, settings, snapshot, &mut standing).await?;
     }
     Ok(standing)
+}
+
+fn damaged(tenant: &TenantId, table: Table, key: &RowKey, source: ReadError) -> CatalogError {
+    let reason = format!("the row of {key:?} cannot be read back: {source}");
+    CatalogError::Corrupt { tenant: tenant.clone(), table: table.name(), reason }
+}
+
+/// What rows in files report of the segment's traces, and which of them count no more by what the segment says.
+async fn find_repeated(
+    catalog: &Catalog,
+    tenant: &TenantId,
+    segment: &Segment,
+    settings: &RowSettings,
+    snapshot: &Snapshot,
+    standing: &mut Standing,
+) -> Result<(), CatalogError> {
+    let table = Table::Observations;
+    standing.reports = catalog.reports(tenant, snapshot, &repeats::traces(segment, settings)).await?;
+    if standing.reports.is_empty() {
+        return Ok(());
+    }
+    let keys = repeats::find(segment, standing).standing;
+    let ask = |(trace, id): &ObservationKey| Asked {
+        hash: key_hash(&[trace, id]),
+        key: row_key(&[trace, id]),
+        day: None,
+        since: Day::from_days(i32::MIN),
+    };
+    let asked: Vec<Asked> = keys.iter().map(ask).collect();
+    for (key, row) in catalog.find(tenant, table, snapshot, &asked).await? {
+        let read = tables::read_observation(&row.rows, row.row);
+        let read = read.map_err(|source| damaged(tenant, table, &key, source))?;
+        let base = Base::new(table, read.events, read.ingested_at_us, row);
+        let key = (Arc::from(&*key[0]), Arc::from(&*key[1]));
+        standing.repeated.insert(key, Base { stamped: read.stamped, ..base });
+    }
+    Ok(())
 }
 
 impl Standing {
@@ -246,12 +285,8 @@ async fn find_facts(
     let asked: Vec<Asked> = traces.iter().map(ask).collect();
     let facts = catalog.snapshot_after(tenant, Table::TraceFacts, Table::Observations).await?;
     for (key, row) in catalog.find(tenant, Table::TraceFacts, &facts, &asked).await? {
-        let damaged = |source: ReadError| CatalogError::Corrupt {
-            tenant: tenant.clone(),
-            table: Table::TraceFacts.name(),
-            reason: format!("the row of {key:?} cannot be read back: {source}"),
-        };
-        let read = tables::read_trace_facts(&row.rows, row.row).map_err(damaged)?;
+        let read = tables::read_trace_facts(&row.rows, row.row);
+        let read = read.map_err(|source| damaged(tenant, Table::TraceFacts, &key, source))?;
         standing.facts.insert(Arc::from(&*key[0]), read.events);
     }
     // Facts said in this segment that say more than what was flushed: rows in files must take them. Those whose own row

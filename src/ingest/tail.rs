@@ -21,7 +21,6 @@ use super::writer::Buffers;
 use super::{IngestError, Result, Shared};
 use crate::base::{Budget, Kind, TenantId, TimestampUs, WriterId};
 use crate::catalog::Catalog;
-use crate::catalog::erasures::Denied;
 use crate::format::log::{self, CarryBatch, Frame, FrameKind};
 use crate::model::EventBatch;
 use crate::model::tables::Table;
@@ -197,9 +196,7 @@ impl Followed {
     ) -> Result<()> {
         let format = |source| IngestError::Format { path: String::new(), source };
         let Some(tenant) = frame.tenant.clone() else { return Ok(()) };
-        let denied = self.buffers.erasures().denied(&tenant);
-        let denied = denied.as_deref();
-        if denied.is_some_and(Denied::all) {
+        if self.buffers.is_gone(&tenant) {
             return Ok(());
         }
         let state = self.buffers.of(&tenant, position - 1);
@@ -214,13 +211,13 @@ impl Followed {
                 let held = room(bytes + batch.events.len() as u64 * EVENT_OVERHEAD_BYTES)?;
                 let prices = catalog.prices().at(&tenant, &batch.price_book).await?;
                 let origin = Origin { stamp_us, door: batch.door.as_str().into(), prices };
-                state.buffer.apply(position, origin, pack(batch), ROWS, denied, Some(held));
+                state.buffer.apply(position, origin, pack(batch), ROWS, Some(held));
             }
             FrameKind::Carry => {
                 let batch: CarryBatch = frame.decode().map_err(format)?;
                 let versions = batch.groups.iter().map(|group| group.price_book.as_str());
                 let prices = catalog.prices().at_each(&tenant, versions).await?;
-                state.buffer.apply_carry(position, (batch, prices), ROWS, 0, denied);
+                state.buffer.apply_carry(position, (batch, prices), ROWS, 0);
             }
             FrameKind::Counts | FrameKind::Claim | FrameKind::Erase | FrameKind::TenantDelete => {}
         }

@@ -111,13 +111,12 @@ impl Writer {
     ) -> Result<()> {
         let (buffers, tenant) = (Arc::clone(&self.buffers), tenant.clone());
         let apply = move |position: u64, stamp_us| {
-            let denied = buffers.erasures().denied(&tenant);
-            if denied.as_ref().is_some_and(|denied| denied.all()) {
+            if buffers.is_gone(&tenant) {
                 return;
             }
             let state = buffers.of(&tenant, position.saturating_sub(1));
             let origin = Origin { stamp_us, door: batch.head.door.as_str().into(), prices };
-            state.buffer.apply(position, origin, batch, TableSet::ALL, denied.as_deref(), Some(held));
+            state.buffer.apply(position, origin, batch, TableSet::ALL, Some(held));
         };
         self.log.append(Some(frame), apply).await.map(drop)
     }
@@ -148,6 +147,11 @@ impl Buffers {
 
     pub(super) fn erasures(&self) -> &Erasures {
         self.catalog.erasures()
+    }
+
+    /// Whether the tenant was erased: nothing is held of it.
+    pub(super) fn is_gone(&self, tenant: &TenantId) -> bool {
+        self.erasures().denied(tenant).is_some_and(|denied| denied.all())
     }
 
     /// Lets go of all that is held of a tenant.

@@ -22,7 +22,7 @@ pub use merge::{
 };
 pub(crate) use merge::{observation_bits, score_bits, trace_bits};
 pub use observation::{CostSource, Level, Observation, ObservationType, Status, UsageSource};
-pub use repeated::repeated;
+pub use repeated::{Report, repeated};
 pub use score::{Score, ScoreDataType};
 pub use trace::TraceFacts;
 

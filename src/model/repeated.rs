@@ -10,7 +10,7 @@ use super::{Observation, ObservationType, UsageSource};
 
 impl Observation {
     /// It says what was used or what it cost, and that it is its own.
-    fn reports(&self) -> bool {
+    pub fn reports(&self) -> bool {
         let is_own = self.usage_source != Some(UsageSource::Repeated as i32);
         is_own && !(self.usage.is_empty() && self.provided_cost.is_empty())
     }
@@ -18,6 +18,24 @@ impl Observation {
     /// It may stand around the calls of others, and say their sum.
     pub fn may_sum_up(&self) -> bool {
         matches!(self.observation_type(), ObservationType::Agent | ObservationType::Chain) && self.reports()
+    }
+
+    /// Nothing but what decides whether it repeats others: all rows of a trace are held at once.
+    pub fn as_report(self) -> Self {
+        Self {
+            trace_id: self.trace_id,
+            id: self.id,
+            parent_id: self.parent_id,
+            observation_type: self.observation_type,
+            response_id: self.response_id,
+            start_ns: self.start_ns,
+            model: self.model,
+            usage: self.usage,
+            usage_source: self.usage_source,
+            total_tokens: self.total_tokens,
+            provided_cost: self.provided_cost,
+            ..Self::default()
+        }
     }
 
     /// From now on its usage is another's.
@@ -42,22 +60,30 @@ impl Observation {
     }
 }
 
+/// An observation of a trace, as far as it matters here.
+#[derive(Debug, Clone)]
+pub struct Report<'a> {
+    pub said: &'a Observation,
+    /// Its row is in a file, or came late.
+    pub stands: bool,
+}
+
 /// For each observation of `trace`, in its order, whether it repeats others. Pure: the order does not matter.
 ///
-/// * Of those with one response id, one counts: the one that says a cost, else the one that says more kinds of usage;
-///   else the first to start.
+/// * Of those with one response id, one counts: one whose row stands, so that it need not be written again; else the one
+///   that says a cost, else the one that says more kinds of usage; else the first to start.
 /// * An agent or a chain repeats what is below it, at any depth, if it says at least as much as they do together. It
 ///   counts where nothing below it reports anything, or where they report more than it does.
-pub fn repeated(trace: &[&Observation]) -> Vec<bool> {
+pub fn repeated(trace: &[Report<'_>]) -> Vec<bool> {
     let mut repeats = vec![false; trace.len()];
     let mut by_response: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (at, said) in trace.iter().enumerate().filter(|(_, said)| said.reports()) {
-        if let Some(response) = said.response_id.as_deref() {
+    for (at, report) in trace.iter().enumerate().filter(|(_, report)| report.said.reports()) {
+        if let Some(response) = report.said.response_id.as_deref() {
             by_response.entry(response).or_default().push(at);
         }
     }
     for same in by_response.values().filter(|same| same.len() > 1) {
-        let counts = *same.iter().min_by_key(|at| preference(trace[**at])).expect("more than one");
+        let counts = *same.iter().min_by_key(|at| preference(&trace[**at])).expect("more than one");
         same.iter().filter(|at| **at != counts).for_each(|at| repeats[*at] = true);
     }
     sum_up(trace, &mut repeats);
@@ -65,8 +91,10 @@ pub fn repeated(trace: &[&Observation]) -> Vec<bool> {
 }
 
 /// The least of these counts.
-fn preference(said: &Observation) -> (bool, std::cmp::Reverse<usize>, bool, i64, &str) {
+fn preference<'a>(report: &Report<'a>) -> (bool, bool, std::cmp::Reverse<usize>, bool, i64, &'a str) {
+    let said = report.said;
     (
+        !report.stands,
         said.provided_cost.is_empty(),
         std::cmp::Reverse(said.usage.len()),
         said.model.is_none(),
@@ -77,7 +105,8 @@ fn preference(said: &Observation) -> (bool, std::cmp::Reverse<usize>, bool, i64,
 
 /// From the leaves up, so that each is held up to what is below it. Parents in a loop are nobody's: they stay as they
 /// are.
-fn sum_up(trace: &[&Observation], repeats: &mut [bool]) {
+fn sum_up(trace: &[Report<'_>], repeats: &mut [bool]) {
+    let trace: Vec<&Observation> = trace.iter().map(|report| report.said).collect();
     if !trace.iter().zip(&*repeats).any(|(said, repeats)| said.may_sum_up() && !repeats) {
         return;
     }
@@ -131,7 +160,8 @@ mod tests {
         let forwards: Vec<&Observation> = trace.iter().collect();
         let backwards: Vec<&Observation> = trace.iter().rev().collect();
         for trace in [forwards, backwards] {
-            let repeats = repeated(&trace);
+            let reports: Vec<Report<'_>> = trace.iter().map(|said| Report { said, stands: false }).collect();
+            let repeats = repeated(&reports);
             let mut ids: Vec<&str> =
                 trace.iter().zip(&repeats).filter(|(_, repeats)| **repeats).map(|(said, _)| said.id.as_str()).collect();
             ids.sort_unstable();
@@ -154,6 +184,15 @@ mod tests {
         check(&[plain.clone(), detailed, priced, other], &["detailed", "plain"]);
         let twin = Observation { id: "twin".into(), ..plain.clone() };
         check(&[plain, twin], &["twin"]);
+    }
+
+    #[test]
+    fn what_stands_goes_on_counting() {
+        let one = with_response(said("one", None, Generation, 165), "r1");
+        let mut two = with_response(said("two", None, Generation, 165), "r1");
+        two.provided_cost = [("total".to_owned(), 5)].into();
+        let trace = [Report { said: &one, stands: true }, Report { said: &two, stands: false }];
+        assert_eq!(repeated(&trace), [false, true]);
     }
 
     #[test]

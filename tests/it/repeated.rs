@@ -88,6 +88,55 @@ async fn one_call_that_two_instrumentations_report_counts_once_in_any_order() {
     check(&apart.iter().rev().chain(&apart).cloned().collect::<Vec<_>>(), &wanted).await;
 }
 
+/// What the sums are when each of `requests` came to a server that had brought what came before it into files; fresh, and
+/// then from files.
+async fn check_in_files(requests: &[Vec<Value>], wanted: &Value) {
+    let folder = tempfile::tempdir().unwrap();
+    for request in requests {
+        let server = ServerProcess::start(path(folder.path()));
+        send(&server, request).await;
+        // Sent again, it changes nothing.
+        send(&server, request).await;
+        if request == requests.last().unwrap() {
+            assert_eq!(json!(rows(&server.connect().await, SUMS).await), *wanted, "fresh");
+        }
+        assert!(server.stop().success());
+        assert!(has_files(folder.path()));
+    }
+    let server = ServerProcess::start(path(folder.path()));
+    assert_eq!(json!(rows(&server.connect().await, SUMS).await), *wanted, "from files");
+    for request in requests {
+        send(&server, request).await;
+    }
+    assert_eq!(json!(rows(&server.connect().await, SUMS).await), *wanted, "all of it again");
+    let total: i64 = wanted.as_array().unwrap().iter().filter_map(|trace| trace["total"].as_i64()).sum();
+    assert_eq!(total_by_kind(&server).await, total);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reported_again_after_the_first_report_is_in_a_file_counts_once() {
+    let root = |trace: u8| span(trace, 1, None, "run", &json!({}));
+    let agent = |trace: u8, parent: Option<u8>| {
+        let attributes = json!({
+            "openinference.span.kind": "AGENT", "langfuse.observation.model.name": "gpt-4o-mini",
+            "langfuse.observation.usage_details": r#"{"input":120,"output":45,"total":165}"#,
+        });
+        span(trace, 4, parent, "agent", &attributes)
+    };
+    // One call, its second report later: what stands counts on.
+    let second = call(1, 3, 1, "second", "msg_1", &json!({"gen_ai.usage.cache_read.input_tokens": 100}));
+    let calls = [vec![root(1), call(1, 2, 1, "first", "msg_1", &json!({}))], vec![second]];
+    // An agent after what it sums up, and before it.
+    let after = [vec![root(2), call(2, 2, 4, "chat", "msg_2", &json!({}))], vec![agent(2, Some(1))]];
+    let before = [vec![agent(3, None)], vec![call(3, 2, 4, "chat", "msg_3", &json!({}))]];
+    let at = |step: usize| [&calls, &after, &before].map(|requests| requests[step].clone()).concat();
+    let row = |spans: u8, repeated: &str| {
+        json!({"spans": spans, "input": 120, "output": 45, "total": 165, "cost": "0.000045000000",
+               "repeated": [repeated], "readable": 2})
+    };
+    check_in_files(&[at(0), at(1)], &json!([row(3, "second"), row(3, "agent"), row(2, "agent")])).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_counts_what_nobody_below_it_reports() {
     let agent = |trace: u8, more: &Value| {

@@ -28,8 +28,8 @@ pub use io::{IoRow, OBSERVATION_IO};
 pub use ledger::{LEDGER, LedgerRow};
 pub use observations::{OBSERVATIONS, ObservationRow, Orphan, RowCost};
 pub use reading::{
-    IoEvents, IoReader, ObservationReader, ReadIo, ReadObservation, ReadScore, ReadTraceFacts, ScoreReader, Stamped,
-    TraceReader, read_io, read_observation, read_score, read_trace_facts,
+    IoEvents, IoReader, ObservationReader, REPORT_COLUMNS, ReadIo, ReadObservation, ReadScore, ReadTraceFacts,
+    ReportReader, ScoreReader, Stamped, TraceReader, read_io, read_observation, read_score, read_trace_facts,
 };
 pub use scores::{SCORES, ScoreRow};
 pub use stamp::stamp;

@@ -5,6 +5,7 @@
 //! again from what was read gives the same row.
 
 mod observation;
+mod report;
 
 use arrow::array::RecordBatch;
 
@@ -14,6 +15,7 @@ use crate::model::merge::{score_bits, trace_bits};
 use crate::model::{Merge, Observation, Order, ReadError, Score, ScoreDataType, TraceFacts};
 
 pub use observation::{ObservationReader, ReadObservation, Stamped};
+pub use report::{REPORT_COLUMNS, ReportReader};
 
 /// Reads one row of `observations`; an [`ObservationReader`] reads many.
 pub fn read_observation(batch: &RecordBatch, row: usize) -> Result<ReadObservation, ReadError> {
