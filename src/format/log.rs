@@ -10,8 +10,10 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use prost::Message;
 use uuid::Uuid;
+use zstd::bulk::Compressor;
 
 use super::{FormatError, Result};
 use crate::base::{ByteSize, TenantId, TimestampUs};
@@ -28,6 +30,8 @@ const WHAT: &str = "log object";
 const COMPRESS_ABOVE: usize = 512;
 /// Fast enough to stand before an ack: it costs less than the bytes it saves on the way to the disk or the bucket.
 const ZSTD_LEVEL: i32 = 1;
+/// Each takes about a megabyte.
+const COMPRESSORS_KEPT: usize = 8;
 /// A frame is one request: larger ones are refused at the door.
 const PAYLOAD_MAX: ByteSize = ByteSize::mib(512);
 
@@ -157,7 +161,7 @@ impl EncodedFrame {
     /// A frame of a payload that is encoded already.
     pub fn of_payload(tenant: Option<&TenantId>, kind: FrameKind, payload: &[u8]) -> Self {
         let compressed = (payload.len() > COMPRESS_ABOVE)
-            .then(|| zstd::bulk::compress(payload, ZSTD_LEVEL).ok())
+            .then(|| compress(payload).ok())
             .flatten()
             .filter(|smaller| smaller.len() < payload.len());
         let flags = if compressed.is_some() { FLAG_ZSTD } else { 0 };
@@ -180,6 +184,19 @@ impl EncodedFrame {
     pub fn bytes(&self) -> usize {
         self.0.len()
     }
+}
+
+/// With one of a few contexts that are kept: making one costs as much as compressing a small frame.
+fn compress(payload: &[u8]) -> std::io::Result<Vec<u8>> {
+    static KEPT: Mutex<Vec<Compressor<'static>>> = Mutex::new(Vec::new());
+    let kept = KEPT.lock().pop();
+    let mut compressor = kept.map_or_else(|| Compressor::new(ZSTD_LEVEL), Ok)?;
+    let compressed = compressor.compress(payload);
+    let mut kept = KEPT.lock();
+    if kept.len() < COMPRESSORS_KEPT {
+        kept.push(compressor);
+    }
+    compressed
 }
 
 /// One object: its header, then frames in the order they were appended.

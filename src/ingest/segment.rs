@@ -20,6 +20,9 @@ use crate::model::{Observation, Order, Score, TraceFacts};
 /// (trace id, observation id)
 pub(super) type ObservationKey = (Arc<str>, Arc<str>);
 
+/// What is said, by id: each row is looked up a dozen times on its way to a file.
+pub(super) type Entries<K, T> = HashMap<K, Arc<Entry<T>>, foldhash::fast::RandomState>;
+
 /// Minute of receipt, door, outcome, reason: what the `ledger` table counts by.
 pub(super) type BookKey = (TimestampUs, Arc<str>, &'static str, Option<String>);
 
@@ -41,9 +44,9 @@ pub(super) struct Segment {
     /// Positions in `(from, to]` are here, as far as each table wants them.
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) observations: HashMap<ObservationKey, Arc<Entry<Observation>>>,
-    pub(super) traces: HashMap<Arc<str>, Arc<Entry<TraceFacts>>>,
-    pub(super) scores: HashMap<Arc<str>, Arc<Entry<Score>>>,
+    pub(super) observations: Entries<ObservationKey, Observation>,
+    pub(super) traces: Entries<Arc<str>, TraceFacts>,
+    pub(super) scores: Entries<Arc<str>, Score>,
     /// Facts of traces flushed a while ago, for rows that came after them.
     pub(super) inherited: HashMap<Arc<str>, Arc<TraceFacts>>,
     pub(super) books: Books,
@@ -273,7 +276,7 @@ fn later<'a>(one: &'a Origin, other: &'a Origin) -> &'a Origin {
     if one.stamp_us >= other.stamp_us { one } else { other }
 }
 
-fn add<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: K, said: Said<T>) -> Heard {
+fn add<K: Eq + std::hash::Hash, T: Clone>(entries: &mut Entries<K, T>, key: K, said: Said<T>) -> Heard {
     match entries.entry(key) {
         std::collections::hash_map::Entry::Occupied(mut known) => Arc::make_mut(known.get_mut()).add(said),
         std::collections::hash_map::Entry::Vacant(free) => {
@@ -283,13 +286,13 @@ fn add<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>
     }
 }
 
-fn unwant_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, table: Table, position: u64) {
+fn unwant_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut Entries<K, T>, table: Table, position: u64) {
     for entry in entries.values_mut() {
         Arc::make_mut(entry).unwant(table, position);
     }
 }
 
-fn forget_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, floor: u64) {
+fn forget_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut Entries<K, T>, floor: u64) {
     entries.retain(|_, entry| {
         if entry.said.iter().any(|said| said.position <= floor) {
             Arc::make_mut(entry).said.retain(|said| said.position > floor);
@@ -298,7 +301,7 @@ fn forget_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<En
     });
 }
 
-fn move_to<K: Eq + std::hash::Hash, T: Clone>(entries: &mut HashMap<K, Arc<Entry<T>>>, key: &K, position: u64) {
+fn move_to<K: Eq + std::hash::Hash, T: Clone>(entries: &mut Entries<K, T>, key: &K, position: u64) {
     if let Some(entry) = entries.get_mut(key) {
         Arc::make_mut(entry).move_to(position);
     }
@@ -322,7 +325,7 @@ fn detach<T: Message + Default + Clone>(entry: &mut Arc<Entry<T>>) {
     }
 }
 
-fn merge_all<K: Eq + std::hash::Hash, T: Clone>(into: &mut HashMap<K, Arc<Entry<T>>>, from: HashMap<K, Arc<Entry<T>>>) {
+fn merge_all<K: Eq + std::hash::Hash, T: Clone>(into: &mut Entries<K, T>, from: Entries<K, T>) {
     for (key, entry) in from {
         match into.entry(key) {
             std::collections::hash_map::Entry::Occupied(mut known) => {
