@@ -74,6 +74,13 @@ pub(super) struct Entry<T> {
     pub(super) said: Vec<Said<T>>,
 }
 
+/// Whether a row's event may be one that was said. An event id is not kept for rows born of one event, so one of the same
+/// time may be the same or another.
+pub(super) fn is_same(known: &Order, said: &Order) -> bool {
+    let moment = |order: &Order| (order.event_time_us, order.is_update);
+    known == said || (known.event_id.is_empty() && moment(known) == moment(said))
+}
+
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -132,14 +139,9 @@ impl<T> Entry<T> {
         Some(merge(&events))
     }
 
-    /// Whether `table` wants an event that `base` may not hold. An event id is not kept for rows born of one event, so
-    /// one of the same time may be the same or another: only its columns tell.
+    /// Whether `table` wants an event that `base` may not hold: only its columns tell.
     pub(super) fn says_more(&self, table: Table, base: &[(Order, T)]) -> bool {
-        let same = |known: &Order, order: &Order| {
-            let moment = |order: &Order| (order.event_time_us, order.is_update);
-            known == order || (known.event_id.is_empty() && moment(known) == moment(order))
-        };
-        self.wanted_by(table).any(|said| !base.iter().any(|(known, _)| same(known, &said.order)))
+        self.wanted_by(table).any(|said| !base.iter().any(|(known, _)| is_same(known, &said.order)))
     }
 
     pub(super) fn wanted_by(&self, table: Table) -> impl Iterator<Item = &Said<T>> {

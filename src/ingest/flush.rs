@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::buffer::Weight;
 use super::rows::{self, Making, Part};
 use super::segment::{BookKey, View};
-use super::standing::{self, MergedCounts};
+use super::standing::{self, Asker, MergedCounts};
 use super::writer::{TablePositions, TenantState, Writer};
 use super::{IngestError, IngestSettings, Result, Shared, late};
 use crate::base::{TenantId, TimestampUs, WriterId};
@@ -265,7 +265,8 @@ impl Target<'_> {
         let catalog = &self.shared.catalog;
         let snapshot = catalog.known_snapshot(self.tenant, table).await?;
         let segment = &view.segment;
-        let standing = standing::find(catalog, self.tenant, table, segment, view.settings(), &snapshot).await?;
+        let standing =
+            standing::find(catalog, self.tenant, table, segment, view.settings(), &snapshot, Asker::Flush).await?;
         let counts = standing.merged_counts(table, segment);
         let has_news = standing.has_news;
         let books = (table == Table::Ledger).then(|| rows::books(segment, merged));

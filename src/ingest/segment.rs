@@ -10,7 +10,7 @@ use prost::Message;
 use super::entry::{Entry, Heard, Origin, Said};
 use super::late;
 use super::rows::{self, Making, Part, RowSettings};
-use super::standing::{self, MergedCounts, Standing};
+use super::standing::{self, Asker, MergedCounts, Standing};
 use crate::base::{TenantId, TimestampUs};
 use crate::catalog::erasures::Denied;
 use crate::catalog::{Catalog, CatalogError, Fresh, Snapshot};
@@ -394,11 +394,13 @@ impl View {
             for counted in [Table::Observations, Table::Scores] {
                 let snapshot = catalog.snapshot(tenant, counted).await?;
                 let standing =
-                    standing::find(catalog, tenant, counted, &self.segment, &self.settings, &snapshot).await?;
+                    standing::find(catalog, tenant, counted, &self.segment, &self.settings, &snapshot, Asker::Query)
+                        .await?;
                 standing::add_counts(&mut merged, &standing.merged_counts(counted, &self.segment));
             }
         }
-        let standing = standing::find(catalog, tenant, table, &self.segment, &self.settings, snapshot).await?;
+        let standing =
+            standing::find(catalog, tenant, table, &self.segment, &self.settings, snapshot, Asker::Query).await?;
         let fresh = Arc::new(self.set_against(table, &standing, &merged));
         *self.seen[table as usize].lock() = Some((versions, Arc::clone(&fresh)));
         Ok(fresh)

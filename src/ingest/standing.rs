@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::entry::is_same;
 use super::repeats;
 use super::rows::{self, RowSettings};
 use super::segment::{ObservationKey, Segment, minute};
@@ -115,6 +116,15 @@ impl Standing {
     }
 }
 
+/// Who asks what stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    Flush,
+    /// It may hold a snapshot of `observations` from before a flush of the very segment that it asks about, and meet that
+    /// flush's facts.
+    Query,
+}
+
 /// What of `segment` stands in `table` at `snapshot`.
 pub(super) async fn find(
     catalog: &Catalog,
@@ -123,6 +133,7 @@ pub(super) async fn find(
     segment: &Segment,
     settings: &RowSettings,
     snapshot: &Snapshot,
+    asker: Asker,
 ) -> Result<Standing, CatalogError> {
     let mut standing = Standing::default();
     if table == Table::Ledger {
@@ -136,7 +147,7 @@ pub(super) async fn find(
         standing.keep(table, &key, row).map_err(|source| damaged(tenant, table, &key, source))?;
     }
     if table == Table::Observations {
-        find_facts(catalog, tenant, segment, snapshot, &mut standing).await?;
+        find_facts(catalog, tenant, segment, snapshot, asker, &mut standing).await?;
         find_repeated(catalog, tenant, segment, settings, snapshot, &mut standing).await?;
     }
     Ok(standing)
@@ -267,6 +278,7 @@ async fn find_facts(
     tenant: &TenantId,
     segment: &Segment,
     observations: &Snapshot,
+    asker: Asker,
     standing: &mut Standing,
 ) -> Result<(), CatalogError> {
     let mut traces: HashMap<&Arc<str>, TimestampUs> = HashMap::new();
@@ -290,7 +302,7 @@ async fn find_facts(
         standing.facts.insert(Arc::from(&*key[0]), read.events);
     }
     // Facts said in this segment that say more than what was flushed: rows in files must take them. Those whose own row
-    // stands already were committed by half: nobody else tells the rows.
+    // stands already were committed by half: nobody else tells the rows. A query takes the row's word for it.
     let mut news: Vec<(u64, Arc<TraceFacts>)> = Vec::new();
     for (trace, entry) in &segment.traces {
         let base = standing.facts.get(trace).map_or(&[][..], Vec::as_slice);
@@ -298,7 +310,8 @@ async fn find_facts(
         let before = rows::facts(None, None, base);
         let by_half = || {
             let mut wanted = entry.wanted_by(Table::Observations);
-            wanted.any(|said| !said.wanted.has(Table::TraceFacts))
+            let stands = |order: &Order| base.iter().any(|(known, _)| is_same(known, order));
+            wanted.any(|said| !said.wanted.has(Table::TraceFacts) || (asker == Asker::Query && stands(&said.order)))
         };
         if by_half() || before.is_none_or(|before| !before.stamps_like(&now)) {
             news.push((key_hash(&[trace]), now));

@@ -42,7 +42,7 @@ mod versions;
 use life::Life;
 
 /// Seeds that CI always runs: the first few, and each that once found a fault.
-const SEEDS: [u64; 7] = [
+const SEEDS: [u64; 8] = [
     227_355_233_580_554_322,
     497_637_351_502_606_249,
     810_232_098_163_566_002,
@@ -50,6 +50,7 @@ const SEEDS: [u64; 7] = [
     2_949_424_561_472_890_485,
     6_679_299_366_656_482_520,
     8_523_925_832_733_748_395,
+    15_790_569_175_606_373_730,
 ];
 /// One of them found its fault where nobody is forgotten.
 const FORGETS_NOBODY: u64 = 2_767_032_015_999_573_458;

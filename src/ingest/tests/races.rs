@@ -1,5 +1,6 @@
 //! Sequences that need an unlucky moment: each was found by reading, and is played step by step here.
 
+use super::late::{facts, order};
 use super::*;
 
 fn ids_of(fresh: FreshTable) -> Vec<String> {
@@ -29,6 +30,21 @@ fn a_query_that_pinned_before_a_flush_still_sees_what_waits() {
     process.run(process.ingest.flush(false)).unwrap();
     let snapshot = process.run(process.catalog.snapshot(&tenant, Table::Observations)).unwrap();
     assert_eq!(ids_of(process.run(pinned.rows(Table::Observations, &snapshot)).unwrap()), ["child"]);
+}
+
+#[test]
+fn a_query_from_before_a_flush_stamps_what_that_flush_says_of_traces_onto_rows_in_files() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    let tenant = "acme".parse().unwrap();
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    process.flush().unwrap();
+    process.append("acme", vec![facts("t", order(5, false, "f"), |said| said.name = Some("chat".into()))]).unwrap();
+    let before = process.run(process.catalog.snapshot(&tenant, Table::Observations)).unwrap();
+    let pinned = process.ingest.pin(&tenant);
+    process.flush().unwrap();
+    let fresh = process.run(pinned.rows(Table::Observations, &before)).unwrap();
+    assert_eq!(fresh.changes.facts.keys().collect::<Vec<_>>(), ["t"], "the row in the file has no name yet");
 }
 
 #[test]
