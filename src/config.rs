@@ -3,6 +3,7 @@
 
 mod first_tenant;
 mod memory;
+mod origins;
 
 use std::fmt;
 use std::fs;
@@ -20,6 +21,7 @@ use crate::server::ServerSettings;
 use crate::store::{Location, StoreError};
 
 pub use memory::machine_memory;
+use origins::Origins;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -63,6 +65,8 @@ settings! {
     grpc_addr: SocketAddr, "TRACELAKE_GRPC_ADDR";
     /// Where HTTP listens; port 0 picks one
     http_addr: SocketAddr, "TRACELAKE_HTTP_ADDR";
+    /// Web origins whose pages may ask over HTTP with a key, with commas between, such as https://app.example; default: none
+    cors_origin: Text<Origins>, "TRACELAKE_CORS_ORIGIN";
     /// This node's log. Two nodes that run at once need two names; a node keeps its name over restarts
     writer: Text<WriterId>, "TRACELAKE_WRITER";
     /// Whether what other nodes acked is right here before it is in a file: one request a second and node
@@ -127,6 +131,7 @@ pub struct Settings {
     pub data: Location,
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
+    pub cors_origins: Vec<String>,
     pub writer: WriterId,
     pub follow: bool,
     pub log_level: String,
@@ -199,6 +204,7 @@ impl ServeArgs {
             data: given.data.as_deref().unwrap_or("tracelake-data").parse()?,
             grpc_addr: given.grpc_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4317))),
             http_addr: given.http_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4318))),
+            cors_origins: given.cors_origin.map(|origins| origins.0.0).unwrap_or_default(),
             writer: match given.writer {
                 Some(writer) => writer.0,
                 None => "main".parse().map_err(|e| ConfigError::Invalid(format!("{e}")))?,
@@ -277,6 +283,7 @@ impl Settings {
             data: self.data.clone(),
             grpc_addr: self.grpc_addr,
             http_addr: self.http_addr,
+            cors_origins: self.cors_origins.clone(),
             writer: self.writer.clone(),
             ingest,
             query,
@@ -414,6 +421,9 @@ impl fmt::Display for Settings {
         write!(f, " erase_after_s={}", self.erase_after.as_secs())?;
         write!(f, " orphans_kept_s={}", self.orphans_kept.as_secs())?;
         write!(f, " delta_log_kept_s={}", self.delta_log_kept.as_secs())?;
+        if !self.cors_origins.is_empty() {
+            write!(f, " cors_origin={}", self.cors_origins.join(","))?;
+        }
         if let Some(first) = &self.first_tenant {
             write!(f, " init_tenant={}", first.tenant)?;
             if let Some((public_key, _)) = &first.key {

@@ -42,6 +42,8 @@ pub struct ServerSettings {
     pub data: Location,
     pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
+    /// Pages of these origins may ask over HTTP.
+    pub cors_origins: Vec<String>,
     pub writer: WriterId,
     pub ingest: IngestSettings,
     pub query: QueryLimits,
@@ -189,6 +191,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
             .chain(eraser.as_ref().filter(|_| compactor.is_none()).map(Eraser::budget))
             .cloned()
             .collect(),
+        cors_origins: settings.cors_origins,
     };
     let compacting = compactor.map(|compactor| compactor.start()).transpose()?;
     let (close, closed) = oneshot::channel::<()>();

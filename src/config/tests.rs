@@ -84,6 +84,9 @@ fn mistakes_are_refused_and_named() {
     for (file, says) in [
         ("query_memory_max = \"much\"", "much"),
         ("writer = \"No Good\"", "writer id"),
+        ("cors_origin = \"https://app.example,*\"", "no web origin"),
+        ("cors_origin = \"https://app.example/\"", "no web origin"),
+        ("cors_origin = \"null\"", "no web origin"),
         ("grpc_addr = \"here\"", "grpc_addr"),
         ("data = \"gs://x\"", "gs"),
         ("query_rows_max = 0", "query_rows_max is 0"),

@@ -172,6 +172,8 @@ pub struct Doors {
     pub store: Store,
     /// Their use is shown at `/metrics`.
     pub budgets: Vec<Budget>,
+    /// Pages of these origins may ask over HTTP.
+    pub cors_origins: Vec<String>,
 }
 
 #[cfg(test)]

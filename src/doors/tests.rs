@@ -7,6 +7,7 @@ mod langfuse;
 mod langfuse_reads;
 mod models;
 mod rpc;
+mod web;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -247,6 +248,7 @@ impl World {
             audit: audit.clone(),
             store,
             budgets: vec![budget],
+            cors_origins: vec!["https://app.example".to_owned()],
         };
         let on_grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let on_http = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,6 +1,7 @@
 //! The HTTP port: OTLP, Langfuse's API, health and metrics. Paths are served with and without a trailing slash and
 //! never redirect: a redirected POST is lost or loops.
 
+mod cors;
 mod erase;
 mod health;
 mod langfuse;
@@ -22,7 +23,7 @@ pub(super) use rpc::{from_json, to_json};
 
 /// `services`: those of the gRPC door, behind their guard.
 pub(super) fn routes(doors: &Doors, services: Router) -> Router {
-    let mut router = Router::new();
+    let mut router: Router<Doors> = Router::new();
     for base in ["/v1", "/api/public/otel/v1"] {
         router = serve(router, &format!("{base}/traces"), post(otlp::traces));
         router = serve(router, &format!("{base}/metrics"), post(otlp::metrics));
@@ -37,13 +38,17 @@ pub(super) fn routes(doors: &Doors, services: Router) -> Router {
     router = serve(router, "/api/public/ready", get(health::ready));
     router = langfuse::routes(router);
     router = rpc::route(router, services);
-    router
+    let router = router
         .route_layer(middleware::from_fn_with_state(doors.clone(), audit::http))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
-        .with_state(doors.clone())
+        .with_state(doors.clone());
+    match doors.cors_origins.is_empty() {
+        true => router,
+        false => router.layer(middleware::from_fn_with_state(doors.clone(), cors::answer)),
+    }
 }
 
 fn serve(router: Router<Doors>, path: &str, methods: MethodRouter<Doors>) -> Router<Doors> {

@@ -52,7 +52,7 @@ impl Sent {
     pub(super) fn at(self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self }
     }
-    fn body(self, body: Vec<u8>) -> Self {
+    pub(super) fn body(self, body: Vec<u8>) -> Self {
         Self { body, ..self }
     }
     pub(super) fn chunked(self) -> Self {
@@ -90,13 +90,38 @@ impl Sent {
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer has a head");
         let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answered { status, head, body: answer[end + 4..].to_vec() }
+        let is_chunked = head.contains("transfer-encoding: chunked");
+        let body = &answer[end + 4..];
+        Answered { status, head, body: if is_chunked { joined(body) } else { body.to_vec() } }
+    }
+}
+
+/// A body that came in chunks.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n").expect("a chunk has a length");
+        let length = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunks[end + 2..][..length]);
+        chunks = &chunks[end + 2 + length + 2..];
     }
 }
 
 impl Answered {
     pub(super) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{} {}", self.head, self.text()))
+    }
+
+    /// In lower case.
+    pub(super) fn head(&self) -> &str {
+        &self.head
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     pub(super) fn has_header(&self, line: &str) -> bool {

@@ -81,7 +81,7 @@ fn one(schema: &Schema, field: &FieldOf, value: &Value, path: &str, bytes: &mut 
         Type::Enum => {
             let values = schema.values(&field.of);
             let said = match value {
-                Value::String(name) => values.iter().find(|(known, _)| known == name).map(|(_, number)| *number),
+                Value::String(name) => schema.number(&field.of, name),
                 value => value.as_i64().and_then(|number| i32::try_from(number).ok()),
             };
             let number = said.ok_or_else(|| {

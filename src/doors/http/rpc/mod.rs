@@ -1,19 +1,23 @@
-//! `POST /api/v1/{Service}/{Method}`: every call of `tracelake.v1` that has one answer, in proto3 JSON.
+//! `POST /api/v1/{Service}/{Method}`: every call of `tracelake.v1` in proto3 JSON; a stream answers as server-sent events
+//! and is also asked by GET, as browsers' `EventSource` does, with the question as `?query=`.
 //!
 //! A call is turned into its bytes, handed to the same services and the same guard as over gRPC, and its answer turned
 //! back: a method needs nothing of its own here, and its key the same role.
 
+mod events;
 mod from_json;
 mod schema;
 mod to_json;
+mod web;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode, Version};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, Version};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -23,7 +27,7 @@ use super::super::{Doors, Refusal, auth};
 use super::problem::Problem;
 use super::request::{Refused, encoding};
 use crate::base::{ByteSize, Kind};
-use schema::{Schema, schema};
+use schema::schema;
 
 /// Of a question, as over gRPC.
 const BODY_MAX: ByteSize = ByteSize::mib(1);
@@ -36,16 +40,18 @@ const NOT_HERE: &str = "IngestService";
 
 /// The paths, over the services of the gRPC door.
 pub(super) fn route(router: Router<Doors>, services: Router) -> Router<Doors> {
-    let call = routing::post(move |State(doors): State<Doors>, request: Request| call(doors, services, request));
+    let router = web::route(router, schema(), services.clone());
+    let call = |State(doors): State<Doors>, request: Request| call(doors, services, request);
+    let call = routing::post(call.clone()).get(call);
     router.route("/api/v1/{service}/{method}", call.clone()).route("/api/v1/{service}/{method}/", call)
 }
 
 async fn call(doors: Doors, services: Router, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut pieces = Pieces::new(body);
-    let path = parts.uri.path().trim_start_matches("/api/v1/").trim_end_matches('/').to_owned();
-    match answer(&doors, services, &path, &parts.headers, &mut pieces).await {
-        Ok(answer) => (StatusCode::OK, [(CONTENT_TYPE, "application/json")], answer.to_string()).into_response(),
+    let asked = Asked { is_get: parts.method != Method::POST, uri: &parts.uri, headers: &parts.headers };
+    match answer(&doors, services, asked, &mut pieces).await {
+        Ok(answer) => answer,
         Err(problem) => {
             body::hear_out(&mut pieces).await;
             problem.into_response()
@@ -53,48 +59,81 @@ async fn call(doors: Doors, services: Router, request: Request) -> Response {
     }
 }
 
+struct Asked<'a> {
+    is_get: bool,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+}
+
 async fn answer(
     doors: &Doors,
     services: Router,
-    path: &str,
-    headers: &HeaderMap,
+    Asked { is_get, uri, headers }: Asked<'_>,
     pieces: &mut Pieces,
-) -> Result<Value, Problem> {
+) -> Result<Response, Problem> {
     // Nobody unknown makes us hold a body; what the key may do is looked at by the services' own guard.
     auth::identity(doors, headers).await?;
     let schema = schema();
+    let path = uri.path().trim_start_matches("/api/v1/").trim_end_matches('/');
     let method = schema.method(path).filter(|_| !path.starts_with(NOT_HERE)).ok_or_else(|| {
         let shown: String = path.chars().take(100).collect();
         Problem::new(StatusCode::NOT_FOUND, format!("there is no call {shown}"))
     })?;
+    let mut question = match is_get {
+        // Streams only read: a page that makes a browser follow such a link changes nothing.
+        true if method.is_stream => asked_by_link(uri)?,
+        true => return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} is asked by POST"))),
+        false => asked_by_body(doors, headers, pieces).await?,
+    };
     if method.is_stream {
-        let message = format!("{path} answers with a stream: ask for it over gRPC");
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, message));
+        events::resume(schema, method, headers, &mut question);
     }
+    let message = from_json::message(schema, &method.input, &question).map_err(invalid)?;
+    let answer = passed_on(services, path, headers, message).await?;
+    if method.is_stream {
+        return Ok(events::response(schema, method, answer));
+    }
+    let body = to_bytes(answer, ANSWER_MAX.as_usize()).await;
+    let body = body.map_err(|_| Problem::from(Refusal::limit("bytes", format!("the answer is above {ANSWER_MAX}"))))?;
+    let message = body.get(HEAD_BYTES..).ok_or_else(|| internal("a call has no answer"))?;
+    let json = to_json::message(schema, &method.output, message);
+    let json = json.ok_or_else(|| internal("an answer is not of its type"))?;
+    Ok((StatusCode::OK, [(CONTENT_TYPE, "application/json")], json.to_string()).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    #[serde(default)]
+    query: String,
+}
+
+fn asked_by_link(uri: &Uri) -> Result<Value, Problem> {
+    let link = Query::<Link>::try_from_uri(uri);
+    let Query(link) =
+        link.map_err(|_| invalid("only the parameter query is known, once: the question in JSON".into()))?;
+    read(link.query.as_bytes(), "query")
+}
+
+async fn asked_by_body(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Result<Value, Problem> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let encoding = encoding(headers).map_err(|refused| match refused {
         Refused::By(refusal) => Problem::from(refusal),
         Refused::MediaType(message) => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message),
     })?;
     let held = body::read(Admission::Intake(doors.intake.clone()), pieces, length, encoding, BODY_MAX).await?;
-    let message = message(schema, &held.bytes, &method.input)?;
-
-    let answered = passed_on(services, path, headers, message).await?;
-    to_json::message(schema, &method.output, &answered)
-        .ok_or_else(|| Problem::from(Refusal::new(Kind::Internal, "an answer is not of its type")))
+    read(&held.bytes, "the body")
 }
 
-fn message(schema: &Schema, body: &[u8], of: &str) -> Result<Vec<u8>, Problem> {
-    let invalid = |why: String| Problem::from(Refusal::new(Kind::Invalid, why));
-    let json: Value = match body.iter().all(u8::is_ascii_whitespace) {
-        true => json!({}),
-        false => serde_json::from_slice(body).map_err(|e| invalid(format!("the body is not JSON: {e}")))?,
-    };
-    from_json::message(schema, of, &json).map_err(invalid)
+fn read(text: &[u8], what: &str) -> Result<Value, Problem> {
+    match text.iter().all(u8::is_ascii_whitespace) {
+        true => Ok(json!({})),
+        false => serde_json::from_slice(text).map_err(|e| invalid(format!("{what} is not JSON: {e}"))),
+    }
 }
 
-/// The answer's bytes.
-async fn passed_on(mut services: Router, path: &str, headers: &HeaderMap, message: Vec<u8>) -> Result<Bytes, Problem> {
+/// The answer, if the call is not refused at once.
+async fn passed_on(mut services: Router, path: &str, headers: &HeaderMap, message: Vec<u8>) -> Result<Body, Problem> {
     let mut framed = BytesMut::with_capacity(HEAD_BYTES + message.len());
     framed.put_u8(0);
     framed.put_u32(message.len() as u32);
@@ -108,19 +147,20 @@ async fn passed_on(mut services: Router, path: &str, headers: &HeaderMap, messag
     if let Some(key) = headers.get(AUTHORIZATION) {
         request = request.header(AUTHORIZATION, key);
     }
-    let internal = |what: &str| Problem::from(Refusal::new(Kind::Internal, what));
     let request = request.body(Body::from(framed.freeze())).map_err(|_| internal("a call could not be passed on"))?;
     let Ok(response) = services.call(request).await;
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok => return Err(problem(&status)),
-        _ => {}
+        Some(status) if status.code() != Code::Ok => Err(problem(&status)),
+        _ => Ok(response.into_body()),
     }
-    let body = to_bytes(response.into_body(), ANSWER_MAX.as_usize()).await;
-    let body = body.map_err(|_| Problem::from(Refusal::limit("bytes", format!("the answer is above {ANSWER_MAX}"))))?;
-    match body.len() >= HEAD_BYTES {
-        true => Ok(body.slice(HEAD_BYTES..)),
-        false => Err(internal("a call has no answer")),
-    }
+}
+
+fn invalid(why: String) -> Problem {
+    Refusal::new(Kind::Invalid, why).into()
+}
+
+fn internal(what: &str) -> Problem {
+    Refusal::new(Kind::Internal, what).into()
 }
 
 fn problem(status: &Status) -> Problem {

@@ -14,6 +14,8 @@ pub(super) struct Schema {
     messages: HashMap<String, MessageOf>,
     enums: HashMap<String, Vec<(String, i32)>>,
     methods: HashMap<String, MethodOf>,
+    /// Full names.
+    services: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,7 @@ impl Schema {
             file.message_type.iter().for_each(|message| schema.add(package, message));
             file.enum_type.iter().for_each(|one| schema.add_enum(package, one));
             for service in &file.service {
+                schema.services.push(format!("{package}.{}", service.name()));
                 for method in &service.method {
                     let known = MethodOf {
                         input: bare(method.input_type()),
@@ -91,8 +94,20 @@ impl Schema {
         self.methods.get(path)
     }
 
+    pub(super) fn services(&self) -> &[String] {
+        &self.services
+    }
+
     pub(super) fn message(&self, name: &str) -> Option<&MessageOf> {
         self.messages.get(name)
+    }
+
+    /// The number of one of an enum's values: by its name, or by what is left of it without the enum's own in front,
+    /// which every value of ours has (`VIEW_TRACES`, `TRACES`).
+    pub(super) fn number(&self, of: &str, said: &str) -> Option<i32> {
+        let values = self.values(of);
+        let named = |name: &str| values.iter().find(|(known, _)| known == name).map(|(_, number)| *number);
+        named(said).or_else(|| named(&format!("{}_{said}", screaming(of))))
     }
 
     /// Names and numbers.
@@ -103,4 +118,16 @@ impl Schema {
 
 fn bare(name: &str) -> String {
     name.trim_start_matches('.').to_owned()
+}
+
+/// `tracelake.v1.FilterOperator` as its values begin: `FILTER_OPERATOR`.
+fn screaming(of: &str) -> String {
+    let mut name = String::new();
+    for letter in of.rsplit('.').next().unwrap_or_default().chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
