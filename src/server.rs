@@ -16,9 +16,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::base::{Clock, Kind, Reservation, SystemClock, TenantId, WriterId};
+use crate::catalog::administration::Administration;
 use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{FirstTenant, Identity, Keys};
+use crate::catalog::retention::Retentions;
 use crate::catalog::score_configs::ScoreConfigs;
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
@@ -169,6 +171,8 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     });
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
     let computing = Computing::start().map_err(ServerError::Threads)?;
+    let retentions = Retentions::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
+    let administration = Administration::new(&catalog, keys.clone(), retentions);
     let erasing = Arc::new(Forgetting { ingest: ingest.clone(), catalog: catalog.clone(), keys: keys.clone() });
     let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
     let used = keys.clone();
@@ -177,6 +181,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         answers: Arc::new(WayOut(engine)),
         erasing,
         ready: Arc::new(StoreAnswers(store.clone())),
+        administration,
         keys,
         prices,
         score_configs: ScoreConfigs::new(SystemObjects::new(store.clone(), Arc::clone(&clock))),

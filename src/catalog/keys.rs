@@ -7,7 +7,7 @@
 mod record;
 mod uses;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -153,6 +153,16 @@ impl Keys {
         self.0.objects.create(REVOKED, &segment, body).await?;
         self.0.known.forget(public_key);
         Ok(())
+    }
+
+    /// One key as it is listed; `None`: there is none.
+    pub async fn find(&self, public_key: &str) -> Result<Option<Key>> {
+        check_public_key(public_key)?;
+        let (objects, segment) = (&self.0.objects, path_segment(public_key));
+        let Some(record) = objects.get::<Record>(KEYS, &segment).await? else { return Ok(None) };
+        let revocation = objects.get::<Revocation>(REVOKED, &segment).await?;
+        let revoked = revocation.into_iter().map(|it| (it.public_key, it.revoked_us)).collect();
+        Ok(Some(record.into_key(&revoked, &HashMap::new())))
     }
 
     /// Stores which keys were used today, for [`Keys::list`]: one write for each key and day. What is not stored when a

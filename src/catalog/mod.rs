@@ -4,6 +4,7 @@
 //! when the writer's position says so; a snapshot never changes.
 //! Must never know: how rows come in or what is asked of them.
 
+pub mod administration;
 pub mod audit;
 mod changes;
 mod checkpoint;

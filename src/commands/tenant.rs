@@ -3,17 +3,19 @@
 use clap::Subcommand;
 use tracelake::base::{SystemClock, TenantId};
 use tracelake::catalog::Catalog;
-use tracelake::catalog::erasures::{ErasureKind, NewErasure};
+use tracelake::catalog::administration::Administration;
 use tracelake::catalog::retention::{Retention, Retentions};
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
 use tracelake::masking::{Find, MaskingRule};
-use tracelake::model::DimensionKeys;
 use tracelake::model::tables::Table;
 use tracelake::server;
 use tracelake::store::Store;
 
 use super::{DataArg, Outcome, masking};
+
+/// Who changes what is changed here.
+const BY: &str = "command line";
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
@@ -104,22 +106,9 @@ pub(super) async fn tenant(command: TenantCommand) -> Outcome {
             retention(&tenant, asked, &data).await?;
         }
         TenantCommand::Dimensions { tenant, account, project, flow, data } => {
-            let asked = account.is_some() || project.is_some() || flow.is_some();
-            let (store, objects) = objects_of(&data).await?;
-            Tenants::new(objects).require_live(&tenant).await?;
-            let catalog = Catalog::new(store, std::sync::Arc::new(SystemClock));
-            let dimensions = catalog.dimensions();
-            dimensions.load_once().await?;
-            let before = dimensions.of(&tenant);
-            let keys = DimensionKeys {
-                account: account.unwrap_or(before.account.clone()),
-                project: project.unwrap_or(before.project.clone()),
-                flow: flow.unwrap_or(before.flow.clone()),
-            };
-            if asked {
-                dimensions.set(&tenant, keys, "command line").await?;
-            }
-            println!("{}", dimensions.of(&tenant));
+            let administration = administration(&data).await?;
+            let keys = administration.set_dimensions(&tenant, [account, project, flow], BY).await?;
+            println!("{keys}");
         }
         TenantCommand::Masking { tenant, rule, pattern, path, remove, clear, data } => {
             let new = rule.iter().map(|text| masking::built_in(text)).collect::<Result<Vec<_>, _>>()?.concat();
@@ -135,21 +124,12 @@ pub(super) async fn tenant(command: TenantCommand) -> Outcome {
             let before = maskings.rules(&tenant);
             let changed = masking::changed(before.clone(), new, &remove, clear)?;
             if changed != before {
-                maskings.set(&tenant, changed, "command line").await?;
+                maskings.set(&tenant, changed, BY).await?;
             }
             masking::say(&maskings.rules(&tenant));
         }
         TenantCommand::Delete { tenant, data } => {
-            let store = Store::open(data.data.parse()?).await?;
-            server::open_keys(&store).await?.tenants().delete(&tenant).await?;
-            let asked = NewErasure {
-                tenant: tenant.clone(),
-                kind: ErasureKind::Tenant,
-                values: vec![tenant.to_string()],
-                asked_by: "command line".to_owned(),
-                traces: Default::default(),
-            };
-            Catalog::new(store, std::sync::Arc::new(SystemClock)).erasures().ask(asked).await?;
+            administration(&data).await?.delete_tenant(&tenant, BY).await?;
             println!("tenant {tenant} deleted: its keys are refused and its id is never used again");
             println!("its data is erased by the servers on this store, and a receipt kept");
         }
@@ -168,14 +148,20 @@ fn table_days(text: &str) -> Result<(String, u32), String> {
 }
 
 async fn retention(tenant: &TenantId, asked: Option<Retention>, data: &DataArg) -> Outcome {
-    let (_, objects) = objects_of(data).await?;
-    Tenants::new(objects.clone()).require_live(tenant).await?;
-    let retentions = Retentions::new(objects);
+    let administration = administration(data).await?;
     if let Some(rule) = &asked {
-        retentions.set(tenant, rule).await?;
+        administration.set_retention(tenant, rule).await?;
     }
-    println!("{}", retentions.of(tenant).await?.unwrap_or_default());
+    println!("{}", administration.retention(tenant).await?.unwrap_or_default());
     Ok(())
+}
+
+async fn administration(data: &DataArg) -> Result<Administration, Box<dyn std::error::Error>> {
+    let store = Store::open(data.data.parse()?).await?;
+    let keys = server::open_keys(&store).await?;
+    let clock = std::sync::Arc::new(SystemClock);
+    let retentions = Retentions::new(SystemObjects::new(store.clone(), clock.clone()));
+    Ok(Administration::new(&Catalog::new(store, clock), keys, retentions))
 }
 
 async fn objects_of(data: &DataArg) -> Result<(Store, SystemObjects), Box<dyn std::error::Error>> {

@@ -28,8 +28,13 @@ pub(super) struct Caller {
 
 /// The caller behind `headers`, if its key has `role`.
 pub(super) async fn caller(doors: &Doors, headers: &HeaderMap, role: Role) -> Result<Caller, Refusal> {
+    caller_with(doors, headers, &[role]).await
+}
+
+/// The caller behind `headers`, if its key has one of these roles.
+pub(super) async fn caller_with(doors: &Doors, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Refusal> {
     let who = identity(doors, headers).await?;
-    who.require(role)?;
+    let role = who.require_any(roles)?;
     let named = match role {
         Role::Ingest => headers.get(TENANT_HEADER).map(tenant_named).transpose()?,
         _ => None,

@@ -21,6 +21,7 @@ pub enum Door {
     SqlGrpc,
     ErasureGrpc,
     PricesGrpc,
+    AdminGrpc,
     LangfuseHttp,
 }
 
@@ -35,6 +36,7 @@ impl Door {
             Self::SqlGrpc => "sql-grpc",
             Self::ErasureGrpc => "erasure-grpc",
             Self::PricesGrpc => "prices-grpc",
+            Self::AdminGrpc => "admin-grpc",
             Self::LangfuseHttp => "langfuse-http",
         }
     }

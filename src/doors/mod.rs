@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
+use crate::catalog::administration::Administration;
 use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
@@ -158,6 +159,7 @@ pub struct Doors {
     pub erasing: Arc<dyn Erasing>,
     pub ready: Arc<dyn Ready>,
     pub keys: Keys,
+    pub administration: Administration,
     pub prices: PriceBooks,
     pub score_configs: ScoreConfigs,
     /// What is taken out of requests before anything is written.

@@ -26,8 +26,11 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::base::{Kind, SystemClock};
+use crate::catalog::Catalog;
+use crate::catalog::administration::Administration;
 use crate::catalog::erasures::{Erasure, ErasureState};
 use crate::catalog::keys::{Bound, NewKey, Role, WritesFor};
+use crate::catalog::retention::Retentions;
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
 use crate::store::Location;
@@ -233,7 +236,10 @@ impl World {
         let erasing = Arc::new(FakeErasing::default());
         let prices = PriceBooks::new(SystemObjects::new(store.clone(), Arc::new(SystemClock)));
         let counters = Arc::new(Counters::default());
+        let catalog = Catalog::new(store.clone(), Arc::new(SystemClock));
+        let administration = Administration::new(&catalog, keys.clone(), Retentions::new(objects.clone()));
         let doors = Doors {
+            administration,
             intake: intake.clone(),
             answers: answers.clone(),
             erasing: erasing.clone(),

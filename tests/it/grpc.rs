@@ -60,7 +60,7 @@ impl Caller {
         Ok(grpc.unary(self.signed(message), method.parse().unwrap(), Plain).await?.into_inner())
     }
 
-    fn signed<T>(&self, message: T) -> Request<T> {
+    pub(crate) fn signed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.authorization.parse().unwrap());
         request

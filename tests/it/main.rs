@@ -1,5 +1,6 @@
 //! The proof, in one binary.
 
+mod admin;
 mod audit;
 mod batch;
 mod captures;

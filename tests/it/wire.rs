@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
+    "tracelake/v1/admin.proto",
     "tracelake/v1/ingest.proto",
     "tracelake/v1/metrics.proto",
     "tracelake/v1/sql.proto",
@@ -139,7 +140,8 @@ fn no_field_is_removed_or_renumbered() {
 fn a_removed_and_a_renumbered_field_break_the_promise() {
     let promised = contract(&descriptors());
     let mut changed = descriptors();
-    let message = changed.file[0].message_type.iter_mut().find(|m| m.name() == "IngestResponse").unwrap();
+    let mut messages = changed.file.iter_mut().flat_map(|file| &mut file.message_type);
+    let message = messages.find(|message| message.name() == "IngestResponse").unwrap();
     message.field[0].number = Some(9);
     message.field.remove(1);
     assert_eq!(broken_promises(&promised, &contract(&changed)).len(), 2);

@@ -127,12 +127,18 @@ impl NewKey {
 impl Identity {
     /// An error that names the role needed, unless the key has it.
     pub fn require(&self, role: Role) -> Result<()> {
-        if self.roles.contains(&role) {
-            return Ok(());
+        self.require_any(&[role]).map(drop)
+    }
+
+    /// The first of these roles that the key has; else an error that names them.
+    pub fn require_any(&self, roles: &[Role]) -> Result<Role> {
+        if let Some(role) = roles.iter().find(|role| self.roles.contains(role)) {
+            return Ok(*role);
         }
+        let needed: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
         let has: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
-        let (key, has) = (&self.public_key, has.join(", "));
-        Err(SystemError::Forbidden(format!("this needs a key with the role `{role}`; key {key} has: {has}")))
+        let (needed, key, has) = (needed.join(" or "), &self.public_key, has.join(", "));
+        Err(SystemError::Forbidden(format!("this needs a key with the role {needed}; key {key} has: {has}")))
     }
 }
 

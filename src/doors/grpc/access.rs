@@ -30,27 +30,45 @@ impl Guard {
 }
 
 struct Access {
-    role: Role,
+    /// Any of these.
+    roles: &'static [Role],
     door: Door,
     message_max: ByteSize,
 }
 
-const fn access(role: Role, door: Door, message_max: ByteSize) -> Access {
-    Access { role, door, message_max }
+impl Access {
+    fn is_way_in(&self) -> bool {
+        self.roles == INGEST
+    }
 }
 
+const fn access(roles: &'static [Role], door: Door, message_max: ByteSize) -> Access {
+    Access { roles, door, message_max }
+}
+
+const INGEST: &[Role] = &[Role::Ingest];
+const READ: &[Role] = &[Role::Read];
+const ADMIN: &[Role] = &[Role::Admin];
+const PLATFORM: &[Role] = &[Role::Platform];
+/// Of its own tenant, or of any: the method tells which.
+const ADMIN_OR_PLATFORM: &[Role] = &[Role::Admin, Role::Platform];
+
 /// By the start of the path; the first that fits. What stands in neither list does not exist.
-const GUARDED: [(&str, Access); 10] = [
-    ("/opentelemetry.proto.collector.", access(Role::Ingest, Door::OtlpGrpc, REQUEST_MAX)),
-    ("/tracelake.v1.IngestService/", access(Role::Ingest, Door::TracelakeGrpc, REQUEST_MAX)),
-    ("/tracelake.v1.MetricsService/PlatformStats", access(Role::Platform, Door::MetricsGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.MetricsService/", access(Role::Read, Door::MetricsGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.TraceService/", access(Role::Read, Door::TracesGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.SqlService/", access(Role::Read, Door::SqlGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.ErasureService/", access(Role::Admin, Door::ErasureGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.PriceService/ListPrices", access(Role::Read, Door::PricesGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.PriceService/CheckPrice", access(Role::Read, Door::PricesGrpc, QUESTION_MAX)),
-    ("/tracelake.v1.PriceService/", access(Role::Admin, Door::PricesGrpc, QUESTION_MAX)),
+const GUARDED: [(&str, Access); 14] = [
+    ("/opentelemetry.proto.collector.", access(INGEST, Door::OtlpGrpc, REQUEST_MAX)),
+    ("/tracelake.v1.IngestService/", access(INGEST, Door::TracelakeGrpc, REQUEST_MAX)),
+    ("/tracelake.v1.MetricsService/PlatformStats", access(PLATFORM, Door::MetricsGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.MetricsService/", access(READ, Door::MetricsGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.TraceService/", access(READ, Door::TracesGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.SqlService/", access(READ, Door::SqlGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.ErasureService/", access(ADMIN, Door::ErasureGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.PriceService/ListPrices", access(READ, Door::PricesGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.PriceService/CheckPrice", access(READ, Door::PricesGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.PriceService/", access(ADMIN, Door::PricesGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.AdminService/CreateTenant", access(PLATFORM, Door::AdminGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.AdminService/ListTenants", access(PLATFORM, Door::AdminGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.AdminService/DeleteTenant", access(PLATFORM, Door::AdminGrpc, QUESTION_MAX)),
+    ("/tracelake.v1.AdminService/", access(ADMIN_OR_PLATFORM, Door::AdminGrpc, QUESTION_MAX)),
 ];
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 
@@ -66,9 +84,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let method = path.trim_start_matches('/').to_owned();
     let answering = async {
         let response = match admit(&guard, access, request).await {
-            Ok(request) => in_our_words(access.role, next.run(request).await),
+            Ok(request) => in_our_words(access.is_way_in(), next.run(request).await),
             Err(refusal) => {
-                let refusal = if access.role == Role::Ingest { refusal.on_the_way_in() } else { refusal };
+                let refusal = if access.is_way_in() { refusal.on_the_way_in() } else { refusal };
                 Status::from(refusal).into_http::<Body>()
             }
         };
@@ -83,14 +101,14 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 /// The transport calls bytes that are no message INTERNAL; they are the sender's mistake. What else is INTERNAL on the
 /// way in would lose data: clients do not send it again.
-fn in_our_words(role: Role, response: Response) -> Response {
+fn in_our_words(is_way_in: bool, response: Response) -> Response {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     if status.code() != Code::Internal {
         return response;
     }
     let kind = match status.message().starts_with("failed to decode Protobuf message") {
         true => Kind::Invalid,
-        false if role == Role::Ingest => Kind::Unavailable,
+        false if is_way_in => Kind::Unavailable,
         false => return response,
     };
     let message = match status.message().ends_with("recursion limit reached") {
@@ -101,7 +119,7 @@ fn in_our_words(role: Role, response: Response) -> Response {
 }
 
 async fn admit(Guard { doors, questions }: &Guard, access: &Access, request: Request) -> Result<Request, Refusal> {
-    let caller = auth::caller(doors, request.headers(), access.role).await?;
+    let caller = auth::caller_with(doors, request.headers(), access.roles).await?;
     let (mut parts, body) = request.into_parts();
     // From here on messages are plain: they are inflated here, where their growth is watched.
     let encoding = match parts.headers.remove("grpc-encoding").as_ref().map(|value| value.as_bytes()) {
@@ -117,9 +135,9 @@ async fn admit(Guard { doors, questions }: &Guard, access: &Access, request: Req
     let rooms = Rooms::default();
     parts.extensions.insert(caller);
     parts.extensions.insert(rooms.clone());
-    let admission = match access.role {
-        Role::Ingest => Admission::Intake(doors.intake.clone()),
-        _ => Admission::Questions(questions.clone()),
+    let admission = match access.is_way_in() {
+        true => Admission::Intake(doors.intake.clone()),
+        false => Admission::Questions(questions.clone()),
     };
     let body = frames::plain(admission, body, encoding, access.message_max, rooms);
     Ok(Request::from_parts(parts, body))

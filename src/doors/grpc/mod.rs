@@ -1,6 +1,7 @@
 //! The gRPC port: OTLP, `tracelake.v1`, health and reflection.
 
 mod access;
+mod admin;
 mod erasure;
 mod frames;
 mod ingest;
@@ -56,6 +57,7 @@ pub(super) fn routes(doors: &Doors, health: tonic_health::server::HealthReporter
         .add_service(wire::sql_service_server::SqlServiceServer::new(sql::Sql(doors.clone())))
         .add_service(wire::erasure_service_server::ErasureServiceServer::new(erasure::Erasures(doors.clone())))
         .add_service(wire::price_service_server::PriceServiceServer::new(prices::PriceDesk(doors.clone())))
+        .add_service(wire::admin_service_server::AdminServiceServer::new(admin::AdminDesk(doors.clone())))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health),
         ))

@@ -1,0 +1,183 @@
+//! `tracelake.v1.AdminService`: tenants, their keys and settings.
+
+use tonic::{Request, Response, Status};
+
+use super::super::auth::Caller;
+use super::super::{Doors, Refusal, audit};
+use super::passed;
+use crate::base::{Kind, TenantId};
+use crate::catalog::keys::{self, Bound, NewKey, Role};
+use crate::catalog::retention;
+use crate::catalog::system::SystemError;
+use crate::model;
+use crate::wire::admin_service_server::AdminService;
+use crate::wire::{
+    CreateKeyRequest, CreateKeyResponse, CreateTenantRequest, CreateTenantResponse, DeleteTenantRequest,
+    DeleteTenantResponse, DimensionKeys, GetTenantSettingsRequest, GetTenantSettingsResponse, Key, KeyRole,
+    ListKeysRequest, ListKeysResponse, ListTenantsRequest, ListTenantsResponse, Retention, RevokeKeyRequest,
+    RevokeKeyResponse, SetDimensionsRequest, SetDimensionsResponse, SetRetentionRequest, SetRetentionResponse, Tenant,
+};
+
+pub(super) struct AdminDesk(pub(super) Doors);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Whom a call is about: the key's own tenant, or with the role `platform` any. Nobody else learns whether another exists.
+fn tenant_of(caller: &Caller, named: &str) -> Result<TenantId, Refusal> {
+    if named.is_empty() || named == caller.who.tenant.as_str() {
+        return Ok(caller.who.tenant.clone());
+    }
+    caller.who.require(Role::Platform)?;
+    let tenant = named.parse().map_err(SystemError::from)?;
+    audit::passed(&tenant, Role::Platform);
+    Ok(tenant)
+}
+
+/// The tenant of a call that must name it.
+fn named(text: &str) -> Result<TenantId, Refusal> {
+    let tenant = text.parse().map_err(SystemError::from)?;
+    audit::passed(&tenant, Role::Platform);
+    Ok(tenant)
+}
+
+#[tonic::async_trait]
+impl AdminService for AdminDesk {
+    async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Answer<CreateTenantResponse> {
+        passed(&request)?;
+        let tenant = named(&request.get_ref().tenant)?;
+        self.0.keys.tenants().create(&tenant).await.map_err(Refusal::from)?;
+        Ok(Response::new(CreateTenantResponse {}))
+    }
+
+    async fn list_tenants(&self, request: Request<ListTenantsRequest>) -> Answer<ListTenantsResponse> {
+        passed(&request)?;
+        let all = self.0.keys.tenants().list().await.map_err(Refusal::from)?;
+        let tenants = all.into_iter().map(|tenant| Tenant {
+            id: tenant.id,
+            created_unix_micros: tenant.created_us,
+            deleted_unix_micros: tenant.deleted_us,
+        });
+        Ok(Response::new(ListTenantsResponse { tenants: tenants.collect() }))
+    }
+
+    async fn delete_tenant(&self, request: Request<DeleteTenantRequest>) -> Answer<DeleteTenantResponse> {
+        let (caller, _) = passed(&request)?;
+        let tenant = named(&request.get_ref().tenant)?;
+        let asked = self.0.administration.delete_tenant(&tenant, &caller.who.public_key).await;
+        let erasure = asked.map_err(Refusal::from)?;
+        Ok(Response::new(DeleteTenantResponse { erasure_id: erasure.id.clone() }))
+    }
+
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Answer<CreateKeyResponse> {
+        let (caller, _) = passed(&request)?;
+        let asked = request.into_inner();
+        let tenant = tenant_of(&caller, &asked.tenant)?;
+        let new = new_key(tenant, asked)?;
+        let created = self.0.administration.create_key(&caller.who.roles, new).await.map_err(Refusal::from)?;
+        Ok(Response::new(CreateKeyResponse { public_key: created.public_key, secret_key: created.secret_key }))
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Answer<ListKeysResponse> {
+        let (caller, _) = passed(&request)?;
+        let tenant = tenant_of(&caller, &request.get_ref().tenant)?;
+        let keys = self.0.keys.list(Some(&tenant)).await.map_err(Refusal::from)?;
+        Ok(Response::new(ListKeysResponse { keys: keys.into_iter().map(told).collect() }))
+    }
+
+    async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Answer<RevokeKeyResponse> {
+        let (caller, _) = passed(&request)?;
+        let RevokeKeyRequest { tenant, public_key } = request.get_ref();
+        let tenant = tenant_of(&caller, tenant)?;
+        let revoked = self.0.administration.revoke_key(&caller.who.roles, &tenant, public_key).await;
+        revoked.map_err(Refusal::from)?;
+        Ok(Response::new(RevokeKeyResponse {}))
+    }
+
+    async fn get_tenant_settings(
+        &self,
+        request: Request<GetTenantSettingsRequest>,
+    ) -> Answer<GetTenantSettingsResponse> {
+        let (caller, _) = passed(&request)?;
+        let tenant = tenant_of(&caller, &request.get_ref().tenant)?;
+        let administration = &self.0.administration;
+        let rule = administration.retention(&tenant).await.map_err(Refusal::from)?;
+        let dimensions = administration.dimensions(&tenant).await.map_err(Refusal::from)?;
+        let retention = rule.map(|rule| Retention { days: rule.days, table_days: rule.tables });
+        Ok(Response::new(GetTenantSettingsResponse { retention, dimensions: Some(dimensions_told(&dimensions)) }))
+    }
+
+    async fn set_retention(&self, request: Request<SetRetentionRequest>) -> Answer<SetRetentionResponse> {
+        let (caller, _) = passed(&request)?;
+        let SetRetentionRequest { tenant, retention } = request.into_inner();
+        let tenant = tenant_of(&caller, &tenant)?;
+        let Some(Retention { days, table_days }) = retention else {
+            let message = "retention says how long rows are kept: {} keeps them for ever";
+            return Err(Refusal::new(Kind::Invalid, message).into());
+        };
+        let rule = retention::Retention { days: days.filter(|days| *days > 0), tables: table_days };
+        self.0.administration.set_retention(&tenant, &rule).await.map_err(Refusal::from)?;
+        Ok(Response::new(SetRetentionResponse {}))
+    }
+
+    async fn set_dimensions(&self, request: Request<SetDimensionsRequest>) -> Answer<SetDimensionsResponse> {
+        let (caller, _) = passed(&request)?;
+        let SetDimensionsRequest { tenant, dimensions } = request.into_inner();
+        let tenant = tenant_of(&caller, &tenant)?;
+        let DimensionKeys { account, project, flow } = dimensions.unwrap_or_default();
+        let by = &caller.who.public_key;
+        let set = self.0.administration.set_dimensions(&tenant, [account, project, flow], by).await;
+        let dimensions = Some(dimensions_told(&*set.map_err(Refusal::from)?));
+        Ok(Response::new(SetDimensionsResponse { dimensions }))
+    }
+}
+
+fn new_key(tenant: TenantId, asked: CreateKeyRequest) -> Result<NewKey, Refusal> {
+    let invalid = |message: &str| Refusal::new(Kind::Invalid, message);
+    let bound = match (asked.account, asked.user) {
+        (Some(_), Some(_)) => return Err(invalid("account and user: a key is bound to one of them")),
+        (account, user) => account.map(Bound::Account).or(user.map(Bound::User)),
+    };
+    let role = |number: &i32| match KeyRole::try_from(*number) {
+        Ok(KeyRole::Ingest) => Ok(Role::Ingest),
+        Ok(KeyRole::Read) => Ok(Role::Read),
+        Ok(KeyRole::Admin) => Ok(Role::Admin),
+        Ok(KeyRole::Platform) => Ok(Role::Platform),
+        Ok(KeyRole::Unspecified) | Err(_) => Err(invalid("roles are INGEST, READ, ADMIN or PLATFORM")),
+    };
+    let roles = match (asked.roles.as_slice(), &bound) {
+        ([], Some(_)) => [Role::Read].into(),
+        ([], None) => [Role::Ingest, Role::Read].into(),
+        (said, _) => said.iter().map(role).collect::<Result<_, _>>()?,
+    };
+    Ok(NewKey { bound, expires_us: asked.expires_unix_micros, ..NewKey::with_roles(tenant, roles) })
+}
+
+fn told(key: keys::Key) -> Key {
+    let role = |role: &Role| match role {
+        Role::Ingest => KeyRole::Ingest.into(),
+        Role::Read => KeyRole::Read.into(),
+        Role::Admin => KeyRole::Admin.into(),
+        Role::Platform => KeyRole::Platform.into(),
+    };
+    let (account, user) = match key.bound {
+        Some(Bound::Account(account)) => (Some(account), None),
+        Some(Bound::User(user)) => (None, Some(user)),
+        None => (None, None),
+    };
+    Key {
+        public_key: key.public_key,
+        tenant: key.tenant,
+        roles: key.roles.iter().map(role).collect(),
+        created_unix_micros: key.created_us,
+        expires_unix_micros: key.expires_us,
+        revoked_unix_micros: key.revoked_us,
+        last_used_day: key.last_used.map(|day| day.to_string()),
+        account,
+        user,
+    }
+}
+
+fn dimensions_told(keys: &model::DimensionKeys) -> DimensionKeys {
+    let model::DimensionKeys { account, project, flow } = keys.clone();
+    DimensionKeys { account: Some(account), project: Some(project), flow: Some(flow) }
+}
