@@ -4,22 +4,21 @@
 //! when [`Running::stop`] returns, requests under way were answered and the buffer is in the tables or in the log.
 //! Must never know: flags and environment; it is handed settings.
 
+mod rooms;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::base::{Clock, Kind, Reservation, SystemClock, TenantId, WriterId};
+use crate::base::{Clock, SystemClock, WriterId};
 use crate::catalog::administration::Administration;
 use crate::catalog::audit::Audit;
-use crate::catalog::erasures::{ErasureKind, ErasureStatus};
-use crate::catalog::keys::{FirstTenant, Identity, Keys};
+use crate::catalog::keys::{FirstTenant, Keys};
 use crate::catalog::retention::Retentions;
 use crate::catalog::score_configs::ScoreConfigs;
 use crate::catalog::system::{SystemError, SystemObjects};
@@ -27,16 +26,11 @@ use crate::catalog::tenants::Tenants;
 use crate::catalog::{Catalog, FreshRows};
 use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Eraser, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
-use crate::doors::{
-    self, Answers, AskedLimits, Booking, Counters, Doors, DoorsError, Erasing, Intake, Ready, Refusal, SqlAnswer,
-    TraceParts,
-};
+use crate::doors::{self, Counters, Doors, DoorsError};
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
-use crate::model::{EventBatch, Rejection};
-use crate::query::records::{RecordsAnswer, RecordsAsked};
-use crate::query::{Engine, QueryError, QueryLimits, SqlLimits, metrics_shape, statement_shape};
+use crate::query::{Engine, QueryError, QueryLimits};
 use crate::store::{Location, Store, StoreError};
-use crate::wire;
+use rooms::{Forgetting, StoreAnswers, ThisNode, WayIn, WayOut};
 
 /// All a server is told. It holds a secret, so it does not print.
 #[derive(Clone)]
@@ -174,6 +168,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let retentions = Retentions::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
     let administration = Administration::new(&catalog, keys.clone(), retentions);
     let erasing = Arc::new(Forgetting { ingest: ingest.clone(), catalog: catalog.clone(), keys: keys.clone() });
+    let operating = Arc::new(ThisNode { ingest: ingest.clone(), catalog: catalog.clone(), started_us: clock.now_us() });
     let engine = Engine::on(catalog, fresh, settings.query, computing.handle())?;
     let used = keys.clone();
     let doors = Doors {
@@ -181,6 +176,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         answers: Arc::new(WayOut(engine)),
         erasing,
         ready: Arc::new(StoreAnswers(store.clone())),
+        operating,
         administration,
         keys,
         prices,
@@ -288,151 +284,5 @@ impl Running {
         }
         self.ingest.stop().await?;
         Ok(())
-    }
-}
-
-struct WayIn(Ingest);
-
-fn refuse_ingest(error: &IngestError) -> Refusal {
-    let mut refusal = match error {
-        // These name only our own limits: senders may read them.
-        IngestError::Full { .. } | IngestError::Stopped | IngestError::System(SystemError::Invalid(_)) => {
-            Refusal::new(error.kind(), error.to_string())
-        }
-        _ => Refusal::from_below(error.kind(), error),
-    };
-    refusal.retry_after = Some(error.retry_after());
-    refusal
-}
-
-#[async_trait]
-impl Intake for WayIn {
-    async fn admit(&self, bytes: u64) -> Result<Reservation, Refusal> {
-        self.0.admit(bytes).await.map_err(|error| refuse_ingest(&error))
-    }
-
-    async fn append(&self, tenant: &TenantId, batch: EventBatch, held: Reservation) -> Result<(), Refusal> {
-        self.0.append(tenant, batch, held).await.map_err(|error| refuse_ingest(&error))
-    }
-
-    fn booked(&self) -> Vec<Booking> {
-        let booked = self.0.booked().into_iter();
-        booked.map(|((door, outcome, reason), count)| Booking { door, outcome, reason, count }).collect()
-    }
-
-    async fn refuse_erased(&self, tenant: &TenantId, batch: &mut EventBatch) -> Vec<Rejection> {
-        self.0.refuse_erased(tenant, batch).await
-    }
-}
-
-struct Forgetting {
-    ingest: Ingest,
-    catalog: Catalog,
-    keys: Keys,
-}
-
-#[async_trait]
-impl Erasing for Forgetting {
-    async fn erase(&self, who: &Identity, kind: ErasureKind, values: Vec<String>) -> Result<ErasureStatus, Refusal> {
-        let tenant = &who.tenant;
-        if kind == ErasureKind::Tenant {
-            if values != [tenant.as_str()] {
-                return Err(Refusal::new(Kind::Invalid, "a tenant is erased whole, and by its own name"));
-            }
-            self.keys.tenants().delete(tenant).await?;
-        }
-        let erased = self.ingest.erase(tenant, kind, values, &who.public_key).await;
-        let erasure = erased.map_err(|error| refuse_ingest(&error))?;
-        Ok(self.catalog.erasures().status(erasure).await?)
-    }
-
-    async fn erasure(&self, who: &Identity, id: &str) -> Result<ErasureStatus, Refusal> {
-        let erasures = self.catalog.erasures();
-        Ok(erasures.status(erasures.find(&who.tenant, id)?).await?)
-    }
-
-    async fn erasures(&self, who: &Identity) -> Result<Vec<ErasureStatus>, Refusal> {
-        let erasures = self.catalog.erasures();
-        let mut all = Vec::new();
-        for erasure in erasures.of_tenant(&who.tenant) {
-            all.push(erasures.status(erasure).await?);
-        }
-        Ok(all)
-    }
-}
-
-struct WayOut(Engine);
-
-fn refuse_query(error: &QueryError) -> Refusal {
-    match (error.kind(), error.limit()) {
-        (Kind::LimitReached, Some(limit)) => Refusal::limit(limit, error.to_string()),
-        (kind, Some(_)) => Refusal::new(kind, error.to_string()),
-        (kind, None) => Refusal::from_below(kind, error),
-    }
-}
-
-#[async_trait]
-impl Answers for WayOut {
-    async fn sql(&self, who: &Identity, sql: &str, asked: AskedLimits) -> Result<SqlAnswer, Refusal> {
-        doors::asked(|| statement_shape(sql));
-        let limits = SqlLimits { rows_max: asked.rows_max, time_max: asked.time_max };
-        let answer = self.0.sql(who, sql, limits).await.map_err(|error| refuse_query(&error))?;
-        let schema = answer.schema();
-        let batches = answer.map(|batch| batch.map_err(|error| refuse_query(&error))).boxed();
-        Ok(SqlAnswer { schema, batches })
-    }
-
-    async fn metrics(
-        &self,
-        who: &Identity,
-        asked: Vec<wire::MetricsRequest>,
-    ) -> Result<Vec<wire::MetricsResponse>, Refusal> {
-        doors::asked(|| metrics_shape(&asked));
-        self.0.metrics(who, asked).await.map_err(|error| refuse_query(&error))
-    }
-
-    async fn metrics_series(
-        &self,
-        who: &Identity,
-        asked: wire::MetricsRequest,
-    ) -> Result<wire::MetricsResponse, Refusal> {
-        doors::asked(|| metrics_shape(std::slice::from_ref(&asked)));
-        self.0.metrics_series(who, asked).await.map_err(|error| refuse_query(&error))
-    }
-
-    async fn list_traces(
-        &self,
-        who: &Identity,
-        asked: wire::ListTracesRequest,
-    ) -> Result<wire::ListTracesResponse, Refusal> {
-        self.0.list_traces(who, asked).await.map_err(|error| refuse_query(&error))
-    }
-
-    async fn search_traces(
-        &self,
-        who: &Identity,
-        asked: wire::SearchTracesRequest,
-    ) -> Result<wire::SearchTracesResponse, Refusal> {
-        self.0.search_traces(who, asked).await.map_err(|error| refuse_query(&error))
-    }
-
-    async fn records(&self, who: &Identity, asked: Vec<RecordsAsked>) -> Result<Vec<RecordsAnswer>, Refusal> {
-        self.0.records(who, asked).await.map_err(|error| refuse_query(&error))
-    }
-
-    async fn trace(&self, who: &Identity, asked: wire::GetTraceRequest) -> Result<TraceParts, Refusal> {
-        let parts = self.0.trace(who, asked).await.map_err(|error| refuse_query(&error))?;
-        Ok(parts.map(|part| part.map_err(|error| refuse_query(&error))).boxed())
-    }
-}
-
-/// Ready while the store answers: replay was done before the doors opened.
-struct StoreAnswers(Store);
-
-#[async_trait]
-impl Ready for StoreAnswers {
-    async fn ready(&self) -> Result<(), String> {
-        let read = self.0.get(&crate::store::system("probe", "ready")).await;
-        read.map(drop).map_err(|_| "the store is not reachable now".to_owned())
     }
 }

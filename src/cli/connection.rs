@@ -16,6 +16,7 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::CliError;
 use crate::base::ByteSize;
+use crate::wire::admin_service_client::AdminServiceClient;
 use crate::wire::erasure_service_client::ErasureServiceClient;
 use crate::wire::ingest_service_client::IngestServiceClient;
 use crate::wire::metrics_service_client::MetricsServiceClient;
@@ -24,10 +25,10 @@ use crate::wire::sql_service_client::SqlServiceClient;
 use crate::wire::trace_service_client::TraceServiceClient as OwnTraceServiceClient;
 use crate::wire::{
     CheckPriceRequest, CheckPriceResponse, CostBreakdownRequest, DeletePricesRequest, DeletePricesResponse,
-    EraseRequest, EraseResponse, GetErasureRequest, GetErasureResponse, IngestRequest, IngestResponse,
-    LatencyPercentilesRequest, ListErasuresRequest, ListErasuresResponse, ListPricesRequest, ListPricesResponse,
-    MetricsRequest, MetricsResponse, PutPricesRequest, PutPricesResponse, SqlRequest, SqlResponse, TailRequest,
-    TailResponse, TimeSeriesRequest,
+    EraseRequest, EraseResponse, FlushRequest, FlushResponse, GetErasureRequest, GetErasureResponse, GetStatusRequest,
+    GetStatusResponse, IngestRequest, IngestResponse, LatencyPercentilesRequest, ListErasuresRequest,
+    ListErasuresResponse, ListPricesRequest, ListPricesResponse, MetricsRequest, MetricsResponse, PutPricesRequest,
+    PutPricesResponse, SqlRequest, SqlResponse, TailRequest, TailResponse, TimeSeriesRequest,
 };
 
 const ANSWER_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -48,6 +49,7 @@ pub struct Connection {
     sql: SqlServiceClient<Authorized>,
     erasure: ErasureServiceClient<Authorized>,
     prices: PriceServiceClient<Authorized>,
+    admin: AdminServiceClient<Authorized>,
     trace_service: OwnTraceServiceClient<Authorized>,
 }
 
@@ -65,6 +67,7 @@ impl Connection {
             sql: SqlServiceClient::new(service()).max_decoding_message_size(limit),
             erasure: ErasureServiceClient::new(service()).max_decoding_message_size(limit),
             prices: PriceServiceClient::new(service()).max_decoding_message_size(limit),
+            admin: AdminServiceClient::new(service()).max_decoding_message_size(limit),
             trace_service: OwnTraceServiceClient::new(service()).max_decoding_message_size(limit),
         })
     }
@@ -172,6 +175,23 @@ impl Connection {
         retried(request, |request| {
             let mut client = self.prices.clone();
             async move { client.delete_prices(request).await }
+        })
+        .await
+    }
+
+    pub async fn get_status(&self, request: GetStatusRequest) -> Result<GetStatusResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.admin.clone();
+            async move { client.get_status(request).await }
+        })
+        .await
+    }
+
+    /// Asked twice, the second finds nothing to do.
+    pub async fn flush(&self, request: FlushRequest) -> Result<FlushResponse, CliError> {
+        retried(request, |request| {
+            let mut client = self.admin.clone();
+            async move { client.flush(request).await }
         })
         .await
     }

@@ -6,6 +6,7 @@ mod ask;
 mod demo;
 mod key;
 mod masking;
+mod node;
 mod prices;
 mod question;
 mod serve;
@@ -42,6 +43,10 @@ enum Command {
     Tail(question::TailCommand),
     /// Asks one metrics question, as JSON, and prints a table or lines of blocks
     Ask(question::AskArgs),
+    /// Says how a server is doing, and what of a tenant it holds that is in no file yet
+    Status(node::NodeArgs),
+    /// Brings what a server holds of a tenant into files now, for readers of the tables
+    Flush(node::NodeArgs),
     /// Merges small files into large ones, once; a running server does so by itself
     Compact(upkeep::CompactArgs),
     /// Creates, lists and deletes tenants
@@ -81,6 +86,8 @@ impl Arguments {
             Command::Sql(arguments) => ask::sql(arguments).await,
             Command::Tail(arguments) => question::tail(arguments).await,
             Command::Ask(arguments) => question::ask(arguments).await,
+            Command::Status(arguments) => node::status(arguments).await,
+            Command::Flush(arguments) => node::flush(arguments).await,
             Command::Compact(arguments) => upkeep::compact(arguments).await,
             Command::Tenant(command) => tenant::tenant(command).await,
             Command::Key(command) => key::key(command).await,

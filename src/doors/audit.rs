@@ -79,6 +79,8 @@ pub(super) async fn noted(
             is_intake: told.is_intake,
         };
         doors.audit.note(&tenant, &call);
+        // Another door passed it on: it is noted here, where it is answered, and not there again.
+        tell(|outer| outer.who = None);
     }
     response
 }

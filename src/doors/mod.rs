@@ -25,7 +25,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
+use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId, TimestampUs};
 use crate::catalog::administration::Administration;
 use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
@@ -137,6 +137,25 @@ pub trait Ready: Send + Sync {
     async fn ready(&self) -> Result<(), String>;
 }
 
+/// What whoever operates this node asks of it.
+#[async_trait]
+pub trait Operating: Send + Sync {
+    /// What is held of `of`, or of all tenants, in no file yet.
+    fn node(&self, of: Option<&TenantId>) -> Node;
+
+    /// On return all that was acked here of `of`, or of all tenants, is in tables; those tables, by tenant.
+    async fn flush(&self, of: Option<&TenantId>) -> Result<Vec<wire::FlushedTable>, Refusal>;
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    pub writer: String,
+    pub started_us: TimestampUs,
+    pub held: Vec<wire::Held>,
+    pub followed_logs: Vec<String>,
+}
+
 /// What a caller asks a query to stay below; never above the server's own limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AskedLimits {
@@ -158,6 +177,7 @@ pub struct Doors {
     pub answers: Arc<dyn Answers>,
     pub erasing: Arc<dyn Erasing>,
     pub ready: Arc<dyn Ready>,
+    pub operating: Arc<dyn Operating>,
     pub keys: Keys,
     pub administration: Administration,
     pub prices: PriceBooks,

@@ -1,5 +1,6 @@
 //! The doors over real sockets, with fakes below them.
 
+mod analytics;
 mod audit;
 mod grpc;
 mod http;
@@ -71,6 +72,9 @@ struct FakeAnswers {
 /// What was asked to be erased.
 #[derive(Default)]
 struct FakeErasing(Mutex<Vec<String>>);
+
+/// Holds nothing.
+struct FakeNode;
 
 #[derive(Default)]
 struct FakeReady(Mutex<Option<String>>);
@@ -212,6 +216,17 @@ impl Ready for FakeReady {
     }
 }
 
+#[async_trait]
+impl Operating for FakeNode {
+    fn node(&self, _: Option<&TenantId>) -> Node {
+        Node::default()
+    }
+
+    async fn flush(&self, _: Option<&TenantId>) -> Result<Vec<wire::FlushedTable>, Refusal> {
+        Ok(Vec::new())
+    }
+}
+
 impl World {
     async fn open() -> Self {
         Self::with_buffer(ByteSize::mib(256)).await
@@ -244,6 +259,7 @@ impl World {
             answers: answers.clone(),
             erasing: erasing.clone(),
             ready: ready.clone(),
+            operating: Arc::new(FakeNode),
             keys: keys.clone(),
             prices: prices.clone(),
             score_configs,

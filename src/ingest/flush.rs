@@ -64,23 +64,44 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Flushes what is due: large buffers one after the other, beside them small ones several at once.
+/// Flushes what is due.
 pub(super) async fn look(shared: &Shared, failed: &Failed) {
     let writers = shared.writers.read().clone();
     for writer in writers {
         let writer = writer.as_ref();
-        let quiet_bytes = shared.settings.quiet_bytes.bytes();
-        let (large, quiet): (Vec<Due>, Vec<Due>) =
-            due(shared, writer).into_iter().partition(|due| due.bytes > quiet_bytes);
-        let large = async {
-            for due in large {
-                try_to_flush(shared, writer, due, failed).await;
-            }
-        };
-        let quiet: Vec<_> = quiet.into_iter().map(|due| try_to_flush(shared, writer, due, failed)).collect();
-        let quiet = stream::iter(quiet).buffer_unordered(QUIET_AT_ONCE).collect::<()>();
-        futures::join!(large, quiet);
+        each(shared, due(shared, writer), |due| try_to_flush(shared, writer, due, failed)).await;
     }
+}
+
+/// Flushes what one tenant holds, or all do, each to its end, whatever comes of the others; `all`: what may wait, too.
+pub(super) async fn flush_of(shared: &Shared, of: Option<&TenantId>, all: bool) -> Result<()> {
+    let writers = shared.writers.read().clone();
+    for writer in writers {
+        let writer = writer.as_ref();
+        let held = writer.buffers.all().into_iter().filter(|(tenant, _)| of.is_none_or(|of| of == tenant));
+        let due = held.map(|(tenant, state)| Due { tenant, bytes: state.buffer.weight().held_bytes, all });
+        let flush = |due: Due| async move { flush_tenant(shared, writer, &due.tenant, due.all).await };
+        each(shared, due.collect(), flush).await.into_iter().collect::<Result<()>>()?;
+    }
+    Ok(())
+}
+
+/// Large buffers one after the other, beside them small ones several at once.
+async fn each<T, F: Future<Output = T>>(shared: &Shared, due: Vec<Due>, flush: impl Fn(Due) -> F) -> Vec<T> {
+    let quiet_bytes = shared.settings.quiet_bytes.bytes();
+    let (large, quiet): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.bytes > quiet_bytes);
+    let large = async {
+        let mut flushed = Vec::new();
+        for due in large {
+            flushed.push(flush(due).await);
+        }
+        flushed
+    };
+    let quiet: Vec<F> = quiet.into_iter().map(&flush).collect();
+    let quiet = stream::iter(quiet).buffer_unordered(QUIET_AT_ONCE).collect::<Vec<T>>();
+    let (mut flushed, more) = futures::join!(large, quiet);
+    flushed.extend(more);
+    flushed
 }
 
 async fn try_to_flush(shared: &Shared, writer: &Writer, due: Due, failed: &Failed) {
@@ -96,17 +117,6 @@ async fn try_to_flush(shared: &Shared, writer: &Writer, due: Due, failed: &Faile
             failed.lock().insert(whose, Instant::now());
         }
     }
-}
-
-/// Flushes every buffer there is.
-pub(super) async fn flush_everything(shared: &Shared, all: bool) -> Result<()> {
-    let writers = shared.writers.read().clone();
-    for writer in writers {
-        for tenant in writer.buffers.all().into_keys() {
-            flush_tenant(shared, &writer, &tenant, all).await?;
-        }
-    }
-    Ok(())
 }
 
 /// A tenant to flush now.

@@ -11,6 +11,7 @@ mod entry;
 mod erase;
 mod flush;
 mod fresh;
+mod held;
 mod late;
 mod log;
 mod marks;
@@ -37,6 +38,7 @@ use crate::model::EventBatch;
 use crate::store::StoreError;
 
 pub use books::Booking;
+pub use held::Held;
 use packed::pack;
 pub use rows::RowSettings;
 use writer::Writer;
@@ -281,7 +283,7 @@ impl Ingest {
 
     /// Flushes what is buffered now. Rows that may wait for more are carried on in the log, unless `all`.
     pub async fn flush(&self, all: bool) -> Result<()> {
-        flush::flush_everything(&self.shared, all).await
+        flush::flush_of(&self.shared, None, all).await
     }
 
     /// Flushes what is due by now, as happens by itself twice a second: for whoever moves the clock.

@@ -163,6 +163,99 @@ pub struct SetDimensionsResponse {
     #[prost(message, optional, tag = "1")]
     pub dimensions: ::core::option::Option<DimensionKeys>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// What is held of every tenant. Needs a key with the role `platform`.
+    #[prost(bool, tag = "2")]
+    pub all_tenants: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatusResponse {
+    /// Of the program.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// The name of this node's log.
+    #[prost(string, tag = "2")]
+    pub writer: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub started_unix_micros: i64,
+    /// Whether it can do its work; `/ready` says the same.
+    #[prost(bool, tag = "4")]
+    pub is_ready: bool,
+    /// Empty where it can.
+    #[prost(string, tag = "5")]
+    pub not_ready_reason: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "6")]
+    pub memory: ::prost::alloc::vec::Vec<MemoryUse>,
+    /// Of the tenants asked for, those of which something is held, by tenant and log.
+    #[prost(message, repeated, tag = "7")]
+    pub held: ::prost::alloc::vec::Vec<Held>,
+    /// The logs of other nodes, of which queries here see what is in no file yet.
+    #[prost(string, repeated, tag = "8")]
+    pub followed_logs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// One of this process's limits of memory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemoryUse {
+    /// As at `/metrics`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub used_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub limit_bytes: u64,
+}
+/// Rows of a tenant that are durable in a log, and not in a file yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Held {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// This node's log, or one that it adopted.
+    #[prost(string, tag = "2")]
+    pub writer: ::prost::alloc::string::String,
+    /// Of memory.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// When the oldest of them came.
+    #[prost(int64, optional, tag = "4")]
+    pub oldest_unix_micros: ::core::option::Option<i64>,
+    /// Among them open observations, and rows whose trace has no root yet, which wait for more.
+    #[prost(int64, optional, tag = "5")]
+    pub waiting_since_unix_micros: ::core::option::Option<i64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FlushRequest {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Every tenant's. Needs a key with the role `platform`.
+    #[prost(bool, tag = "2")]
+    pub all_tenants: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FlushResponse {
+    /// Those that are there, by tenant and table.
+    #[prost(message, repeated, tag = "1")]
+    pub tables: ::prost::alloc::vec::Vec<FlushedTable>,
+}
+/// A Delta table as it stands after a flush.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FlushedTable {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// observations, observation_io, trace_facts, scores, ledger.
+    #[prost(string, tag = "2")]
+    pub table: ::prost::alloc::string::String,
+    /// The version that holds everything; later ones do, too.
+    #[prost(int64, tag = "3")]
+    pub version: i64,
+    /// Live ones, and the rows in them.
+    #[prost(uint64, tag = "4")]
+    pub files: u64,
+    #[prost(uint64, tag = "5")]
+    pub rows: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum KeyRole {
@@ -526,6 +619,55 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tracelake.v1.AdminService", "SetDimensions"));
             self.inner.unary(req, path, codec).await
         }
+        /// How the node that answers is doing, and what it holds of the tenant that is in no file yet.
+        pub async fn get_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.AdminService/GetStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.AdminService", "GetStatus"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Brings what this node holds of the tenant into its tables, also what waits for more. On return every reader of the
+        /// tables finds all that was acked here before the call. What is acked is durable without it: it is for exports, tests
+        /// and maintenance, and makes small files when it is called often. Asked twice, the second finds nothing to do.
+        pub async fn flush(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FlushRequest>,
+        ) -> std::result::Result<tonic::Response<super::FlushResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.AdminService/Flush",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.AdminService", "Flush"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -614,6 +756,21 @@ pub mod admin_service_server {
             tonic::Response<super::SetDimensionsResponse>,
             tonic::Status,
         >;
+        /// How the node that answers is doing, and what it holds of the tenant that is in no file yet.
+        async fn get_status(
+            &self,
+            request: tonic::Request<super::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatusResponse>,
+            tonic::Status,
+        >;
+        /// Brings what this node holds of the tenant into its tables, also what waits for more. On return every reader of the
+        /// tables finds all that was acked here before the call. What is acked is durable without it: it is for exports, tests
+        /// and maintenance, and makes small files when it is called often. Asked twice, the second finds nothing to do.
+        async fn flush(
+            &self,
+            request: tonic::Request<super::FlushRequest>,
+        ) -> std::result::Result<tonic::Response<super::FlushResponse>, tonic::Status>;
     }
     /// What `tracelake tenant` and `tracelake key` do beside the data, for those who have no access to it.
     ///
@@ -1087,6 +1244,95 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetDimensionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.AdminService/GetStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStatusSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetStatusRequest>
+                    for GetStatusSvc<T> {
+                        type Response = super::GetStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.AdminService/Flush" => {
+                    #[allow(non_camel_case_types)]
+                    struct FlushSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::FlushRequest> for FlushSvc<T> {
+                        type Response = super::FlushResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FlushRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::flush(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FlushSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,39 +6,12 @@
 # line that the client prints is the id of its trace. `run.sh --install` only installs them all.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${TRACELAKE_CACHE:-$HOME/.cache/tracelake}/clients
-
-# install LIST: into a folder named after the list's content, whose name is left in $installed.
-install() {
-    local list=$1
-    installed=$cache/$(basename "$(dirname "$list")")-$(sha256sum "$list" | cut -c1-16)
-    if [ -e "$installed/done" ]; then
-        return
-    fi
-    mkdir -p "$cache"
-    # One at a time, and only a finished installation counts.
-    exec 9>"$installed.lock"
-    flock 9
-    if [ ! -e "$installed/done" ]; then
-        rm -rf "$installed"
-        case $list in
-        *.txt)
-            python3 -m venv "$installed"
-            "$installed/bin/pip" install --quiet --disable-pip-version-check -r "$list"
-            ;;
-        *.json)
-            mkdir "$installed"
-            cp "$(dirname "$list")"/package*.json "$installed"
-            (cd "$installed" && npm ci --silent --no-audit --no-fund --ignore-scripts)
-            ;;
-        esac
-        touch "$installed/done"
-    fi
-    exec 9>&-
-}
+# shellcheck source=install.sh
+. "$here/install.sh"
 
 if [ "${1:-}" = --install ]; then
-    for list in "$here"/*/requirements*.txt "$here"/*/package-lock.json; do
+    examples=$here/../../proto/examples
+    for list in {"$here","$examples"}/*/requirements*.txt {"$here","$examples"}/*/package-lock.json; do
         install "$list"
     done
     exit

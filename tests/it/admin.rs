@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use tonic::Code;
 use tracelake::wire::admin_service_client::AdminServiceClient;
 use tracelake::wire::{
-    CreateKeyRequest, CreateTenantRequest, DeleteTenantRequest, DimensionKeys, GetTenantSettingsRequest, KeyRole,
-    ListKeysRequest, ListTenantsRequest, Retention, RevokeKeyRequest, SetDimensionsRequest, SetRetentionRequest,
+    CreateKeyRequest, CreateTenantRequest, DeleteTenantRequest, DimensionKeys, FlushRequest, GetStatusRequest,
+    GetTenantSettingsRequest, KeyRole, ListKeysRequest, ListTenantsRequest, Retention, RevokeKeyRequest,
+    SetDimensionsRequest, SetRetentionRequest,
 };
 
 use crate::grpc::{Caller, basic};
@@ -183,4 +184,80 @@ async fn the_same_over_http() {
     assert!(keys.iter().any(|key| key["publicKey"] == made["publicKey"]), "{listed}");
     let (status, refused) = call("ListTenants", json!({})).await;
     assert_eq!(status, 403, "{refused}");
+}
+
+/// One answered call, sent as JSON.
+fn one_call(name: &str) -> Vec<u8> {
+    let span = json!({
+        "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": name,
+        "startTimeUnixNano": "1795168800000000000", "endTimeUnixNano": "1795168801000000000",
+    });
+    json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string().into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_holds_is_told_and_brought_into_files_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = path(folder.path());
+    let server = ServerProcess::start(data);
+    let admin = Caller::connect(&server.grpc_addr, PUBLIC_KEY, SECRET_KEY).await;
+    let mut calls = AdminServiceClient::new(admin.channel.clone());
+    let span = HttpRequest::post("/v1/traces", "application/json", one_call("first"));
+    let sent = span.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
+    assert_eq!(sent.status, 200, "{}", sent.text());
+
+    let status = calls.get_status(admin.signed(GetStatusRequest::default())).await.unwrap().into_inner();
+    assert!(status.is_ready && status.not_ready_reason.is_empty() && status.started_unix_micros > 0, "{status:?}");
+    assert!(!status.version.is_empty() && !status.writer.is_empty(), "{status:?}");
+    assert!(status.memory.iter().any(|memory| memory.used_bytes > 0 && memory.limit_bytes > 0), "{status:?}");
+    let [held] = status.held.as_slice() else { panic!("{status:?}") };
+    assert!((held.tenant.as_str(), held.bytes > 0, held.oldest_unix_micros.is_some()) == ("acme", true, true));
+
+    // In files, for whoever opens them without this server.
+    let files = || -> usize {
+        let local = Command::new(env!("CARGO_BIN_EXE_tracelake"))
+            .args(["sql", "SELECT count(*) AS n FROM observations", "--format", "csv", "--tenant", "acme"])
+            .args(["--data", data])
+            .output()
+            .unwrap();
+        String::from_utf8(local.stdout).unwrap().lines().last().unwrap().parse().unwrap()
+    };
+    assert_eq!(files(), 0);
+    let flushed = calls.flush(admin.signed(FlushRequest::default())).await.unwrap().into_inner().tables;
+    assert_eq!(files(), 1);
+    let observations = flushed.iter().find(|table| table.table == "observations").unwrap();
+    assert_eq!((observations.tenant.as_str(), observations.files, observations.rows), ("acme", 1, 1));
+    let status = calls.get_status(admin.signed(GetStatusRequest::default())).await.unwrap().into_inner();
+    assert_eq!(status.held, []);
+    let again = calls.flush(admin.signed(FlushRequest::default())).await.unwrap().into_inner().tables;
+    assert_eq!(again, flushed, "there is nothing to do");
+
+    // Another's, and everybody's, are for the platform.
+    for (tenant, all_tenants, code) in [
+        ("globex", false, Code::PermissionDenied),
+        ("", true, Code::PermissionDenied),
+        ("acme", true, Code::InvalidArgument),
+    ] {
+        let asked = FlushRequest { tenant: tenant.to_owned(), all_tenants };
+        assert_eq!(calls.flush(admin.signed(asked)).await.unwrap_err().code(), code);
+        let asked = GetStatusRequest { tenant: tenant.to_owned(), all_tenants };
+        assert_eq!(calls.get_status(admin.signed(asked)).await.unwrap_err().code(), code);
+    }
+    let span = HttpRequest::post("/v1/traces", "application/json", one_call("again"));
+    span.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
+    let (public_key, secret_key) = key_by_hand(data, "acme", "platform");
+    let tracelake = |command: &str| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_tracelake"))
+            .args([command, "--all-tenants", "--server", &server.grpc_addr])
+            .args(["--public-key", &public_key, "--secret-key", &secret_key])
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    let shown = tracelake("status");
+    assert!(shown.contains("ready") && shown.contains("acme") && shown.contains("buffer_bytes_max"), "{shown}");
+    let shown = tracelake("flush");
+    assert!(shown.contains("acme") && shown.contains("trace_facts"), "{shown}");
+    assert!(tracelake("status").contains("all that was acked is in files"));
 }

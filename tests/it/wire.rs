@@ -17,11 +17,11 @@ const PROTOS: [&str; 7] = [
     "tracelake/v1/traces.proto",
 ];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn descriptors() -> FileDescriptorSet {
+pub(crate) fn descriptors() -> FileDescriptorSet {
     protox::compile(PROTOS, [root().join("proto")]).expect("the protos compile")
 }
 
@@ -51,7 +51,7 @@ fn generated() -> Vec<(PathBuf, String)> {
     vec![(root().join("src/wire/tracelake.v1.rs"), code), (root().join("src/wire/descriptor.rs"), descriptor)]
 }
 
-fn blessing() -> bool {
+pub(crate) fn blessing() -> bool {
     std::env::var_os("TRACELAKE_BLESS").is_some()
 }
 

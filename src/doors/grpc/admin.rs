@@ -13,9 +13,10 @@ use crate::model;
 use crate::wire::admin_service_server::AdminService;
 use crate::wire::{
     CreateKeyRequest, CreateKeyResponse, CreateTenantRequest, CreateTenantResponse, DeleteTenantRequest,
-    DeleteTenantResponse, DimensionKeys, GetTenantSettingsRequest, GetTenantSettingsResponse, Key, KeyRole,
-    ListKeysRequest, ListKeysResponse, ListTenantsRequest, ListTenantsResponse, Retention, RevokeKeyRequest,
-    RevokeKeyResponse, SetDimensionsRequest, SetDimensionsResponse, SetRetentionRequest, SetRetentionResponse, Tenant,
+    DeleteTenantResponse, DimensionKeys, FlushRequest, FlushResponse, GetStatusRequest, GetStatusResponse,
+    GetTenantSettingsRequest, GetTenantSettingsResponse, Key, KeyRole, ListKeysRequest, ListKeysResponse,
+    ListTenantsRequest, ListTenantsResponse, MemoryUse, Retention, RevokeKeyRequest, RevokeKeyResponse,
+    SetDimensionsRequest, SetDimensionsResponse, SetRetentionRequest, SetRetentionResponse, Tenant,
 };
 
 pub(super) struct AdminDesk(pub(super) Doors);
@@ -38,6 +39,18 @@ fn named(text: &str) -> Result<TenantId, Refusal> {
     let tenant = text.parse().map_err(SystemError::from)?;
     audit::passed(&tenant, Role::Platform);
     Ok(tenant)
+}
+
+/// One tenant, or `None` for all of them.
+fn one_or_all(caller: &Caller, named: &str, all: bool) -> Result<Option<TenantId>, Refusal> {
+    if !all {
+        return tenant_of(caller, named).map(Some);
+    }
+    if !named.is_empty() {
+        return Err(Refusal::new(Kind::Invalid, "either tenant or all_tenants, not both"));
+    }
+    caller.who.require(Role::Platform)?;
+    Ok(None)
 }
 
 #[tonic::async_trait]
@@ -91,6 +104,37 @@ impl AdminService for AdminDesk {
         let revoked = self.0.administration.revoke_key(&caller.who.roles, &tenant, public_key).await;
         revoked.map_err(Refusal::from)?;
         Ok(Response::new(RevokeKeyResponse {}))
+    }
+
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Answer<GetStatusResponse> {
+        let (caller, _) = passed(&request)?;
+        let GetStatusRequest { tenant, all_tenants } = request.get_ref();
+        let of = one_or_all(&caller, tenant, *all_tenants)?;
+        let ready = self.0.ready.ready().await;
+        let node = self.0.operating.node(of.as_ref());
+        let memory = self.0.budgets.iter().map(|budget| MemoryUse {
+            name: budget.name().to_owned(),
+            used_bytes: budget.used(),
+            limit_bytes: budget.limit().bytes(),
+        });
+        Ok(Response::new(GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            writer: node.writer,
+            started_unix_micros: node.started_us,
+            is_ready: ready.is_ok(),
+            not_ready_reason: ready.err().unwrap_or_default(),
+            memory: memory.collect(),
+            held: node.held,
+            followed_logs: node.followed_logs,
+        }))
+    }
+
+    async fn flush(&self, request: Request<FlushRequest>) -> Answer<FlushResponse> {
+        let (caller, _) = passed(&request)?;
+        let FlushRequest { tenant, all_tenants } = request.get_ref();
+        let of = one_or_all(&caller, tenant, *all_tenants)?;
+        let tables = self.0.operating.flush(of.as_ref()).await?;
+        Ok(Response::new(FlushResponse { tables }))
     }
 
     async fn get_tenant_settings(

@@ -1,6 +1,7 @@
 //! The HTTP port: OTLP, Langfuse's API, health and metrics. Paths are served with and without a trailing slash and
 //! never redirect: a redirected POST is lost or loops.
 
+mod analytics;
 mod cors;
 mod erase;
 mod health;
@@ -13,7 +14,9 @@ mod rpc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 
 use super::{Doors, audit};
@@ -37,6 +40,8 @@ pub(super) fn routes(doors: &Doors, services: Router) -> Router {
     router = serve(router, "/api/public/health", get(health::langfuse_health));
     router = serve(router, "/api/public/ready", get(health::ready));
     router = langfuse::routes(router);
+    router = analytics::routes(router, &services);
+    router = serve(router, "/api/v1/openapi.json", get(openapi));
     router = rpc::route(router, services);
     let router = router
         .route_layer(middleware::from_fn_with_state(doors.clone(), audit::http))
@@ -49,6 +54,11 @@ pub(super) fn routes(doors: &Doors, services: Router) -> Router {
         true => router,
         false => router.layer(middleware::from_fn_with_state(doors.clone(), cors::answer)),
     }
+}
+
+/// What `/api/v1/` answers, for everybody: it says nothing of anyone. `tests/it/openapi.rs` writes it from the protos.
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!("../../../proto/openapi.json"))
 }
 
 fn serve(router: Router<Doors>, path: &str, methods: MethodRouter<Doors>) -> Router<Doors> {

@@ -32,6 +32,13 @@ async fn every_call_of_a_known_key_is_noted_with_its_pattern_and_without_what_is
     *world.answers.refusal.lock() = Some(Refusal::new(Kind::Invalid, "no such column"));
     client.query(request(&reader, "SELECT a_name_that_is_somebodys")).await.unwrap_err();
 
+    // By HTTP it is the same call, once; one that gets nowhere is noted where it came in.
+    *world.answers.refusal.lock() = None;
+    let over_http = Sent::json(&reader, "{}").at("/api/v1/MetricsService/Query");
+    over_http.clone().to(world.http).await.is(200, "{");
+    over_http.clone().at("/api/v1/MetricsService/Nothing").to(world.http).await.is(404, "Nothing");
+    Sent::get("/api/v2/analytics/top-users").with("authorization", &reader).to(world.http).await.is(200, "{");
+
     let writer = world.key_with(&[Role::Ingest, Role::Admin], WritesFor::All, None).await;
     Sent::traces(&writer, &trace_request(1, 0)).to(world.http).await;
     let for_other = Sent::traces(&writer, &trace_request(1, 0)).with(auth::TENANT_HEADER, "other");
@@ -42,6 +49,9 @@ async fn every_call_of_a_known_key_is_noted_with_its_pattern_and_without_what_is
 
     let expected = [
         "langfuse-http DELETE /api/public/traces/{trace} - ok 1",
+        "langfuse-http POST /api/v1/{service}/{method} - not_found 1",
+        "metrics-grpc tracelake.v1.MetricsService/Query - ok 1",
+        "metrics-grpc tracelake.v1.MetricsService/TopUsers - ok 1",
         "otlp-http POST /v1/traces - ok 1",
         "sql-grpc tracelake.v1.SqlService/Query - invalid_argument 1",
         "sql-grpc tracelake.v1.SqlService/Query - permission_denied 1",

@@ -64,6 +64,11 @@ async fn what_is_wrong_is_named_by_its_path() {
             says => answered.is(400, says),
         }
     }
+    // What a page of another origin may send without being asked first.
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
+        let sent = Sent::json(&key, "{}").at("/api/v1/MetricsService/Query").with("content-type", media_type);
+        sent.to(world.http).await.is(415, "application/json");
+    }
     world.post(&key, "MetricsService/Qery", "{}").await.is(404, "MetricsService/Qery");
     world.post(&key, "IngestService/Ingest", "{}").await.is(404, "IngestService/Ingest");
     let large = format!("{{\"dimensions\": [\"{}\"]}}", "x".repeat(1 << 20));

@@ -25,9 +25,9 @@ use tonic::{Code, Status};
 use super::super::body::{self, Admission, Pieces};
 use super::super::{Doors, Refusal, auth};
 use super::problem::Problem;
-use super::request::{Refused, encoding};
+use super::request::{Refused, encoding, text};
 use crate::base::{ByteSize, Kind};
-use schema::schema;
+use schema::{MethodOf, schema};
 
 /// Of a question, as over gRPC.
 const BODY_MAX: ByteSize = ByteSize::mib(1);
@@ -87,18 +87,26 @@ async fn answer(
     };
     if method.is_stream {
         events::resume(schema, method, headers, &mut question);
-    }
-    let message = from_json::message(schema, &method.input, &question).map_err(invalid)?;
-    let answer = passed_on(services, path, headers, message).await?;
-    if method.is_stream {
+        let answer = passed_on(services, path, headers, message_of(method, &question)?).await?;
         return Ok(events::response(schema, method, answer));
     }
+    let json = ask(services, path, headers, &question).await?;
+    Ok((StatusCode::OK, [(CONTENT_TYPE, "application/json")], json.to_string()).into_response())
+}
+
+/// The answer to a call that has one, its path as `MetricsService/Query`.
+pub(super) async fn ask(services: Router, path: &str, headers: &HeaderMap, question: &Value) -> Result<Value, Problem> {
+    let schema = schema();
+    let method = schema.method(path).ok_or_else(|| internal("there is no such call"))?;
+    let answer = passed_on(services, path, headers, message_of(method, question)?).await?;
     let body = to_bytes(answer, ANSWER_MAX.as_usize()).await;
     let body = body.map_err(|_| Problem::from(Refusal::limit("bytes", format!("the answer is above {ANSWER_MAX}"))))?;
     let message = body.get(HEAD_BYTES..).ok_or_else(|| internal("a call has no answer"))?;
-    let json = to_json::message(schema, &method.output, message);
-    let json = json.ok_or_else(|| internal("an answer is not of its type"))?;
-    Ok((StatusCode::OK, [(CONTENT_TYPE, "application/json")], json.to_string()).into_response())
+    to_json::message(schema, &method.output, message).ok_or_else(|| internal("an answer is not of its type"))
+}
+
+fn message_of(method: &MethodOf, question: &Value) -> Result<Vec<u8>, Problem> {
+    from_json::message(schema(), &method.input, question).map_err(invalid)
 }
 
 #[derive(Deserialize)]
@@ -116,6 +124,13 @@ fn asked_by_link(uri: &Uri) -> Result<Value, Problem> {
 }
 
 async fn asked_by_body(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Result<Value, Problem> {
+    // A page of another origin may send any other type without asking first, with credentials that the browser kept.
+    let media_type = text(headers, CONTENT_TYPE);
+    let is_json = media_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if !is_json {
+        let message = "the content-type of a call is application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let encoding = encoding(headers).map_err(|refused| match refused {
         Refused::By(refusal) => Problem::from(refusal),
