@@ -16,7 +16,9 @@ fn each_example_reads_what_it_wrote() {
     for language in ["python", "typescript", "rust"] {
         let folder = tempfile::tempdir().unwrap();
         let server = ServerProcess::start(path(folder.path()));
-        let ran = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/examples/run.sh"))
+        let ran = Command::new("timeout")
+            .arg("300")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/examples/run.sh"))
             .arg(language)
             .env("TRACELAKE_SERVER", &server.grpc_addr)
             .env("TRACELAKE_PUBLIC_KEY", PUBLIC_KEY)

@@ -108,8 +108,10 @@ async function timeSeries(metrics: MetricsServiceClient, range: TimeRange): Prom
 
 // First the whole answer, then whatever changes in it.
 async function subscribe(metrics: MetricsServiceClient, ingest: IngestServiceClient, range: TimeRange): Promise<void> {
-  const query = { range, measures: [{ aggregation: 'AGGREGATION_COUNT' }], dimensions: ['model'] } as const;
-  const changes = metrics.Subscribe({ query, intervalMs: 1_000 });
+  const changes = metrics.Subscribe({
+    query: { range, measures: [{ aggregation: 'AGGREGATION_COUNT' }], dimensions: ['model'] },
+    intervalMs: 1_000,
+  });
   let messages = 0;
   for await (const { changed } of changes) {
     for (const row of changed.rows) {
@@ -117,6 +119,7 @@ async function subscribe(metrics: MetricsServiceClient, ingest: IngestServiceCli
     }
     messages += 1;
     if (messages === 2) {
+      changes.cancel();
       break;
     }
     await write(ingest);
