@@ -223,9 +223,12 @@ impl Catalog {
         let of_traces = traces.iter().map(|trace| -> RowKey { Box::new([trace.clone(), "".into()]) });
         let texts: HashSet<RowKey> = observed.iter().cloned().chain(of_traces).collect();
         let hash = |key: &RowKey| key_hash(&key.iter().map(AsRef::as_ref).collect::<Vec<_>>());
-        let sought: Vec<Sought> = texts.iter().map(|key| Sought::Key(hash(key))).collect();
-        let io = self.rows_standing(tenant, Table::ObservationIo, snapshots, Some(&sought), |_, key| {
-            if texts.contains(&key) {
+        let by_key = texts.iter().map(|key| Sought::Key(hash(key)));
+        // Whoever flushed may have been stopped between texts and observations: texts are sought by their traces, too.
+        let sought: Vec<Sought> = by_key.chain(by_trace.iter().copied()).collect();
+        let io = self.rows_standing(tenant, Table::ObservationIo, snapshots, Some(&sought), |row, key| {
+            let of_trace = || row.get("trace_id").is_some_and(|trace| wanted_traces.contains(&key_hash(&[trace])));
+            if texts.contains(&key) || of_trace() {
                 found.entry(Table::ObservationIo).or_default().push(key);
             }
         });

@@ -181,7 +181,7 @@ impl<'a> Output<'a> {
         let table = self.wanted.table;
         let has_keys = !table.key_columns().is_empty();
         if has_keys {
-            let traces = (table == Table::Observations).then(|| KeyFilter::of(trace_hashes)).flatten();
+            let traces = table.has_trace_filters().then(|| KeyFilter::of(trace_hashes)).flatten();
             self.indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(key_hashes), traces });
         }
         self.files.push(NewFile {

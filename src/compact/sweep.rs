@@ -78,6 +78,17 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Whoever wrote the newest checkpoint may have been stopped before its hint: until the next one is due, the table
+    /// would be listed whenever it is loaded. One is written now.
+    pub(super) async fn mend_hint(&self, inventory: &Inventory) -> Result<()> {
+        let log = inventory.tables.get(&self.table).map_or(&[][..], |found| &found.log);
+        let newest = log.iter().filter_map(|meta| store::delta_checkpoint_version(&meta.location)).max();
+        if newest.is_some() && !self.dry_run && self.catalog().checkpointed(self.tenant, self.table).await? < newest {
+            self.catalog().checkpoint(self.tenant, self.table).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes commits and checkpoints that nobody needs any more.
     pub(super) async fn clean_log(&self, inventory: &Inventory, report: &mut TableReport) -> Result<()> {
         let Some(found) = inventory.tables.get(&self.table) else { return Ok(()) };

@@ -252,6 +252,7 @@ impl Step<'_> {
         self.retire(report).await?;
         if let Some(inventory) = inventory {
             self.sweep(inventory, report).await?;
+            self.mend_hint(inventory).await?;
             self.clean_log(inventory, report).await?;
         }
         Ok(())

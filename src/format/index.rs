@@ -25,7 +25,7 @@ pub struct FileIndex {
     pub path: String,
     #[prost(message, optional, tag = "2")]
     pub keys: Option<KeyFilter>,
-    /// Of `observations`: the traces its rows belong to.
+    /// Of `observations` and their texts: the traces its rows belong to. Files of texts had none once.
     #[prost(message, optional, tag = "3")]
     pub traces: Option<KeyFilter>,
 }

@@ -496,8 +496,10 @@ fn write_files(
         let (mut hashes, mut traces, mut unpriced) = (Vec::new(), Vec::new(), 0);
         let batches = rows.batches.inspect(|batch| {
             hashes.extend(parquet::key_hashes(keys, batch));
-            if table == Table::Observations {
+            if table.has_trace_filters() {
                 traces.extend(parquet::trace_hashes(batch));
+            }
+            if table == Table::Observations {
                 unpriced += rows::unpriced(batch);
             }
         });
@@ -505,7 +507,7 @@ fn write_files(
         written.unpriced += unpriced;
         let path = store::data_file(rows.day, store::timed_id(now_us));
         if !keys.is_empty() {
-            let traces = (table == Table::Observations).then(|| KeyFilter::of(traces)).flatten();
+            let traces = table.has_trace_filters().then(|| KeyFilter::of(traces)).flatten();
             indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(hashes), traces });
         }
         let file = NewFile {

@@ -415,13 +415,17 @@ impl Life {
         self.time.advance_us(2_000_000);
     }
 
-    /// What holds at any moment, of one tenant.
+    /// What holds at any moment: of the public tables of both, since files go hours after they left their table; and of
+    /// one tenant's answers.
     fn look(&mut self, spoke: usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = &mut self.clients[spoke];
-        let versions = runtime.block_on(client.public.look(&self.location, &client.tenant));
+        for at in 0..2 {
+            let client = &mut self.clients[at];
+            let versions = runtime.block_on(client.public.look(&self.location, &client.tenant));
+            let tenant = client.tenant.clone();
+            self.hold(versions.map_err(|wrong| format!("{tenant}: {wrong}")));
+        }
         let client = &self.clients[spoke];
-        self.hold(versions.map_err(|wrong| format!("{}: {wrong}", client.tenant)));
         for at in 0..2 {
             if let Some(node) = &self.nodes[at] {
                 let held = checks::own_acks(node, client, at);

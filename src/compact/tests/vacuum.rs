@@ -349,3 +349,16 @@ async fn a_table_that_cannot_be_read_does_not_keep_the_others_from_their_turn() 
     assert_eq!(errors, [Table::Scores]);
     assert!(!world.is_there(&files[0]).await);
 }
+
+#[tokio::test]
+async fn a_checkpoint_whose_hint_was_not_written_is_hinted_at_again() {
+    let world = World::new().await;
+    world.flush(&[world.today()]).await;
+    let version = world.catalog.checkpoint(&acme(), TABLE).await.unwrap();
+    let hint = store::last_checkpoint(&acme(), TABLE.name());
+    world.catalog.store().delete(&hint).await.unwrap();
+    world.vacuum(Vacuum { dry_run: true, ..NOW }).await;
+    assert_eq!(world.catalog.checkpointed(&acme(), TABLE).await.unwrap(), None);
+    world.vacuum(Vacuum { at_once: false, ..NOW }).await;
+    assert_eq!(world.catalog.checkpointed(&acme(), TABLE).await.unwrap(), version);
+}

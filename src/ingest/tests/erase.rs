@@ -295,3 +295,34 @@ fn rows_that_named_nobody_go_when_their_trace_is_named_as_a_forgotten_users() {
     process.run(crate::ingest::erase::erase_named(&process.ingest.shared, false)).unwrap();
     assert_eq!(process.catalog.erasures().last(), 3, "nothing is asked twice");
 }
+
+#[test]
+fn a_text_whose_observation_a_crash_kept_from_its_file_is_erased_with_its_trace() {
+    for (broken, kind, value) in [
+        ("observations/_delta_log", ErasureKind::Trace, "t1"),
+        ("observations/_delta_log", ErasureKind::User, "ada"),
+        ("trace_facts/_delta_log", ErasureKind::User, "ada"),
+    ] {
+        for asked_elsewhere in [false, true] {
+            let world = World::new();
+            let process = Process::start(&world, "main");
+            process.append("acme", said()).unwrap();
+            world.break_puts(broken);
+            process.flush().unwrap_err();
+            drop(process);
+            world.mend();
+            let process = Process::start(&world, "main");
+            let other = Process::start(&world, "other");
+            if asked_elsewhere { &other } else { &process }.erase(kind, value);
+            world.clock.advance_us(2_000_000);
+            process.run(process.ingest.look_for_erasures()).unwrap();
+            // Traces that are found to be hers only here are written down when it stops, at the latest.
+            process.run(process.ingest.stop()).unwrap();
+            let texts = Process::start(&world, "main").ids("acme", Table::ObservationIo);
+            let gone: &[&str] = if kind == ErasureKind::Trace { &["a", "b"] } else { &["a", "b", "c"] };
+            let left: Vec<&str> = gone.iter().copied().filter(|id| texts.contains_key(*id)).collect();
+            let told = format!("{broken}, {kind}, elsewhere: {asked_elsewhere}: {texts:?}");
+            assert!(left.is_empty() && texts.contains_key("d"), "{told}");
+        }
+    }
+}

@@ -122,6 +122,12 @@ impl Table {
         }
     }
 
+    /// Whether the index of a file says which traces its rows may belong to. Of texts it must: after a crash between the
+    /// two commits a text stands without its observation, and an erasure would not find it by that.
+    pub fn has_trace_filters(self) -> bool {
+        matches!(self, Self::Observations | Self::ObservationIo)
+    }
+
     /// The column that says when a row happened; files are pruned by its true minimum and maximum.
     pub fn time_column(self) -> &'static str {
         match self {
