@@ -67,6 +67,15 @@ CREATE TABLE audit (
     duration_ms             BIGINT                      -- Until their answers began, all together.
 );
 
+-- One row per medium of this tenant's: an image, a sound, a document that a client took out of an input, an output or metadata, and left `@@@langfuseMedia:type=…|id=…|source=…@@@` there. GET /api/public/media/{id}/content has its bytes.
+CREATE TABLE media (
+    id                      VARCHAR,                    -- As in the reference: the beginning of the hash of its bytes.
+    content_type            VARCHAR,                    -- Its media type: image/png, application/pdf, …
+    bytes                   BIGINT,                     -- How large it is.
+    uploaded_at             TIMESTAMP WITH TIME ZONE,   -- When its bytes came.
+    traces                  BIGINT                      -- How many traces mention it.
+);
+
 -- What the tenant's masking rules found, by day, kind, model and user: a view over sensitive_kinds of observations, trace_facts and scores.
 CREATE TABLE sensitive_use (
     day                     DATE,                       -- UTC day the observation began, the trace began, or the score was given.

@@ -154,6 +154,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         Ingest::start(catalog.clone(), Arc::clone(&clock), settings.writer, settings.ingest, RowSettings::default())
             .await?;
     let (prices, audit) = (catalog.prices().clone(), catalog.audit().clone());
+    let media = catalog.media().clone();
     let maskings = catalog.maskings().clone();
     let compactor = settings
         .compact
@@ -181,6 +182,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
         keys,
         prices,
         score_configs: ScoreConfigs::new(SystemObjects::new(store.clone(), Arc::clone(&clock))),
+        media,
         maskings,
         clock,
         decode_limits: DecodeLimits::default(),

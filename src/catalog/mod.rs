@@ -20,6 +20,7 @@ mod late;
 mod load;
 mod lookup;
 pub mod maskings;
+pub mod media;
 pub mod prices;
 mod reader;
 mod recent;
@@ -58,6 +59,7 @@ pub use fresh::{FilesOnly, Fresh, FreshRows, FreshTable, NoFreshRows, PinnedRows
 pub use late::Late;
 pub use lookup::{Asked, StandingRow};
 use maskings::Maskings;
+use media::Media;
 use prices::PriceBooks;
 pub use reader::FileReader;
 pub use snapshot::{DataFile, Positions, RemovedFile, Snapshot};
@@ -118,6 +120,7 @@ pub struct Catalog {
     audit: Audit,
     dimensions: Dimensions,
     maskings: Maskings,
+    media: Media,
 }
 
 type Tables = HashMap<(TenantId, Table), Arc<TableState>>;
@@ -128,8 +131,8 @@ impl Catalog {
         let objects = SystemObjects::new(store.clone(), Arc::clone(&clock));
         let (erasures, prices) = (Erasures::new(objects.clone()), PriceBooks::new(objects.clone()));
         let (dimensions, maskings) = (Dimensions::new(objects.clone()), Maskings::new(objects.clone()));
-        let audit = Audit::new(objects);
-        Self { store, clock, tables: Arc::default(), filters, erasures, prices, audit, dimensions, maskings }
+        let (audit, media) = (Audit::new(objects.clone()), Media::new(store.clone(), objects));
+        Self { store, clock, tables: Arc::default(), filters, erasures, prices, audit, dimensions, maskings, media }
     }
 
     /// By the clock that stamps commits.
@@ -159,6 +162,11 @@ impl Catalog {
     /// What in metadata names the tenants' own customers, projects and flows.
     pub fn dimensions(&self) -> &Dimensions {
         &self.dimensions
+    }
+
+    /// What clients take out of what they trace.
+    pub fn media(&self) -> &Media {
+        &self.media
     }
 
     /// What the tenants want taken out of what they send.

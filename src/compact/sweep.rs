@@ -19,6 +19,8 @@ const UNBOOKED_KEPT: Duration = Duration::from_secs(7 * 86_400);
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     tables: BTreeMap<Table, TableObjects>,
+    /// Media, and who mentions them.
+    pub(super) media: Vec<ObjectMeta>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +39,10 @@ impl Inventory {
     pub(super) async fn of(objects: &Store, tenant: &TenantId) -> Result<Self> {
         let mut inventory = Self::default();
         for meta in objects.list(&store::tenant_root(tenant), None).await? {
+            if store::media_object(tenant, &meta.location).is_some() {
+                inventory.media.push(meta);
+                continue;
+            }
             let Some((table, object)) = store::tenant_object(tenant, &meta.location) else { continue };
             let Some(table) = Table::from_name(&table) else { continue };
             let found = inventory.tables.entry(table).or_default();

@@ -52,6 +52,8 @@ pub struct Counters {
     rejected: ByDoor,
     dropped: ByDoor,
     bytes: ByDoor,
+    /// How many were uploaded, and their bytes.
+    media: Mutex<(u64, u64)>,
 }
 
 impl Counters {
@@ -67,6 +69,12 @@ impl Counters {
         for rejection in rejections {
             add(&self.rejected, door, rejection.reason.as_str(), 1);
         }
+    }
+
+    /// A medium was uploaded.
+    pub(super) fn medium(&self, bytes: u64) {
+        let mut media = self.media.lock();
+        *media = (media.0 + 1, media.1 + bytes);
     }
 
     /// A request of a signal that is not kept (`metrics`, `logs`) was answered and dropped.
@@ -96,6 +104,11 @@ impl Counters {
                 _ = writeln!(text, "{name}{{door=\"{}\"{more}}} {count}", door.as_str());
             }
         }
+        let (media, bytes) = *self.media.lock();
+        head(&mut text, "tracelake_media_total", "counter", "Media uploaded.");
+        _ = writeln!(text, "tracelake_media_total {media}");
+        head(&mut text, "tracelake_media_bytes_total", "counter", "Bytes of media uploaded.");
+        _ = writeln!(text, "tracelake_media_bytes_total {bytes}");
         let help =
             "Observations and scores as this process put them into ledgers; sums over tenants of the table `ledger`.";
         head(&mut text, "tracelake_ledger_total", "counter", help);

@@ -31,6 +31,7 @@ use crate::catalog::audit::Audit;
 use crate::catalog::erasures::{ErasureKind, ErasureStatus};
 use crate::catalog::keys::{Identity, Keys};
 use crate::catalog::maskings::Maskings;
+use crate::catalog::media::Media;
 use crate::catalog::prices::PriceBooks;
 use crate::catalog::score_configs::ScoreConfigs;
 use crate::decode::DecodeLimits;
@@ -182,6 +183,7 @@ pub struct Doors {
     pub administration: Administration,
     pub prices: PriceBooks,
     pub score_configs: ScoreConfigs,
+    pub media: Media,
     /// What is taken out of requests before anything is written.
     pub maskings: Maskings,
     /// Dates what comes without a time.

@@ -263,6 +263,7 @@ impl World {
             keys: keys.clone(),
             prices: prices.clone(),
             score_configs,
+            media: Media::new(store.clone(), objects.clone()),
             maskings: Maskings::new(objects.clone()),
             clock: Arc::new(SystemClock),
             decode_limits: DecodeLimits::default(),

@@ -15,6 +15,7 @@ use super::tenant::Snapshots;
 use crate::base::{Money, TenantId, TimestampUs};
 use crate::catalog::audit::AuditRow;
 use crate::catalog::erasures::ErasureStatus;
+use crate::catalog::media::Medium;
 use crate::catalog::{CatalogError, DataFile, Snapshot};
 use crate::model::tables::Table;
 use crate::price::{Model, Price, Prices, Tier, UsageKind};
@@ -35,7 +36,7 @@ const TIMESTAMP: &str = "TIMESTAMP WITH TIME ZONE";
 const MONEY: &str = "DECIMAL(18,12)";
 
 /// All of them; `sql/system.sql` is written from this.
-pub const SYSTEM_TABLES: [SystemTable; 5] = [FILES, ERASURES, PRICES, AUDIT, SENSITIVE_USE];
+pub const SYSTEM_TABLES: [SystemTable; 6] = [FILES, ERASURES, PRICES, AUDIT, MEDIA, SENSITIVE_USE];
 
 const FILES: SystemTable = SystemTable {
     name: "files",
@@ -119,6 +120,18 @@ const AUDIT: SystemTable = SystemTable {
     ],
 };
 
+const MEDIA: SystemTable = SystemTable {
+    name: "media",
+    comment: "One row per medium of this tenant's: an image, a sound, a document that a client took out of an input, an output or metadata, and left `@@@langfuseMedia:type=…|id=…|source=…@@@` there. GET /api/public/media/{id}/content has its bytes.",
+    columns: &[
+        ("id", TEXT, "As in the reference: the beginning of the hash of its bytes."),
+        ("content_type", TEXT, "Its media type: image/png, application/pdf, …"),
+        ("bytes", LONG, "How large it is."),
+        ("uploaded_at", TIMESTAMP, "When its bytes came."),
+        ("traces", LONG, "How many traces mention it."),
+    ],
+};
+
 /// Made by [`super::sensitive`], of the tenant's tables.
 pub(super) const SENSITIVE_USE: SystemTable = SystemTable {
     name: "sensitive_use",
@@ -141,12 +154,13 @@ pub(super) struct SystemTables {
     erasures: OnceCell<Arc<dyn TableProvider>>,
     prices: OnceCell<Arc<dyn TableProvider>>,
     audit: OnceCell<Arc<dyn TableProvider>>,
+    media: OnceCell<Arc<dyn TableProvider>>,
 }
 
 impl SystemTables {
     pub(super) fn new(tenant: TenantId, snapshots: Arc<dyn Snapshots>) -> Self {
-        let (files, erasures, prices, audit) = Default::default();
-        Self { tenant, snapshots, files, erasures, prices, audit }
+        let (files, erasures, prices, audit, media) = Default::default();
+        Self { tenant, snapshots, files, erasures, prices, audit, media }
     }
 
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -163,6 +177,9 @@ impl SystemTables {
         }
         if name == AUDIT.name {
             return self.audit().await.map(Some);
+        }
+        if name == MEDIA.name {
+            return self.media().await.map(Some);
         }
         if name != FILES.name {
             return Ok(None);
@@ -214,6 +231,36 @@ impl SystemTables {
         });
         audit.await.map(Arc::clone)
     }
+}
+
+impl SystemTables {
+    async fn media(&self) -> Result<Arc<dyn TableProvider>> {
+        let media = self.media.get_or_try_init(|| async {
+            let all = self.snapshots.media(&self.tenant).await;
+            let all = all.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
+            let rows = vec![vec![media(&all)?]];
+            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&MEDIA), rows)?) as _)
+        });
+        media.await.map(Arc::clone)
+    }
+}
+
+fn media(all: &[Medium]) -> Result<RecordBatch> {
+    let text = |get: fn(&Medium) -> &str| -> ArrayRef {
+        Arc::new(all.iter().map(|medium| Some(get(medium))).collect::<StringViewArray>())
+    };
+    let long = |get: fn(&Medium) -> u64| -> ArrayRef {
+        Arc::new(all.iter().map(|medium| Some(get(medium) as i64)).collect::<Int64Array>())
+    };
+    let uploaded: TimestampMicrosecondArray = all.iter().map(|medium| Some(medium.uploaded_us)).collect();
+    let columns = vec![
+        text(|medium| &medium.kind.id),
+        text(|medium| &medium.kind.content_type),
+        long(|medium| medium.bytes),
+        Arc::new(uploaded.with_timezone("UTC")),
+        long(|medium| medium.traces.len() as u64),
+    ];
+    Ok(RecordBatch::try_new(schema(&MEDIA), columns)?)
 }
 
 fn calls(all: &[AuditRow]) -> Result<RecordBatch> {

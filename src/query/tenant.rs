@@ -19,6 +19,7 @@ use super::system_tables::{SENSITIVE_USE, SystemTables};
 use crate::base::{Clock, SystemClock, TenantId, TimestampUs};
 use crate::catalog::audit::AuditRow;
 use crate::catalog::erasures::ErasureStatus;
+use crate::catalog::media::Medium;
 use crate::catalog::system::SystemError;
 use crate::catalog::{Catalog, CatalogError, PinnedRows, Snapshot};
 use crate::model::tables::Table;
@@ -48,6 +49,11 @@ pub(super) trait Snapshots: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The tenant's media, by id.
+    async fn media(&self, _: &TenantId) -> Result<Vec<Medium>, SystemError> {
+        Ok(Vec::new())
+    }
+
     fn now_us(&self) -> TimestampUs {
         SystemClock.now_us()
     }
@@ -72,6 +78,10 @@ impl Snapshots for Catalog {
 
     async fn audit(&self, tenant: &TenantId) -> Result<Vec<AuditRow>, SystemError> {
         Catalog::audit(self).of(tenant).await
+    }
+
+    async fn media(&self, tenant: &TenantId) -> Result<Vec<Medium>, SystemError> {
+        Catalog::media(self).of(tenant).await
     }
 
     async fn prices(&self, tenant: &TenantId) -> Result<Arc<Prices>, SystemError> {

@@ -28,9 +28,10 @@ use crate::base::{Kind, TenantId, TimestampUs};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    TenantObject, data_file, data_file_made_us, data_object, day_of_data_file, delta_checkpoint,
+    MediaObject, TenantObject, data_file, data_file_made_us, data_object, day_of_data_file, delta_checkpoint,
     delta_checkpoint_version, delta_log, delta_version, index_file, last_checkpoint, late_object, lease, log_object,
-    log_sequence, logs, low_mark, system, table_root, tenant_object, tenant_root, tenants, timed_id,
+    log_sequence, logs, low_mark, media, media_content, media_mention, media_object, system, table_root, tenant_object,
+    tenant_root, tenants, timed_id,
 };
 pub use upload::{PART_BYTES, PARTS_AT_ONCE, Upload};
 pub use watched::{Counts, Operation};
@@ -185,6 +186,15 @@ impl Store {
             Ok(body) => Ok(Some(body)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(failure) => Err(failed("get", path, failure)),
+        }
+    }
+
+    /// How large an object is, or `None` if there is none.
+    pub async fn size(&self, path: &Path) -> Result<Option<u64>> {
+        match self.objects.head(path).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(failed("head", path, failure)),
         }
     }
 

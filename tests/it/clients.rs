@@ -48,6 +48,9 @@ async fn what_each_client_sends_is_there_once_and_right() {
     let traces: Vec<(String, &Client)> = CLIENTS.iter().map(|client| (run(&server, client), client)).collect();
     all_are_right(&server.connect().await, &traces).await;
     all_is_read(&server, &traces);
+    // The same picture of each, stored once. (As an ES module, langfuse-js 3 cannot hash, and sends none.)
+    let media = rows(&server.connect().await, "SELECT content_type, bytes, traces FROM media").await;
+    assert_eq!(media, [json!({"content_type": "image/png", "bytes": 9, "traces": 5})]);
     assert!(server.stop().success());
     let server = ServerProcess::start(path(folder.path()));
     all_are_right(&server.connect().await, &traces).await;
@@ -108,6 +111,7 @@ fn expected_read(client: &Client, fact: &str) -> Value {
             ["verdict", "CATEGORICAL", verdict, true],
         ]),
         "good" => json!(["quality"]),
+        "picture" => json!(["@@@langfuseMedia:type=image/png", "data:image/png;base64,YSBwaWN0dXJl"]),
         "models" => json!([["", 3, 0], ["gpt-4o-mini", 3, 0.000042], ["mine", 1, 0.0031]]),
         other => panic!("nothing is known of {other:?}"),
     }

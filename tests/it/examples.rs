@@ -41,14 +41,13 @@ fn each_example_reads_what_it_wrote() {
             ],
             "{language}"
         );
-        assert!(series.starts_with("series: from ") && series.ends_with(":00 UTC: 1200 tokens"), "{language}: {series}");
+        assert!(
+            series.starts_with("series: from ") && series.ends_with(":00 UTC: 1200 tokens"),
+            "{language}: {series}"
+        );
         assert_eq!(
             [*first, *again, *changed],
-            [
-                "pushed: gpt-4o-mini: 1 calls",
-                "written: 1 accepted, 0 rejected",
-                "pushed: gpt-4o-mini: 2 calls",
-            ],
+            ["pushed: gpt-4o-mini: 1 calls", "written: 1 accepted, 0 rejected", "pushed: gpt-4o-mini: 2 calls",],
             "{language}"
         );
     }

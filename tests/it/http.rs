@@ -31,6 +31,10 @@ impl HttpRequest {
         request.header("content-type", content_type)
     }
 
+    pub(crate) fn put(path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { method: "PUT", ..Self::post(path, content_type, body) }
+    }
+
     pub(crate) fn delete(path: &str, body: &str) -> Self {
         Self { method: "DELETE", body: body.as_bytes().to_vec(), ..Self::get(path) }
     }

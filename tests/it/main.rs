@@ -20,6 +20,7 @@ mod langfuse_metrics;
 mod langfuse_reads;
 mod layers;
 mod masking;
+mod media;
 mod older_tables;
 mod openapi;
 mod own_proto;

@@ -3,7 +3,8 @@ import { LangfuseClient } from "@langfuse/client";
 
 const traceId = process.argv[3];
 const session = "session-js5";
-const { api } = new LangfuseClient({ baseUrl: process.env.LANGFUSE_HOST });
+const client = new LangfuseClient({ baseUrl: process.env.LANGFUSE_HOST });
+const { api } = client;
 const day = 86_400_000;
 const around = [new Date(Date.now() - day).toISOString(), new Date(Date.now() + day).toISOString()];
 const round = (cost) => Number((cost ?? 0).toFixed(9));
@@ -43,6 +44,10 @@ do {
   cursor = page.meta.cursor;
 } while (cursor);
 facts["names v2"] = seen.map((one) => one.name).sort();
+const { input: sent } = seen.find((one) => one.name === "plan");
+const plan = typeof sent === "string" ? JSON.parse(sent) : sent;
+const resolved = await client.media.resolveReferences({ obj: plan, resolveWith: "base64DataUri" });
+facts["picture v2"] = [plan.picture.split("|")[0], resolved.picture];
 facts["llm v2"] = observation(seen.find((one) => one.name === "plan-llm"));
 facts["errors v2"] = seen.filter((one) => one.level === "ERROR").map((one) => one.name);
 facts["streamed v2"] = seen.find((one) => one.timeToFirstToken !== null).name;

@@ -17,7 +17,8 @@ await startActiveObservation("agent-run", async (root) => {
   parentSpanContext = root.otelSpan.spanContext();
   root.update({ input: { q: "hi" } });
   await propagateAttributes({ ...about, tags: ["a", "b"], metadata: { tenant: "acme" }, traceName: "agent-run" }, async () => {
-    await startActiveObservation("plan", async () => {
+    await startActiveObservation("plan", async (plan) => {
+      plan.update({ input: { picture: "data:image/png;base64,YSBwaWN0dXJl" } });
       await startActiveObservation("plan-llm", async (llm) => {
         llm.update({
           model: "gpt-4o-mini", input: "hi", output: "there", modelParameters: { temperature: 0.2 },

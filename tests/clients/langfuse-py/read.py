@@ -7,11 +7,20 @@ import sys
 from langfuse import Langfuse
 
 version, trace_id = sys.argv[1:]
-api = Langfuse().api
+client = Langfuse()
+api = client.api
 session = f"session-py{version}"
 now = datetime.datetime.now(datetime.timezone.utc)
 ago = datetime.timedelta(days=1)
 facts = {}
+
+
+def picture(observations):
+    """What stands where the picture was, and the picture that it leads to."""
+    [plan] = [one for one in observations if one.name == "plan"]
+    sent = json.loads(plan.input) if isinstance(plan.input, str) else plan.input
+    resolved = client.resolve_media_references(obj=sent, resolve_with="base64_data_uri")
+    return [sent["picture"].split("|")[0], resolved["picture"]]
 
 
 def metrics(client):
@@ -58,6 +67,7 @@ if version in "34":
     facts["errors v1"] = [seen.name for seen in v1.get_many(trace_id=trace_id, level="ERROR", environment="e2e").data]
     [streamed] = [seen for seen in v1.get_many(trace_id=trace_id).data if seen.time_to_first_token is not None]
     facts["streamed v1"] = streamed.name
+    facts["picture v1"] = picture(v1.get_many(trace_id=trace_id).data)
     scores = api.score_v_2.get if version == "3" else api.scores.get_many
     found = scores(trace_id=trace_id, user_id="user-42", limit=10).data
     facts["judged v2"] = judged(found)
@@ -76,6 +86,7 @@ if version != "3":
             break
     facts["names v2"] = sorted(one.name for one in seen)
     facts["llm v2"] = observation(next(one for one in seen if one.name == "plan-llm"))
+    facts["picture v2"] = picture(seen)
     facts["errors v2"] = [one.name for one in v2.get_many(trace_id=trace_id, level="ERROR").data]
     facts["streamed v2"] = [one.name for one in seen if one.time_to_first_token is not None][0]
     scores = api.scores_v3.get_many_v3 if version == "4" else api.scores.get_many

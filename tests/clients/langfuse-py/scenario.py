@@ -22,7 +22,7 @@ def about_trace(**more):
 with start("agent-run", input={"q": "hi"}) as root:
     trace_id = root.trace_id
     with about_trace(tags=["a", "b"], metadata={"tenant": "acme"}, trace_name="agent-run"):
-        with start("plan") as plan:
+        with start("plan", input={"picture": "data:image/png;base64,YSBwaWN0dXJl"}) as plan:
             usage = {"input": 20, "output": 45, "input_cached_tokens": 100}
             with start("plan-llm", "generation", model="gpt-4o-mini", input="hi", usage_details=usage) as llm:
                 llm.update(output="there", model_parameters={"temperature": 0.2})

@@ -42,6 +42,9 @@ facts["llm v1"] = [
 ]
 seen = api.observations.get_many(trace_id=trace_id).data
 facts["errors v1"] = [one.name for one in seen if one.level == "ERROR"]
+[plan] = [one for one in seen if one.name == "plan"]
+resolved = client.resolve_media_references(obj=plan.input, resolve_with="base64_data_uri")
+facts["picture"] = [plan.input["picture"].split("|")[0], resolved["picture"]]
 [streamed] = [one for one in seen if one.time_to_first_token is not None]
 facts["streamed v1"] = streamed.name
 found = [one for one in api.score.get(user_id="user-42", limit=100).data if one.trace_id == trace_id]

@@ -15,7 +15,7 @@ trace = client.trace(
     metadata={"tenant": "acme", "nested": {"a": 1}}, input={"q": "hi"},
 )
 root = trace.span(name="agent-run", input={"q": "hi"})
-plan = root.span(name="plan")
+plan = root.span(name="plan", input={"picture": "data:image/png;base64,YSBwaWN0dXJl"})
 plan.generation(
     name="plan-llm", model="gpt-4o-mini", input="hi", output="there", model_parameters={"temperature": 0.2},
     usage_details={"input": 20, "output": 45, "input_cached_tokens": 100},

@@ -1,6 +1,7 @@
 //! Langfuse's own requests: the classic batch, the single posts, scores, and what its clients ask by themselves.
 
 mod ingestion;
+mod media;
 mod projects;
 mod reading;
 mod score_configs;
@@ -51,6 +52,9 @@ pub(super) fn routes(mut router: Router<Doors>) -> Router<Doors> {
         ("v2/metrics", get(reading::metrics::metrics)),
         ("metrics/daily", get(reading::metrics::daily)),
         ("projects", get(projects::projects)),
+        ("media", post(media::announce)),
+        ("media/{medium}", get(media::one).patch(media::told)),
+        ("media/{medium}/content", get(media::download).put(media::upload)),
     ] {
         router = serve(router, &format!("{base}/{path}"), methods);
     }
