@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::recent::Recent;
 use super::system::{Result, SystemError, SystemObjects};
 use crate::base::{Day, TenantId, TimestampUs};
 use crate::format::index::key_hash;
@@ -28,6 +29,8 @@ const TYPE_BYTES_MAX: usize = 200;
 const HASH_BYTES: usize = 32;
 /// Of the hash in URL-safe base64: what Langfuse's clients name a medium by.
 const ID_LETTERS: usize = 22;
+/// Mentions kept in mind.
+const MENTIONED_MAX: usize = 10_000;
 /// Bytes whose upload may still be under way, or whose next mention, are left alone this long.
 const UNMENTIONED_KEPT_US: i64 = 86_400_000_000;
 
@@ -40,6 +43,8 @@ struct Inner {
     store: Store,
     objects: SystemObjects,
     secret: OnceCell<Secret>,
+    /// Mentions that were made a moment ago, of bytes that are there: agents send their pictures again with every step.
+    mentioned: Recent<()>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -120,7 +125,7 @@ impl MediaKind {
 
 impl Media {
     pub fn new(store: Store, objects: SystemObjects) -> Self {
-        Self(Arc::new(Inner { store, objects, secret: OnceCell::new() }))
+        Self(Arc::new(Inner { store, objects, secret: OnceCell::new(), mentioned: Recent::new(MENTIONED_MAX) }))
     }
 
     /// Writes down that a trace mentions a medium, durable on return. True: its bytes are there.
@@ -133,11 +138,19 @@ impl Media {
         field: &str,
     ) -> Result<bool> {
         let path = store::media_mention(tenant, &kind.id, key_hash(&[trace_id]));
+        let now_us = self.0.objects.now_us();
+        if self.0.mentioned.get(path.as_ref(), now_us).is_some() {
+            return Ok(true);
+        }
         let body = serde_json::to_vec(&Mention { trace_id, observation_id, field }).expect("texts become JSON");
         // The mention first: whoever lets go of the bytes looks for mentions after it.
         self.0.store.put(&path, Bytes::from(body)).await?;
         let content = store::media_content(tenant, &kind.id, &kind.content_type);
-        Ok(self.0.store.size(&content).await?.is_some())
+        let is_there = self.0.store.size(&content).await?.is_some();
+        if is_there {
+            self.0.mentioned.put(path.as_ref(), now_us, ());
+        }
+        Ok(is_there)
     }
 
     /// Stores bytes that are `kind`'s, durable on return. False: no trace mentions them (any more), and they are not kept.
@@ -206,7 +219,9 @@ impl Media {
                 .map(|(trace, _)| *trace)
                 .collect();
             for trace in &over {
-                store.delete(&store::media_mention(tenant, &id, *trace)).await?;
+                let mention = store::media_mention(tenant, &id, *trace);
+                self.0.mentioned.forget(mention.as_ref());
+                store.delete(&mention).await?;
                 gone += 1;
             }
             let is_unmentioned = over.len() == found.mentions.len();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::{DecodeLimits, reject};
-use crate::model::{Observation, RejectReason, Rejection, TraceFacts};
+use crate::model::{Event, EventKind, Observation, RejectReason, Rejection, TraceFacts};
 
 /// The attribute that says how many bytes are missing.
 pub(super) const TRUNCATED: &str = "truncated_bytes";
@@ -14,9 +14,18 @@ const NOTE_BYTES: usize = 64;
 /// Of a text that is cut, so much stays at least.
 const KEPT_BYTES: usize = 1024;
 
+/// Cuts the texts of an event that is too long.
+pub(super) fn event(event: &mut Event, limits: &DecodeLimits) -> Result<(), Rejection> {
+    match &mut event.kind {
+        Some(EventKind::Observation(said)) => observation(said, limits),
+        Some(EventKind::Trace(said)) => facts(said, limits),
+        Some(EventKind::Score(_)) | None => Ok(()),
+    }
+}
+
 /// Cuts the longest texts until all of the observation fits [`DecodeLimits::span_bytes_max`]; refused only if it is not
 /// its texts that make it too large.
-pub(super) fn observation(observation: &mut Observation, limits: &DecodeLimits) -> Result<(), Rejection> {
+fn observation(observation: &mut Observation, limits: &DecodeLimits) -> Result<(), Rejection> {
     let bytes = observation.encoded_len();
     if bytes <= limits.span_bytes_max {
         return Ok(());
@@ -33,7 +42,7 @@ pub(super) fn observation(observation: &mut Observation, limits: &DecodeLimits) 
 }
 
 /// As [`observation`], of what is said about a trace.
-pub(super) fn facts(facts: &mut TraceFacts, limits: &DecodeLimits) -> Result<(), Rejection> {
+fn facts(facts: &mut TraceFacts, limits: &DecodeLimits) -> Result<(), Rejection> {
     let bytes = facts.encoded_len();
     if bytes <= limits.span_bytes_max {
         return Ok(());

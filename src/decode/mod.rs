@@ -13,6 +13,7 @@ mod inside;
 mod json;
 mod langfuse;
 mod loose;
+mod media;
 mod native;
 mod otlp;
 mod pieces;
@@ -26,6 +27,7 @@ use crate::base::Kind;
 use crate::model::{EventBatch, RejectReason, Rejection};
 
 pub use langfuse::{EventAnswer, LangfuseBatch, Posted, Sdk, langfuse_batch, langfuse_post, langfuse_scores, refuse};
+pub use media::InlineMedium;
 pub use native::ingest_request;
 pub use otlp::{otlp_json, otlp_json_by, otlp_protobuf, otlp_protobuf_by, otlp_request};
 
@@ -39,6 +41,8 @@ pub struct Decoded {
     /// Spans or items in the request, refused ones included.
     pub items: u64,
     pub rejections: Vec<Rejection>,
+    /// What stood as base64 in texts: references stand there now, and the bytes must be stored before the batch is.
+    pub media: Vec<InlineMedium>,
 }
 
 /// The bounds of one span or item.

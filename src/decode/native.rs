@@ -8,7 +8,7 @@ use super::dialect::Count;
 use super::digest::digest;
 use super::trace::{self, AboutTrace};
 use super::value::{COUNT_MAX, environment, money_in, without_nul};
-use super::{DecodeLimits, Decoded, reject, usage};
+use super::{DecodeLimits, Decoded, media, reject, usage};
 use crate::model::{
     Event, EventBatch, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Score,
     ScoreDataType, Status, TraceFacts,
@@ -24,10 +24,11 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     let items = (request.observations.len() + request.traces.len() + request.scores.len()) as u64;
     let mut batch = EventBatch::default();
     let mut rejections = Vec::new();
-    let mut said = Vec::new();
+    let (mut said, mut media) = (Vec::new(), Vec::new());
     for item in request.observations {
         match observation(item, limits) {
-            Ok((event, about)) => {
+            Ok((mut event, about)) => {
+                media::take_out(&mut event, &mut media);
                 batch.events.push(event);
                 said.push(about);
             }
@@ -40,7 +41,8 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     let mut facts_kept = 0;
     for item in request.traces {
         match trace_facts(item, limits) {
-            Ok(event) => {
+            Ok(mut event) => {
+                media::take_out(&mut event, &mut media);
                 batch.events.push(event);
                 facts_kept += 1;
             }
@@ -55,7 +57,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     }
     batch.received = items - facts_kept;
     batch.count_rejections(&rejections);
-    Decoded { batch, items, rejections }
+    Decoded { batch, items, rejections, media }
 }
 
 fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event, AboutTrace), Rejection> {

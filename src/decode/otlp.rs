@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::dialect::{Meaning, Slot, Target, meaning};
 use super::value::{environment, text, without_nul};
-use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, span, trace};
-use crate::model::{EventBatch, EventKind, Rejection};
+use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, media, span, trace};
+use crate::model::{EventBatch, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
 const RESOURCE_ATTRIBUTES_MAX: usize = 32;
@@ -58,13 +58,20 @@ fn decode(
     // Room for what is said about traces too: these are large, and a list that grows is copied whole.
     batch.events.reserve(spans + traces_at_most(&request));
     let mut said = Vec::with_capacity(spans);
-    let mut encoded = Vec::new();
+    let (mut encoded, mut media) = (Vec::new(), Vec::new());
     for resource_spans in request.resource_spans {
         let resource = Origin::new(resource_spans.resource.unwrap_or_default());
         for scope_spans in resource_spans.scope_spans {
             let origin = resource.with_scope(scope_spans.scope.unwrap_or_default(), sdk);
             for span in scope_spans.spans {
-                match span::decode(span, &origin, limits, &mut encoded) {
+                let decoded = span::decode(span, &origin, limits, &mut encoded).and_then(|(mut event, about)| {
+                    media::take_out(&mut event, &mut media);
+                    if encoded.len() > limits.span_bytes_max {
+                        cut::event(&mut event, limits)?;
+                    }
+                    Ok((event, about))
+                });
+                match decoded {
                     Ok((event, about_trace)) => {
                         batch.events.push(event);
                         said.push(about_trace);
@@ -75,15 +82,14 @@ fn decode(
         }
     }
     let mut facts = trace::facts(&batch.events, said);
-    for facts in facts.iter_mut().filter_map(|event| event.kind.as_mut()) {
-        if let EventKind::Trace(facts) = facts {
-            // What is not its texts was in the spans, which are bounded; so it always fits.
-            _ = cut::facts(facts, limits);
-        }
+    for facts in &mut facts {
+        media::take_out(facts, &mut media);
+        // What is not its texts was in the spans, which are bounded; so it always fits.
+        _ = cut::event(facts, limits);
     }
     batch.events.extend(facts);
     batch.count_rejections(&rejections);
-    Decoded { items: batch.received, batch, rejections }
+    Decoded { items: batch.received, batch, rejections, media }
 }
 
 /// Spans of one trace mostly follow each other.

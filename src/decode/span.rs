@@ -15,7 +15,7 @@ use super::usage::{self, Custom, Usage};
 use super::value::{
     self, environment, float, instant_ns, integer, json, pairs, plain, text, unquoted, without_nul, words,
 };
-use super::{DecodeLimits, cut, inside, pieces, reject, span_events};
+use super::{DecodeLimits, inside, pieces, reject, span_events};
 use crate::model::{Event, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Status};
 
 const TRACE_ID_BYTES: usize = 16;
@@ -77,9 +77,6 @@ pub(super) fn decode(
     links(span.links, &mut bag);
     observation.attributes = bag.into_rest();
     observation.attributes.extend(origin.attributes.iter().cloned());
-    if encoded.len() > limits.span_bytes_max {
-        cut::observation(&mut observation, limits)?;
-    }
     Ok((Event { order, kind: Some(EventKind::Observation(observation)) }, about_trace))
 }
 

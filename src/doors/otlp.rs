@@ -1,16 +1,22 @@
 //! What the doors on the way in do with a request once it is read: decode, append, and say what was refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::auth::Caller;
 use super::{Door, Doors, Refusal};
 use crate::base::{Kind, Reservation};
-use crate::decode::Decoded;
-use crate::model::Rejection;
+use crate::catalog::media::MediaKind;
+use crate::catalog::system::SystemError;
+use crate::decode::{Decoded, InlineMedium};
+use crate::model::{EventBatch, Rejection};
 
 /// Larger requests are decoded on a thread of their own, so that small ones do not wait behind them.
 const DECODE_HERE_BYTES_MAX: usize = 256 << 10;
+/// Media of one request that are on their way to the store at once.
+const PUTS_AT_ONCE: usize = 8;
 /// The sentence about refused spans is cut here.
 const REASONS_CHARS_MAX: usize = 1_000;
 
@@ -44,14 +50,42 @@ pub(super) async fn keep_decoded(
     decoded: Decoded,
 ) -> Result<Kept, Refusal> {
     let decoded = masked(doors, caller, bytes, decoded).await?;
-    let Decoded { mut batch, items, mut rejections } = decoded;
+    let Decoded { mut batch, items, mut rejections, media } = decoded;
     rejections.extend(doors.intake.refuse_erased(&caller.tenant, &mut batch).await);
+    keep_media(doors, caller, &batch, media).await?;
     doors.counters.received(door, bytes as u64, batch.received, &rejections);
     if items > 0 || !batch.events.is_empty() || !rejections.is_empty() {
         batch.door = door.as_str().to_owned();
         doors.intake.append(&caller.tenant, batch, room).await.map_err(Refusal::on_the_way_in)?;
     }
     Ok(Kept { items, rejections })
+}
+
+/// Stores what stood as base64 in texts that are kept, before the references to it are.
+async fn keep_media(
+    doors: &Doors,
+    caller: &Caller,
+    batch: &EventBatch,
+    mut media: Vec<InlineMedium>,
+) -> Result<(), Refusal> {
+    if media.is_empty() {
+        return Ok(());
+    }
+    let kept: BTreeSet<&str> = batch.events.iter().filter_map(|event| event.kind.as_ref()?.trace_id()).collect();
+    media.retain(|medium| kept.contains(medium.trace_id.as_str()));
+    let stored = stream::iter(media).map(|medium| async move {
+        let kind = MediaKind::new(&medium.sha256, &medium.content_type)?;
+        let (trace, observation) = (medium.trace_id.as_str(), medium.observation_id.as_deref());
+        let bytes = medium.body.len() as u64;
+        if !doors.media.mention(&caller.tenant, &kind, trace, observation, medium.field).await?
+            && doors.media.put(&caller.tenant, &kind, medium.body).await?
+        {
+            doors.counters.medium(bytes);
+        }
+        Ok::<_, SystemError>(())
+    });
+    let stored: Result<Vec<()>, SystemError> = stored.buffer_unordered(PUTS_AT_ONCE).try_collect().await;
+    stored.map(drop).map_err(|error| Refusal::from(error).on_the_way_in())
 }
 
 /// Without what the tenant's masking rules take out: every door's requests come by here, before any of them is written.

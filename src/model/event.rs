@@ -36,6 +36,17 @@ pub enum EventKind {
     Score(Score),
 }
 
+impl EventKind {
+    /// The trace it is about; of a score there may be none.
+    pub fn trace_id(&self) -> Option<&str> {
+        match self {
+            Self::Observation(said) => Some(&said.trace_id),
+            Self::Trace(said) => Some(&said.trace_id),
+            Self::Score(said) => said.trace_id.as_deref(),
+        }
+    }
+}
+
 /// What one request said, for one tenant: the payload of an `events` frame in the log.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct EventBatch {

@@ -136,6 +136,59 @@ async fn what_a_trace_alone_mentions_goes_with_it() {
     assert_eq!(left.len(), 2, "the bytes of both and one mention: {left:?}");
 }
 
+/// A span whose input has a picture, as OpenTelemetry's clients send it.
+fn with_picture(trace: u128, picture: &[u8]) -> String {
+    let input = json!([{"role": "user", "parts": [
+        {"type": "text", "content": "what is this?"},
+        {"type": "blob", "mime_type": "image/png", "content": BASE64_STANDARD.encode(picture)},
+    ]}]);
+    let value = |text: String| json!({"stringValue": text});
+    let span = json!({
+        "traceId": format!("{trace:032x}"), "spanId": "eee19b7ec3c1b174", "name": "chat gpt-4o",
+        "startTimeUnixNano": "1795168800000000000", "endTimeUnixNano": "1795168801000000000",
+        "attributes": [
+            {"key": "gen_ai.operation.name", "value": value("chat".to_owned())},
+            {"key": "gen_ai.input.messages", "value": value(input.to_string())},
+        ],
+    });
+    json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn base64_in_texts_is_stored_beside_them_however_large() {
+    let world = World::open();
+    // Larger than a span may be: taken out before texts are cut.
+    let picture: Vec<u8> = (0..12_000_000u32).map(|at| (at % 251) as u8).collect();
+    for trace in [7, 8] {
+        let sent = world.ask(HttpRequest::post("/v1/traces", "application/json", with_picture(trace, &picture))).await;
+        assert_eq!(sent.status, 200, "{}", sent.text());
+    }
+    let connection = world.server.connect().await;
+    let media = rows(&connection, "SELECT id, content_type, bytes, traces FROM media").await;
+    let [medium] = media.as_slice() else { panic!("{media:?}") };
+    assert_eq!(
+        (&medium["content_type"], &medium["bytes"], &medium["traces"]),
+        (&json!("image/png"), &json!(12_000_000), &json!(2))
+    );
+    let id = medium["id"].as_str().unwrap();
+    let content = world.ask(HttpRequest::get(&format!("/api/public/media/{id}/content"))).await;
+    assert!(content.status == 200 && content.body == picture);
+    let texts = rows(&connection, "SELECT input FROM observation_io ORDER BY trace_id").await;
+    for text in &texts {
+        let input: Value = serde_json::from_str(text["input"].as_str().unwrap()).unwrap();
+        let reference = format!("@@@langfuseMedia:type=image/png|id={id}|source=base64_data_uri@@@");
+        assert_eq!(input[0]["parts"][1]["content"], json!(reference), "{input}");
+    }
+    assert_eq!(texts.len(), 2);
+    // Nothing of it is kept where the store cannot take it, or where what has it is refused.
+    let erased = world.ask(HttpRequest::delete(&format!("/api/public/traces/{:032x}", 7), "")).await;
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    world
+        .ask(HttpRequest::post("/v1/traces", "application/json", with_picture(7, b"again".repeat(1_000).as_slice())))
+        .await;
+    assert_eq!(rows(&connection, "SELECT traces FROM media").await, [json!({"traces": 1})]);
+}
+
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()

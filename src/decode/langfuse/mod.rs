@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 
 use super::digest::digest;
 use super::trace::AboutTrace;
-use super::{DecodeError, DecodeLimits, Decoded, cut, reject};
+use super::{DecodeError, DecodeLimits, Decoded, cut, media, reject};
 use crate::base::TimestampUs;
-use crate::model::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
+use crate::model::{Event, EventBatch, Order, RejectReason, Rejection};
 use fields::{Fields, Invalid, Said};
 
 /// Ids of events may have as many characters.
@@ -169,7 +169,7 @@ impl<'a> Reading<'a> {
         self.take_in(event_id, about, read);
     }
 
-    fn enveloped(&self, raw: &RawValue, event_id: &mut String, about: &mut String) -> Result<Read, Invalid> {
+    fn enveloped(&mut self, raw: &RawValue, event_id: &mut String, about: &mut String) -> Result<Read, Invalid> {
         let mut envelope = Fields::read(raw)?;
         let id = envelope.text("id")?.value().unwrap_or_default();
         *event_id = id.chars().take(EVENT_ID_CHARS_MAX).collect();
@@ -185,7 +185,8 @@ impl<'a> Reading<'a> {
         let kind = envelope.text("type")?.value().ok_or_else(|| missing("type"))?;
         let body = envelope.raw("body").ok_or_else(|| missing("body"))?;
         let context = Context { event_id, new_id: event_id, event_us, sdk: self.sdk, limits: self.limits };
-        fitting(read(&kind, body, &context, about)?, body, self.limits)
+        let read = read(&kind, body, &context, about)?;
+        self.fitting(read, body)
     }
 
     /// A body without an envelope: its id is a digest, so that the same said again is the same event.
@@ -194,7 +195,7 @@ impl<'a> Reading<'a> {
         let mut about = String::new();
         let Posted { at_us: event_us, new_id } = posted;
         let context = Context { event_id: &event_id, new_id, event_us, sdk: self.sdk, limits: self.limits };
-        let read = read(kind, body, &context, &mut about).and_then(|read| fitting(read, body, self.limits));
+        let read = read(kind, body, &context, &mut about).and_then(|read| self.fitting(read, body));
         self.take_in(event_id, about, read);
     }
 
@@ -222,8 +223,27 @@ impl<'a> Reading<'a> {
         self.batch.answers.push(EventAnswer { event_id, about, refused });
     }
 
+    /// What a body became, without the media in its texts, and with those texts cut that are too long.
+    fn fitting(&mut self, mut read: Read, body: &RawValue) -> Result<Read, Invalid> {
+        let (bytes, limits) = (body.get().len(), self.limits);
+        match &mut read {
+            Read::Observation { event, .. } | Read::Trace(event) => {
+                media::take_out(event, &mut self.batch.decoded.media);
+                if bytes > limits.span_bytes_max {
+                    cut::event(event, limits).map_err(observation::invalid)?;
+                }
+            }
+            Read::Score { .. } if bytes > limits.span_bytes_max => {
+                let message = format!("it has {bytes} bytes; the limit is {}", limits.span_bytes_max);
+                return Err(Invalid(RejectReason::TooLarge, message));
+            }
+            Read::Score { .. } | Read::Nothing => {}
+        }
+        Ok(read)
+    }
+
     fn finish(mut self) -> LangfuseBatch {
-        let Decoded { batch, items, rejections } = &mut self.batch.decoded;
+        let Decoded { batch, items, rejections, .. } = &mut self.batch.decoded;
         // Facts about a trace are no row of their own in the books: only those refused are counted.
         *items = self.observations.len() as u64 + self.scores + rejections.len() as u64;
         let roots = trace::roots(&self.observations, &self.about_traces);
@@ -232,28 +252,6 @@ impl<'a> Reading<'a> {
         batch.count_rejections(rejections);
         self.batch
     }
-}
-
-/// What a body became, with its texts cut where they are too long.
-fn fitting(mut read: Read, body: &RawValue, limits: &DecodeLimits) -> Result<Read, Invalid> {
-    let bytes = body.get().len();
-    if bytes <= limits.span_bytes_max {
-        return Ok(read);
-    }
-    let event = match &mut read {
-        Read::Observation { event, .. } | Read::Trace(event) => event,
-        Read::Score { .. } => {
-            let message = format!("it has {bytes} bytes; the limit is {}", limits.span_bytes_max);
-            return Err(Invalid(RejectReason::TooLarge, message));
-        }
-        Read::Nothing => return Ok(read),
-    };
-    match &mut event.kind {
-        Some(EventKind::Observation(said)) => cut::observation(said, limits).map_err(observation::invalid)?,
-        Some(EventKind::Trace(said)) => cut::facts(said, limits).map_err(observation::invalid)?,
-        _ => {}
-    }
-    Ok(read)
 }
 
 /// Reads a body by the event's type; `about` becomes the id of what it is about.

@@ -149,7 +149,7 @@ async fn what_is_not_here_is_not_found_in_words_clients_know() {
         let found = Sent::get(&format!("/api/public/{path}")).with("authorization", &key).to(world.http).await;
         found.is(404, "LangfuseNotFoundError");
     }
-    for path in ["v2/prompts", "v2/datasets", "dataset-items", "dataset-run-items", "media"] {
+    for path in ["v2/prompts", "v2/datasets", "dataset-items", "dataset-run-items"] {
         let posted = Sent::json(&key, "{}").at(&format!("/api/public/{path}")).to(world.http).await;
         posted.is(404, "LangfuseNotFoundError");
     }
