@@ -111,7 +111,7 @@ fn uris(text: &str) -> Vec<Found> {
         let content_type = text[start + "data:".len()..mark].split(';').next()?;
         let content_type = media_type(&content_type.replace("\\/", "/"))?;
         let letters = mark + MARK.len()..end_of_letters(text, mark + MARK.len());
-        (letters.len() >= LETTERS_MIN).then(|| Found { range: start..letters.end, content_type, letters })
+        (letters.len() >= LETTERS_MIN).then_some(Found { range: start..letters.end, content_type, letters })
     });
     marks.collect()
 }
