@@ -7,9 +7,11 @@ use super::Catalog;
 use super::dimensions::Dimensions;
 use super::erasures::{Erasure, ErasureKind, Erasures, NewErasure};
 use super::keys::{CreatedKey, Key, Keys, NewKey, Role};
+use super::maskings::Maskings;
 use super::retention::{Retention, Retentions};
 use super::system::{Result, SystemError};
 use crate::base::TenantId;
+use crate::masking::MaskingRule;
 use crate::model::DimensionKeys;
 use crate::model::tables::Table;
 
@@ -20,16 +22,19 @@ pub struct Administration {
     retentions: Retentions,
     dimensions: Dimensions,
     erasures: Erasures,
+    maskings: Maskings,
 }
 
 impl Administration {
     pub fn new(catalog: &Catalog, keys: Keys, retentions: Retentions) -> Self {
         let (dimensions, erasures) = (catalog.dimensions().clone(), catalog.erasures().clone());
-        Self { keys, retentions, dimensions, erasures }
+        let maskings = catalog.maskings().clone();
+        Self { keys, retentions, dimensions, erasures, maskings }
     }
 
-    pub fn keys(&self) -> &Keys {
-        &self.keys
+    /// An error if there is no such tenant, or none any more.
+    pub async fn require(&self, tenant: &TenantId) -> Result<()> {
+        self.keys.tenants().require_live(tenant).await
     }
 
     /// Refuses its keys from now on and asks for its data to be erased: servers on the store do that. Asked again where
@@ -48,10 +53,7 @@ impl Administration {
 
     /// A key of `new`'s tenant, made by somebody with these roles: none is given that stands above them.
     pub async fn create_key(&self, by: &BTreeSet<Role>, new: NewKey) -> Result<CreatedKey> {
-        if new.roles.contains(&Role::Platform) && !by.contains(&Role::Platform) {
-            let why = "a key with the role `platform` is made by one that has it";
-            return Err(SystemError::Forbidden(why.to_owned()));
-        }
+        platform_by_platform(by, &new.roles, "made")?;
         self.keys.create(new).await
     }
 
@@ -59,16 +61,13 @@ impl Administration {
     pub async fn revoke_key(&self, by: &BTreeSet<Role>, tenant: &TenantId, public_key: &str) -> Result<()> {
         let key: Option<Key> = self.keys.find(public_key).await?.filter(|key| key.tenant == tenant.as_str());
         let key = key.ok_or_else(|| SystemError::KeyMissing(public_key.to_owned()))?;
-        if key.roles.contains(&Role::Platform) && !by.contains(&Role::Platform) {
-            let why = "a key with the role `platform` is revoked by one that has it";
-            return Err(SystemError::Forbidden(why.to_owned()));
-        }
+        platform_by_platform(by, &key.roles, "revoked")?;
         self.keys.revoke(public_key).await
     }
 
     /// The rule of a tenant; none: everything is kept for ever.
     pub async fn retention(&self, tenant: &TenantId) -> Result<Option<Retention>> {
-        self.keys.tenants().require_live(tenant).await?;
+        self.require(tenant).await?;
         self.retentions.of(tenant).await
     }
 
@@ -78,13 +77,26 @@ impl Administration {
             let known: Vec<&str> = Table::ALL.iter().map(|table| table.name()).collect();
             return Err(SystemError::Invalid(format!("there is no table {unknown:?}, only {}", known.join(", "))));
         }
-        self.keys.tenants().require_live(tenant).await?;
+        self.require(tenant).await?;
         self.retentions.set(tenant, rule).await
+    }
+
+    /// What is masked in what a tenant sends, in the order it was set.
+    pub async fn masking(&self, tenant: &TenantId) -> Result<Vec<MaskingRule>> {
+        self.require(tenant).await?;
+        self.maskings.load_once().await?;
+        Ok(self.maskings.rules(tenant))
+    }
+
+    /// Replaces the masking rules of a tenant.
+    pub async fn set_masking(&self, tenant: &TenantId, rules: Vec<MaskingRule>, made_by: &str) -> Result<()> {
+        self.require(tenant).await?;
+        self.maskings.set(tenant, rules, made_by).await
     }
 
     /// The dimension keys that hold for a tenant.
     pub async fn dimensions(&self, tenant: &TenantId) -> Result<Arc<DimensionKeys>> {
-        self.keys.tenants().require_live(tenant).await?;
+        self.require(tenant).await?;
         self.dimensions.load_once().await?;
         Ok(self.dimensions.of(tenant))
     }
@@ -106,5 +118,13 @@ impl Administration {
             self.dimensions.set(tenant, keys, made_by).await?;
         }
         Ok(self.dimensions.of(tenant))
+    }
+}
+
+/// A key's roles are given and taken by nobody who stands below them.
+fn platform_by_platform(by: &BTreeSet<Role>, of: &BTreeSet<Role>, how: &str) -> Result<()> {
+    match of.contains(&Role::Platform) && !by.contains(&Role::Platform) {
+        true => Err(SystemError::Forbidden(format!("a key with the role `platform` is {how} by one that has it"))),
+        false => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! What a tenant may know about its own tables, as tables: built from snapshots when a query first names one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,13 +10,15 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::Result;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
+use super::QueryError;
 use super::tenant::Snapshots;
 use crate::base::{Money, TenantId, TimestampUs};
 use crate::catalog::audit::AuditRow;
 use crate::catalog::erasures::ErasureStatus;
 use crate::catalog::media::Medium;
+use crate::catalog::system::SystemError;
 use crate::catalog::{CatalogError, DataFile, Snapshot};
 use crate::model::tables::Table;
 use crate::price::{Model, Price, Prices, Tier, UsageKind};
@@ -150,98 +153,49 @@ pub(super) const SENSITIVE_USE: SystemTable = SystemTable {
 pub(super) struct SystemTables {
     tenant: TenantId,
     snapshots: Arc<dyn Snapshots>,
-    files: OnceCell<Arc<dyn TableProvider>>,
-    erasures: OnceCell<Arc<dyn TableProvider>>,
-    prices: OnceCell<Arc<dyn TableProvider>>,
-    audit: OnceCell<Arc<dyn TableProvider>>,
-    media: OnceCell<Arc<dyn TableProvider>>,
+    made: Mutex<BTreeMap<&'static str, Arc<dyn TableProvider>>>,
 }
 
 impl SystemTables {
     pub(super) fn new(tenant: TenantId, snapshots: Arc<dyn Snapshots>) -> Self {
-        let (files, erasures, prices, audit, media) = Default::default();
-        Self { tenant, snapshots, files, erasures, prices, audit, media }
+        Self { tenant, snapshots, made: Mutex::default() }
     }
 
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         SYSTEM_TABLES.iter().map(|table| table.name)
     }
 
-    /// The same table at every call.
+    /// The same table at every call. `None`: its rows are not made here.
     pub(super) async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if name == ERASURES.name {
-            return self.erasures().await.map(Some);
+        let Some(table) = SYSTEM_TABLES.iter().find(|table| table.name == name) else { return Ok(None) };
+        let mut made = self.made.lock().await;
+        if let Some(made) = made.get(name) {
+            return Ok(Some(Arc::clone(made)));
         }
-        if name == PRICES.name {
-            return self.prices().await.map(Some);
-        }
-        if name == AUDIT.name {
-            return self.audit().await.map(Some);
-        }
-        if name == MEDIA.name {
-            return self.media().await.map(Some);
-        }
-        if name != FILES.name {
-            return Ok(None);
-        }
-        let files = self.files.get_or_try_init(|| async {
-            let mut live = Vec::with_capacity(Table::ALL.len());
-            for table in Table::ALL {
-                let snapshot = self.snapshots.snapshot(&self.tenant, table).await;
-                live.push((table, snapshot.map_err(super::QueryError::from)?));
+        let Some(rows) = self.rows(name).await? else { return Ok(None) };
+        let provider: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema(table), vec![vec![rows]])?);
+        made.insert(table.name, Arc::clone(&provider));
+        Ok(Some(provider))
+    }
+
+    async fn rows(&self, name: &str) -> Result<Option<RecordBatch>> {
+        let (tenant, snapshots) = (&self.tenant, &self.snapshots);
+        let failed = |error: SystemError| QueryError::from(CatalogError::from(error));
+        let rows = match name {
+            _ if name == FILES.name => {
+                let mut live = Vec::with_capacity(Table::ALL.len());
+                for table in Table::ALL {
+                    live.push((table, snapshots.snapshot(tenant, table).await.map_err(QueryError::from)?));
+                }
+                files(&live)
             }
-            let rows = vec![vec![files(&live)?]];
-            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&FILES), rows)?) as _)
-        });
-        files.await.map(|files| Some(Arc::clone(files)))
-    }
-}
-
-impl SystemTables {
-    async fn erasures(&self) -> Result<Arc<dyn TableProvider>> {
-        let erasures = self.erasures.get_or_try_init(|| async {
-            let all = self.snapshots.erasures(&self.tenant).await;
-            let all = all.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
-            let rows = vec![vec![erasures(&all)?]];
-            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&ERASURES), rows)?) as _)
-        });
-        erasures.await.map(Arc::clone)
-    }
-}
-
-impl SystemTables {
-    async fn prices(&self) -> Result<Arc<dyn TableProvider>> {
-        let prices = self.prices.get_or_try_init(|| async {
-            let prices = self.snapshots.prices(&self.tenant).await;
-            let prices = prices.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
-            let rows = vec![vec![rates(&prices)?]];
-            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&PRICES), rows)?) as _)
-        });
-        prices.await.map(Arc::clone)
-    }
-}
-
-impl SystemTables {
-    async fn audit(&self) -> Result<Arc<dyn TableProvider>> {
-        let audit = self.audit.get_or_try_init(|| async {
-            let rows = self.snapshots.audit(&self.tenant).await;
-            let rows = rows.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
-            let rows = vec![vec![calls(&rows)?]];
-            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&AUDIT), rows)?) as _)
-        });
-        audit.await.map(Arc::clone)
-    }
-}
-
-impl SystemTables {
-    async fn media(&self) -> Result<Arc<dyn TableProvider>> {
-        let media = self.media.get_or_try_init(|| async {
-            let all = self.snapshots.media(&self.tenant).await;
-            let all = all.map_err(|error| super::QueryError::from(CatalogError::from(error)))?;
-            let rows = vec![vec![media(&all)?]];
-            Ok::<_, datafusion::error::DataFusionError>(Arc::new(MemTable::try_new(schema(&MEDIA), rows)?) as _)
-        });
-        media.await.map(Arc::clone)
+            _ if name == ERASURES.name => erasures(&snapshots.erasures(tenant).await.map_err(failed)?),
+            _ if name == PRICES.name => rates(snapshots.prices(tenant).await.map_err(failed)?.as_ref()),
+            _ if name == AUDIT.name => calls(&snapshots.audit(tenant).await.map_err(failed)?),
+            _ if name == MEDIA.name => media(&snapshots.media(tenant).await.map_err(failed)?),
+            _ => return Ok(None),
+        };
+        rows.map(Some)
     }
 }
 

@@ -140,6 +140,9 @@ pub struct GetTenantSettingsResponse {
     /// Those that hold, its own or the server's.
     #[prost(message, optional, tag = "2")]
     pub dimensions: ::core::option::Option<DimensionKeys>,
+    /// In the order they were set; none: nothing is masked.
+    #[prost(message, repeated, tag = "3")]
+    pub masking: ::prost::alloc::vec::Vec<MaskingRule>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetRetentionRequest {
@@ -163,6 +166,43 @@ pub struct SetDimensionsResponse {
     #[prost(message, optional, tag = "1")]
     pub dimensions: ::core::option::Option<DimensionKeys>,
 }
+/// A rule of what is masked in what a tenant sends. README says which fields are looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MaskingRule {
+    /// Stands in `sensitive_kinds`, and in the text in place of what was found; each once.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Required.
+    #[prost(enumeration = "MaskingAction", tag = "5")]
+    pub action: i32,
+    #[prost(oneof = "masking_rule::Find", tags = "2, 3, 4")]
+    pub find: ::core::option::Option<masking_rule::Find>,
+}
+/// Nested message and enum types in `MaskingRule`.
+pub mod masking_rule {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Find {
+        /// What the name says: email, phone, cpf, credit_card or api_key.
+        #[prost(bool, tag = "2")]
+        BuiltIn(bool),
+        /// A regular expression of at most 1,000 bytes; runs in linear time.
+        #[prost(string, tag = "3")]
+        Pattern(::prost::alloc::string::String),
+        /// A field, or a key below metadata, attributes, input or output, with dots between; * is any key.
+        #[prost(string, tag = "4")]
+        Path(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetMaskingRequest {
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// At most 50; none: nothing is masked.
+    #[prost(message, repeated, tag = "2")]
+    pub rules: ::prost::alloc::vec::Vec<MaskingRule>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetMaskingResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {
     #[prost(string, tag = "1")]
@@ -291,6 +331,45 @@ impl KeyRole {
             "KEY_ROLE_READ" => Some(Self::Read),
             "KEY_ROLE_ADMIN" => Some(Self::Admin),
             "KEY_ROLE_PLATFORM" => Some(Self::Platform),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MaskingAction {
+    Unspecified = 0,
+    /// It goes without a trace.
+    Drop = 1,
+    /// A keyed hash stands in its place: equal texts of one tenant stay equal.
+    Hash = 2,
+    /// Its kind stands in its place.
+    Redact = 3,
+    /// It stays, and the row says that it is there.
+    Detect = 4,
+}
+impl MaskingAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MASKING_ACTION_UNSPECIFIED",
+            Self::Drop => "MASKING_ACTION_DROP",
+            Self::Hash => "MASKING_ACTION_HASH",
+            Self::Redact => "MASKING_ACTION_REDACT",
+            Self::Detect => "MASKING_ACTION_DETECT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MASKING_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "MASKING_ACTION_DROP" => Some(Self::Drop),
+            "MASKING_ACTION_HASH" => Some(Self::Hash),
+            "MASKING_ACTION_REDACT" => Some(Self::Redact),
+            "MASKING_ACTION_DETECT" => Some(Self::Detect),
             _ => None,
         }
     }
@@ -542,7 +621,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tracelake.v1.AdminService", "RevokeKey"));
             self.inner.unary(req, path, codec).await
         }
-        /// How long rows are kept, and which metadata names the tenant's own customers, projects and flows.
+        /// How long rows are kept, which metadata names the tenant's own customers, projects and flows, and what is masked.
         pub async fn get_tenant_settings(
             &mut self,
             request: impl tonic::IntoRequest<super::GetTenantSettingsRequest>,
@@ -617,6 +696,32 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("tracelake.v1.AdminService", "SetDimensions"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Replaces the tenant's masking rules, for what comes in from then on: what they find is taken out before anything is
+        /// written. INVALID_ARGUMENT, with the reason, for rules that cannot be run; then those before stay.
+        pub async fn set_masking(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetMaskingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetMaskingResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tracelake.v1.AdminService/SetMasking",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tracelake.v1.AdminService", "SetMasking"));
             self.inner.unary(req, path, codec).await
         }
         /// How the node that answers is doing, and what it holds of the tenant that is in no file yet.
@@ -732,7 +837,7 @@ pub mod admin_service_server {
             tonic::Response<super::RevokeKeyResponse>,
             tonic::Status,
         >;
-        /// How long rows are kept, and which metadata names the tenant's own customers, projects and flows.
+        /// How long rows are kept, which metadata names the tenant's own customers, projects and flows, and what is masked.
         async fn get_tenant_settings(
             &self,
             request: tonic::Request<super::GetTenantSettingsRequest>,
@@ -754,6 +859,15 @@ pub mod admin_service_server {
             request: tonic::Request<super::SetDimensionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetDimensionsResponse>,
+            tonic::Status,
+        >;
+        /// Replaces the tenant's masking rules, for what comes in from then on: what they find is taken out before anything is
+        /// written. INVALID_ARGUMENT, with the reason, for rules that cannot be run; then those before stay.
+        async fn set_masking(
+            &self,
+            request: tonic::Request<super::SetMaskingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetMaskingResponse>,
             tonic::Status,
         >;
         /// How the node that answers is doing, and what it holds of the tenant that is in no file yet.
@@ -1244,6 +1358,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetDimensionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tracelake.v1.AdminService/SetMasking" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetMaskingSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::SetMaskingRequest>
+                    for SetMaskingSvc<T> {
+                        type Response = super::SetMaskingResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetMaskingRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::set_masking(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetMaskingSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

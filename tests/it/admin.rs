@@ -5,15 +5,16 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tonic::Code;
 use tracelake::wire::admin_service_client::AdminServiceClient;
+use tracelake::wire::masking_rule::Find;
 use tracelake::wire::{
     CreateKeyRequest, CreateTenantRequest, DeleteTenantRequest, DimensionKeys, FlushRequest, GetStatusRequest,
-    GetTenantSettingsRequest, KeyRole, ListKeysRequest, ListTenantsRequest, Retention, RevokeKeyRequest,
-    SetDimensionsRequest, SetRetentionRequest,
+    GetTenantSettingsRequest, KeyRole, ListKeysRequest, ListTenantsRequest, MaskingAction, MaskingRule, Retention,
+    RevokeKeyRequest, SetDimensionsRequest, SetMaskingRequest, SetRetentionRequest,
 };
 
 use crate::grpc::{Caller, basic};
 use crate::http::HttpRequest;
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path};
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
 
 /// A key made beside the data, as the first of its kind must be.
 fn key_by_hand(data: &str, tenant: &str, roles: &str) -> (String, String) {
@@ -156,6 +157,32 @@ async fn an_admin_key_administers_its_own_tenant_and_no_more() {
     let dimensions = settings.dimensions.unwrap();
     assert_eq!(dimensions.account.as_deref(), Some("customer_id"));
     assert_eq!(dimensions.flow.as_deref(), Some("*flow_id"), "what is left out stays");
+    assert_eq!(settings.masking, []);
+    let rule =
+        |name: &str, find, action: MaskingAction| MaskingRule { name: name.to_owned(), find, action: action.into() };
+    let (email, badge) = (
+        rule("email", Some(Find::BuiltIn(true)), MaskingAction::Redact),
+        rule("badge", Some(Find::Pattern("B-[0-9]{6}".to_owned())), MaskingAction::Drop),
+    );
+    let set = |rules: Vec<MaskingRule>| SetMaskingRequest { tenant: String::new(), rules };
+    calls.set_masking(admin.signed(set(vec![email.clone(), badge.clone()]))).await.unwrap();
+    for (wrong, says) in [
+        (rule("badge", Some(Find::Pattern("(".to_owned())), MaskingAction::Drop), "badge"),
+        (rule("badge", None, MaskingAction::Drop), "what to find"),
+        (rule("badge", Some(Find::BuiltIn(true)), MaskingAction::Unspecified), "no action"),
+        (rule("iban", Some(Find::BuiltIn(true)), MaskingAction::Drop), "iban"),
+    ] {
+        let refused = calls.set_masking(admin.signed(set(vec![wrong]))).await.unwrap_err();
+        assert!(refused.code() == Code::InvalidArgument && refused.message().contains(says), "{refused}");
+    }
+    let asked = SetMaskingRequest { tenant: "globex".to_owned(), rules: Vec::new() };
+    assert_eq!(calls.set_masking(admin.signed(asked)).await.unwrap_err().code(), Code::PermissionDenied);
+    let settings = calls.get_tenant_settings(admin.signed(GetTenantSettingsRequest::default())).await.unwrap();
+    assert_eq!(settings.into_inner().masking, [email, badge], "what was refused changed nothing");
+    let span = HttpRequest::post("/v1/traces", "application/json", one_call("ask ana@example.com about B-123456"));
+    span.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
+    let named = rows(&server.connect().await, "SELECT name FROM observations").await;
+    assert_eq!(named, [json!({"name": "ask [email] about "})]);
     let shown = Command::new(env!("CARGO_BIN_EXE_tracelake"))
         .args(["tenant", "retention", "acme", "--data", data])
         .output()

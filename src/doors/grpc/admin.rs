@@ -9,14 +9,17 @@ use crate::base::{Kind, TenantId};
 use crate::catalog::keys::{self, Bound, NewKey, Role};
 use crate::catalog::retention;
 use crate::catalog::system::SystemError;
+use crate::masking::{Find, MaskingAction, MaskingRule};
 use crate::model;
+use crate::wire;
 use crate::wire::admin_service_server::AdminService;
 use crate::wire::{
     CreateKeyRequest, CreateKeyResponse, CreateTenantRequest, CreateTenantResponse, DeleteTenantRequest,
     DeleteTenantResponse, DimensionKeys, FlushRequest, FlushResponse, GetStatusRequest, GetStatusResponse,
     GetTenantSettingsRequest, GetTenantSettingsResponse, Key, KeyRole, ListKeysRequest, ListKeysResponse,
     ListTenantsRequest, ListTenantsResponse, MemoryUse, Retention, RevokeKeyRequest, RevokeKeyResponse,
-    SetDimensionsRequest, SetDimensionsResponse, SetRetentionRequest, SetRetentionResponse, Tenant,
+    SetDimensionsRequest, SetDimensionsResponse, SetMaskingRequest, SetMaskingResponse, SetRetentionRequest,
+    SetRetentionResponse, Tenant, masking_rule,
 };
 
 pub(super) struct AdminDesk(pub(super) Doors);
@@ -41,16 +44,20 @@ fn named(text: &str) -> Result<TenantId, Refusal> {
     Ok(tenant)
 }
 
-/// One tenant, or `None` for all of them.
-fn one_or_all(caller: &Caller, named: &str, all: bool) -> Result<Option<TenantId>, Refusal> {
-    if !all {
-        return tenant_of(caller, named).map(Some);
+impl AdminDesk {
+    /// One tenant, or `None` for all of them.
+    async fn one_or_all(&self, caller: &Caller, named: &str, all: bool) -> Result<Option<TenantId>, Refusal> {
+        if !all {
+            let tenant = tenant_of(caller, named)?;
+            self.0.administration.require(&tenant).await?;
+            return Ok(Some(tenant));
+        }
+        if !named.is_empty() {
+            return Err(Refusal::new(Kind::Invalid, "either tenant or all_tenants, not both"));
+        }
+        caller.who.require(Role::Platform)?;
+        Ok(None)
     }
-    if !named.is_empty() {
-        return Err(Refusal::new(Kind::Invalid, "either tenant or all_tenants, not both"));
-    }
-    caller.who.require(Role::Platform)?;
-    Ok(None)
 }
 
 #[tonic::async_trait]
@@ -106,10 +113,20 @@ impl AdminService for AdminDesk {
         Ok(Response::new(RevokeKeyResponse {}))
     }
 
+    async fn set_masking(&self, request: Request<SetMaskingRequest>) -> Answer<SetMaskingResponse> {
+        let (caller, _) = passed(&request)?;
+        let SetMaskingRequest { tenant, rules } = request.into_inner();
+        let tenant = tenant_of(&caller, &tenant)?;
+        let rules = rules.into_iter().map(rule_of).collect::<Result<_, _>>()?;
+        let set = self.0.administration.set_masking(&tenant, rules, &caller.who.public_key).await;
+        set.map_err(Refusal::from)?;
+        Ok(Response::new(SetMaskingResponse {}))
+    }
+
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Answer<GetStatusResponse> {
         let (caller, _) = passed(&request)?;
         let GetStatusRequest { tenant, all_tenants } = request.get_ref();
-        let of = one_or_all(&caller, tenant, *all_tenants)?;
+        let of = self.one_or_all(&caller, tenant, *all_tenants).await?;
         let ready = self.0.ready.ready().await;
         let node = self.0.operating.node(of.as_ref());
         let memory = self.0.budgets.iter().map(|budget| MemoryUse {
@@ -132,7 +149,7 @@ impl AdminService for AdminDesk {
     async fn flush(&self, request: Request<FlushRequest>) -> Answer<FlushResponse> {
         let (caller, _) = passed(&request)?;
         let FlushRequest { tenant, all_tenants } = request.get_ref();
-        let of = one_or_all(&caller, tenant, *all_tenants)?;
+        let of = self.one_or_all(&caller, tenant, *all_tenants).await?;
         let tables = self.0.operating.flush(of.as_ref()).await?;
         Ok(Response::new(FlushResponse { tables }))
     }
@@ -147,7 +164,10 @@ impl AdminService for AdminDesk {
         let rule = administration.retention(&tenant).await.map_err(Refusal::from)?;
         let dimensions = administration.dimensions(&tenant).await.map_err(Refusal::from)?;
         let retention = rule.map(|rule| Retention { days: rule.days, table_days: rule.tables });
-        Ok(Response::new(GetTenantSettingsResponse { retention, dimensions: Some(dimensions_told(&dimensions)) }))
+        let masking = administration.masking(&tenant).await.map_err(Refusal::from)?;
+        let masking = masking.into_iter().map(masking_told).collect();
+        let dimensions = Some(dimensions_told(&dimensions));
+        Ok(Response::new(GetTenantSettingsResponse { retention, dimensions, masking }))
     }
 
     async fn set_retention(&self, request: Request<SetRetentionRequest>) -> Answer<SetRetentionResponse> {
@@ -224,4 +244,41 @@ fn told(key: keys::Key) -> Key {
 fn dimensions_told(keys: &model::DimensionKeys) -> DimensionKeys {
     let model::DimensionKeys { account, project, flow } = keys.clone();
     DimensionKeys { account: Some(account), project: Some(project), flow: Some(flow) }
+}
+
+fn rule_of(rule: wire::MaskingRule) -> Result<MaskingRule, Refusal> {
+    let invalid = |what: &str| Refusal::new(Kind::Invalid, format!("rule {:?} {what}", rule.name));
+    let action = match wire::MaskingAction::try_from(rule.action) {
+        Ok(wire::MaskingAction::Drop) => MaskingAction::Drop,
+        Ok(wire::MaskingAction::Hash) => MaskingAction::Hash,
+        Ok(wire::MaskingAction::Redact) => MaskingAction::Redact,
+        Ok(wire::MaskingAction::Detect) => MaskingAction::Detect,
+        Ok(wire::MaskingAction::Unspecified) | Err(_) => {
+            return Err(invalid("has no action: DROP, HASH, REDACT or DETECT"));
+        }
+    };
+    let find = match rule.find.as_ref() {
+        Some(masking_rule::Find::BuiltIn(true)) => Find::BuiltIn,
+        Some(masking_rule::Find::Pattern(pattern)) => Find::Pattern(pattern.clone()),
+        Some(masking_rule::Find::Path(path)) => Find::Path(path.clone()),
+        Some(masking_rule::Find::BuiltIn(false)) | None => {
+            return Err(invalid("does not say what to find: built_in, pattern or path"));
+        }
+    };
+    Ok(MaskingRule { name: rule.name, find, action })
+}
+
+fn masking_told(rule: MaskingRule) -> wire::MaskingRule {
+    let action = match rule.action {
+        MaskingAction::Drop => wire::MaskingAction::Drop,
+        MaskingAction::Hash => wire::MaskingAction::Hash,
+        MaskingAction::Redact => wire::MaskingAction::Redact,
+        MaskingAction::Detect => wire::MaskingAction::Detect,
+    };
+    let find = match rule.find {
+        Find::BuiltIn => masking_rule::Find::BuiltIn(true),
+        Find::Pattern(pattern) => masking_rule::Find::Pattern(pattern),
+        Find::Path(path) => masking_rule::Find::Path(path),
+    };
+    wire::MaskingRule { name: rule.name, find: Some(find), action: action.into() }
 }
