@@ -124,7 +124,7 @@ impl Catalog {
             for table in ERASED_FROM {
                 snapshots.insert(table, self.snapshot_since(tenant, table, called).await?);
             }
-            let found = self.find_wanted(tenant, wanted.kind, &wanted, &snapshots).await?;
+            let (found, traces) = self.find_wanted(tenant, wanted.kind, &wanted, &snapshots).await?;
             let mut is_done = true;
             for table in ERASED_FROM {
                 let (keys, snapshot) = (&found[&table], &snapshots[&table]);
@@ -142,6 +142,12 @@ impl Catalog {
                 }
             }
             if is_done {
+                // Media go at once, like rows, by who mentions them.
+                let observations = found[&Table::Observations].iter().map(|key| hash_of(key)).collect();
+                let media = self.media.forget(tenant, traces, observations).await?;
+                if media > 0 {
+                    masked.insert("media".to_owned(), media);
+                }
                 return Ok(masked);
             }
         }
@@ -161,14 +167,14 @@ impl Catalog {
         Ok(snapshot.files.values().filter(|file| touched.contains(&file.path)).cloned().collect())
     }
 
-    /// The keys of the rows that stand and are wanted.
+    /// The keys of the rows that stand and are wanted, and the hashes of the traces that go whole.
     async fn find_wanted(
         &self,
         tenant: &TenantId,
         kind: ErasureKind,
         wanted: &Wanted<'_>,
         snapshots: &HashMap<Table, Arc<Snapshot>>,
-    ) -> Result<Found> {
+    ) -> Result<(Found, HashSet<u64>)> {
         let mut found: Found = ERASED_FROM.map(|table| (table, Vec::new())).into();
         // Facts first: they say which traces belong to whom.
         let mut wanted_traces = wanted.traces.clone();
@@ -222,8 +228,7 @@ impl Catalog {
         }
         let of_traces = traces.iter().map(|trace| -> RowKey { Box::new([trace.clone(), "".into()]) });
         let texts: HashSet<RowKey> = observed.iter().cloned().chain(of_traces).collect();
-        let hash = |key: &RowKey| key_hash(&key.iter().map(AsRef::as_ref).collect::<Vec<_>>());
-        let by_key = texts.iter().map(|key| Sought::Key(hash(key)));
+        let by_key = texts.iter().map(|key| Sought::Key(hash_of(key)));
         // Whoever flushed may have been stopped between texts and observations: texts are sought by their traces, too.
         let sought: Vec<Sought> = by_key.chain(by_trace.iter().copied()).collect();
         let io = self.rows_standing(tenant, Table::ObservationIo, snapshots, Some(&sought), |row, key| {
@@ -234,7 +239,7 @@ impl Catalog {
         });
         io.await?;
         found.insert(Table::Observations, observed.into_iter().collect());
-        Ok(found)
+        Ok((found, wanted_traces))
     }
 
     /// Each row that stands in files or came late, with its key.
@@ -295,6 +300,10 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+fn hash_of(key: &RowKey) -> u64 {
+    key_hash(&key.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
 /// A row, by the names of its text columns.

@@ -1,10 +1,10 @@
 //! Media of tenants: images, sounds and documents that clients take out of what they trace, by their content.
 //!
 //! A medium is named by the hash of its bytes, so that the same bytes are stored once, and stands with one mention for
-//! every trace that has it: without a mention there is no medium, and with the last one the bytes go. Nobody lists on the
+//! every observation or trace that has it: without a mention there is no medium, and with the last one the bytes go. Nobody lists on the
 //! way in; who reads a medium, or the table of them, lists.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -137,7 +137,8 @@ impl Media {
         observation_id: Option<&str>,
         field: &str,
     ) -> Result<bool> {
-        let path = store::media_mention(tenant, &kind.id, key_hash(&[trace_id]));
+        let observation = observation_id.map_or(0, |id| key_hash(&[trace_id, id]));
+        let path = store::media_mention(tenant, &kind.id, key_hash(&[trace_id]), observation);
         let now_us = self.0.objects.now_us();
         if self.0.mentioned.get(path.as_ref(), now_us).is_some() {
             return Ok(true);
@@ -159,8 +160,13 @@ impl Media {
         if mentions.is_empty() {
             return Ok(false);
         }
-        self.0.store.put(&store::media_content(tenant, &kind.id, &kind.content_type), body).await?;
+        self.store(tenant, kind, body).await?;
         Ok(true)
+    }
+
+    /// Stores the bytes of a medium that was just mentioned, durable on return.
+    pub async fn store(&self, tenant: &TenantId, kind: &MediaKind, body: Bytes) -> Result<()> {
+        Ok(self.0.store.put(&store::media_content(tenant, &kind.id, &kind.content_type), body).await?)
     }
 
     /// A medium of this id that is there and mentioned. Lists its objects.
@@ -184,58 +190,59 @@ impl Media {
         Ok(media_of(tenant, &listed).into_values().filter_map(Listed::whole).collect())
     }
 
-    /// Lets go of what only these traces mention, and of their mentions. Returns how many objects went. One LIST.
-    pub async fn forget(&self, tenant: &TenantId, traces: &BTreeSet<u64>) -> Result<u64> {
-        if traces.is_empty() {
+    /// Lets go of the mentions by these traces and observations, known by the hashes of their keys, and of what nobody else
+    /// mentions. Returns how many objects went. One LIST. It goes on to its end when its caller goes away.
+    pub async fn forget(&self, tenant: &TenantId, traces: HashSet<u64>, observations: HashSet<u64>) -> Result<u64> {
+        if traces.is_empty() && observations.is_empty() {
             return Ok(0);
         }
-        let listed = self.0.store.list(&store::media(tenant, None), None).await?;
-        self.let_go(tenant, &listed, |trace, _| traces.contains(&trace), i64::MAX).await
+        let is_gone =
+            move |mention: &Mentioned| traces.contains(&mention.trace) || observations.contains(&mention.observation);
+        self.let_go(tenant, is_gone, i64::MAX).await
     }
 
     /// Lets go of mentions made before `kept_from`, if there is such a day, of bytes that nobody mentions, and says how
-    /// many objects went. `listed`: what lies below the tenant's prefix.
-    pub async fn retire(&self, tenant: &TenantId, listed: &[ObjectMeta], kept_from: Option<Day>) -> Result<u64> {
-        let is_over = |made_us: TimestampUs| kept_from.is_some_and(|day| Day::of_us(made_us) < day);
-        let before_us = self.0.objects.now_us() - UNMENTIONED_KEPT_US;
-        self.let_go(tenant, listed, |_, made_us| is_over(made_us), before_us).await
+    /// many objects went. One LIST.
+    pub async fn retire(&self, tenant: &TenantId, kept_from: Option<Day>) -> Result<u64> {
+        let is_over = move |mention: &Mentioned| kept_from.is_some_and(|day| Day::of_us(mention.made_us) < day);
+        self.let_go(tenant, is_over, self.0.objects.now_us() - UNMENTIONED_KEPT_US).await
     }
 
     /// Bytes go with their last mention; those that were unmentioned before only if they are older than `before_us`.
+    /// Whoever stops half-way may have taken bytes that somebody came to mention: nobody who asks can stop it.
     async fn let_go(
         &self,
         tenant: &TenantId,
-        listed: &[ObjectMeta],
-        is_gone: impl Fn(u64, TimestampUs) -> bool,
+        is_gone: impl Fn(&Mentioned) -> bool + Send + Sync + 'static,
         before_us: TimestampUs,
     ) -> Result<u64> {
-        let store = &self.0.store;
-        let mut gone = 0;
-        for (id, found) in media_of(tenant, listed) {
-            let over: Vec<u64> = found
-                .mentions
-                .iter()
-                .filter(|(trace, made_us)| is_gone(**trace, **made_us))
-                .map(|(trace, _)| *trace)
-                .collect();
-            for trace in &over {
-                let mention = store::media_mention(tenant, &id, *trace);
-                self.0.mentioned.forget(mention.as_ref());
-                store.delete(&mention).await?;
-                gone += 1;
-            }
-            let is_unmentioned = over.len() == found.mentions.len();
-            for (content_type, meta) in &found.contents {
-                let is_old = !over.is_empty() || meta.last_modified.timestamp_micros() < before_us;
-                if is_unmentioned && is_old {
-                    gone += u64::from(self.drop_content(tenant, &id, content_type).await?);
+        let (media, tenant) = (self.clone(), tenant.clone());
+        let going = tokio::spawn(async move {
+            let store = &media.0.store;
+            let listed = store.list(&store::media(&tenant, None), None).await?;
+            let mut gone = 0;
+            for (id, found) in media_of(&tenant, &listed) {
+                let over: Vec<&Mentioned> = found.mentions.iter().filter(|mention| is_gone(mention)).collect();
+                for mention in &over {
+                    let path = store::media_mention(&tenant, &id, mention.trace, mention.observation);
+                    media.0.mentioned.forget(path.as_ref());
+                    store.delete(&path).await?;
+                    gone += 1;
+                }
+                let is_unmentioned = over.len() == found.mentions.len();
+                for (content_type, meta) in &found.contents {
+                    let is_old = !over.is_empty() || meta.last_modified.timestamp_micros() < before_us;
+                    if is_unmentioned && is_old {
+                        gone += u64::from(media.drop_content(&tenant, &id, content_type).await?);
+                    }
                 }
             }
-        }
-        Ok(gone)
+            Ok(gone)
+        });
+        going.await.map_err(|_| SystemError::Invalid("media could not be let go of".to_owned()))?
     }
 
-    /// False: another trace came to mention it meanwhile, and was told that the bytes are there.
+    /// False: somebody else came to mention it meanwhile, and was told that the bytes are there.
     async fn drop_content(&self, tenant: &TenantId, id: &str, content_type: &str) -> Result<bool> {
         let (store, content) = (&self.0.store, store::media_content(tenant, id, content_type));
         let mentions = store::media(tenant, Some(id)).join("of");
@@ -300,13 +307,21 @@ impl Media {
     }
 }
 
+/// Who mentions a medium, by hashes, and since when.
+#[derive(Debug)]
+struct Mentioned {
+    trace: u64,
+    /// 0: the trace itself.
+    observation: u64,
+    made_us: TimestampUs,
+}
+
 /// What a list shows of one medium.
 #[derive(Debug, Default)]
 struct Listed {
     id: String,
     contents: Vec<(String, ObjectMeta)>,
-    /// By the trace's hash: when it was made.
-    mentions: BTreeMap<u64, TimestampUs>,
+    mentions: Vec<Mentioned>,
 }
 
 fn media_of(tenant: &TenantId, listed: &[ObjectMeta]) -> BTreeMap<String, Listed> {
@@ -316,8 +331,9 @@ fn media_of(tenant: &TenantId, listed: &[ObjectMeta]) -> BTreeMap<String, Listed
         let found = media.entry(id.clone()).or_insert_with(|| Listed { id, ..Default::default() });
         match object {
             MediaObject::Content(content_type) => found.contents.push((content_type, meta.clone())),
-            MediaObject::Mention(trace) => {
-                found.mentions.insert(trace, meta.last_modified.timestamp_micros());
+            MediaObject::Mention(trace, observation) => {
+                let made_us = meta.last_modified.timestamp_micros();
+                found.mentions.push(Mentioned { trace, observation, made_us });
             }
         }
     }
@@ -325,14 +341,14 @@ fn media_of(tenant: &TenantId, listed: &[ObjectMeta]) -> BTreeMap<String, Listed
 }
 
 impl Listed {
-    /// One that has its bytes and a mention.
+    /// One that has its bytes and a mention. Said to be of several types it is of the last.
     fn whole(self) -> Option<Medium> {
-        let (content_type, meta) = self.contents.into_iter().next()?;
+        let (content_type, meta) = self.contents.into_iter().max_by_key(|(_, meta)| meta.last_modified)?;
         (!self.mentions.is_empty()).then(|| Medium {
             kind: MediaKind { id: self.id, content_type },
             bytes: meta.size,
             uploaded_us: meta.last_modified.timestamp_micros(),
-            traces: self.mentions.into_keys().collect(),
+            traces: self.mentions.iter().map(|mention| mention.trace).collect(),
         })
     }
 }
@@ -354,7 +370,7 @@ mod tests {
         MediaKind::new(&Sha256::digest(body), "image/png").unwrap()
     }
 
-    fn hashes(traces: &[&str]) -> BTreeSet<u64> {
+    fn hashes<H: FromIterator<u64>>(traces: &[&str]) -> H {
         traces.iter().map(|trace| key_hash(&[trace])).collect()
     }
 
@@ -375,13 +391,23 @@ mod tests {
         assert_eq!((found.bytes, found.traces.clone()), (9, hashes(&["t1", "t2"])));
         assert_eq!(media.of(&acme).await.unwrap(), [found]);
         assert_eq!(media.of(&other).await.unwrap(), []);
-        assert_eq!(media.read(&acme, &png).await.unwrap(), Some(body));
+        assert_eq!(media.read(&acme, &png).await.unwrap(), Some(body.clone()));
 
-        assert_eq!(media.forget(&acme, &hashes(&["t1", "t3"])).await.unwrap(), 1);
+        assert_eq!(media.forget(&acme, hashes(&["t1", "t3"]), HashSet::new()).await.unwrap(), 1);
         assert!(media.find(&acme, &png.id).await.unwrap().is_some(), "another trace has it");
-        assert_eq!(media.forget(&acme, &hashes(&["t2"])).await.unwrap(), 2);
+        assert_eq!(media.forget(&acme, hashes(&["t2"]), HashSet::new()).await.unwrap(), 2);
         assert_eq!(media.find(&acme, &png.id).await.unwrap(), None);
         assert_eq!(media.read(&acme, &png).await.unwrap(), None);
+        // Of two observations of a trace that is kept, one goes, and then the other.
+        media.mention(&acme, &png, "t4", Some("a"), "input").await.unwrap();
+        media.mention(&acme, &png, "t4", Some("b"), "input").await.unwrap();
+        assert!(media.put(&acme, &png, body.clone()).await.unwrap());
+        let forget =
+            async |id: &str| media.forget(&acme, HashSet::new(), [key_hash(&["t4", id])].into()).await.unwrap();
+        assert_eq!(forget("a").await, 1);
+        assert_eq!(media.find(&acme, &png.id).await.unwrap().unwrap().traces, hashes(&["t4"]));
+        assert_eq!(forget("b").await, 2);
+        assert_eq!(media.find(&acme, &png.id).await.unwrap(), None);
         for id in ["../../system", "", "a", "DbZi9rgtXF2l_6ZqRAH5q/"] {
             assert_eq!(media.find(&acme, id).await.unwrap(), None);
         }
@@ -401,14 +427,14 @@ mod tests {
         }
         let listed = async || media.0.store.list(&store::tenant_root(&acme), None).await.unwrap();
         let today = Day::of_us(SystemClock.now_us());
-        assert_eq!(media.retire(&acme, &listed().await, Some(today)).await.unwrap(), 0);
-        let mention = store::media_mention(&acme, &kind(b"two").id, key_hash(&["t2"]));
+        assert_eq!(media.retire(&acme, Some(today)).await.unwrap(), 0);
+        let mention = store::media_mention(&acme, &kind(b"two").id, key_hash(&["t2"]), 0);
         media.0.store.delete(&mention).await.unwrap();
-        assert_eq!(media.retire(&acme, &listed().await, None).await.unwrap(), 0, "its mention may be on its way");
+        assert_eq!(media.retire(&acme, None).await.unwrap(), 0, "its mention may be on its way");
         clock.advance_us(2 * UNMENTIONED_KEPT_US);
-        assert_eq!(media.retire(&acme, &listed().await, None).await.unwrap(), 1);
+        assert_eq!(media.retire(&acme, None).await.unwrap(), 1);
         let tomorrow = Day::from_days(today.days() + 1);
-        assert_eq!(media.retire(&acme, &listed().await, Some(tomorrow)).await.unwrap(), 2);
+        assert_eq!(media.retire(&acme, Some(tomorrow)).await.unwrap(), 2);
         assert!(listed().await.is_empty());
     }
 

@@ -158,7 +158,7 @@ impl<'a> Output<'a> {
         if !table.key_columns().is_empty() {
             open.key_hashes.extend(parquet::key_hashes(table.key_columns(), rows));
         }
-        if table == Table::Observations {
+        if table.has_trace_filters() {
             open.trace_hashes.extend(parquet::trace_hashes(rows));
         }
         let ready = open.writer.take_ready();

@@ -19,8 +19,8 @@ const UNBOOKED_KEPT: Duration = Duration::from_secs(7 * 86_400);
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     tables: BTreeMap<Table, TableObjects>,
-    /// Media, and who mentions them.
-    pub(super) media: Vec<ObjectMeta>,
+    /// There are media.
+    pub(super) has_media: bool,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Inventory {
         let mut inventory = Self::default();
         for meta in objects.list(&store::tenant_root(tenant), None).await? {
             if store::media_object(tenant, &meta.location).is_some() {
-                inventory.media.push(meta);
+                inventory.has_media = true;
                 continue;
             }
             let Some((table, object)) = store::tenant_object(tenant, &meta.location) else { continue };

@@ -183,7 +183,9 @@ impl Upkeep {
             // A medium is kept as long as the texts that refer to it.
             let through = rule.through(Table::ObservationIo, self.clock.now_us());
             let kept_from = through.map(|through| Day::from_days(through.days() + 1));
-            self.catalog.media().retire(tenant, &inventory.media, kept_from).await?;
+            if inventory.has_media {
+                self.catalog.media().retire(tenant, kept_from).await?;
+            }
             let kept_days = i32::try_from(self.settings.audit_kept_days).unwrap_or(i32::MAX);
             let from = Day::from_days(Day::of_us(self.clock.now_us()).days().saturating_sub(kept_days));
             self.catalog.audit().forget_before(tenant, from).await?;

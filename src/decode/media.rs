@@ -5,6 +5,7 @@
 //! `{"type": "base64", "media_type", "data"}`, Google's `{"mimeType", "data"}`, OpenTelemetry's `{"type": "blob",
 //! "mime_type", "content"}` and OpenAI's `{"data", "format": "wav"}`. What is short, or no base64, stays as it is.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use base64::Engine;
@@ -14,12 +15,15 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::DecodeLimits;
 use crate::model::{Event, EventKind};
 
 /// Shorter ones are cheaper in their text than as an object of their own.
 const LETTERS_MIN: usize = 4 << 10;
-/// Of one request: each is an object of its own, and what comes above stays in its text.
+/// Different ones of one request: each is an object of its own, and what comes above stays in its text.
 const MEDIA_MAX: usize = 100;
+/// And how often they may stand in it.
+const MENTIONS_MAX: usize = 1_000;
 /// How far from its base64 a media type is looked for.
 const NEAR_BYTES: usize = 400;
 const MARK: &str = ";base64,";
@@ -49,7 +53,10 @@ pub struct InlineMedium {
 }
 
 /// Takes all media out of an event's texts.
-pub(super) fn take_out(event: &mut Event, media: &mut Vec<InlineMedium>) {
+pub(super) fn take_out(event: &mut Event, limits: &DecodeLimits, media: &mut Vec<InlineMedium>) {
+    if !limits.takes_media {
+        return;
+    }
     match &mut event.kind {
         Some(EventKind::Observation(said)) => {
             let (trace, id) = (said.trace_id.as_str(), Some(said.id.as_str()));
@@ -82,19 +89,30 @@ fn of_text(
     found.extend(blobs(text));
     found.sort_by_key(|found| found.range.start);
     for Found { range, content_type, letters } in found {
-        let is_new = range.start >= copied && media.len() < MEDIA_MAX;
-        let Some(body) = is_new.then(|| decoded(&text[letters])).flatten() else { continue };
+        let has_room = range.start >= copied && media.len() < MENTIONS_MAX;
+        let Some(body) = has_room.then(|| decoded(&text[letters])).flatten() else { continue };
         let sha256: [u8; 32] = Sha256::digest(&body).into();
+        // The same picture, again and again: one body.
+        let known = media.iter().find(|known| known.sha256 == sha256).map(|known| known.body.clone());
+        let body = match known {
+            Some(body) => body,
+            None if different(media) < MEDIA_MAX => Bytes::from(body),
+            None => continue,
+        };
         out.push_str(&text[copied..range.start]);
         out.push_str(&reference(&content_type, &sha256));
         copied = range.end;
         let (trace_id, observation_id) = (trace_id.to_owned(), observation_id.map(str::to_owned));
-        media.push(InlineMedium { trace_id, observation_id, field, content_type, sha256, body: body.into() });
+        media.push(InlineMedium { trace_id, observation_id, field, content_type, sha256, body });
     }
     if copied > 0 {
         out.push_str(&text[copied..]);
         *text = out;
     }
+}
+
+fn different(media: &[InlineMedium]) -> usize {
+    media.iter().map(|medium| medium.sha256).collect::<BTreeSet<_>>().len()
 }
 
 /// Base64 in a text: what the reference takes the place of, and the letters.
@@ -108,6 +126,10 @@ fn uris(text: &str) -> Vec<Found> {
     let marks = text.match_indices(MARK).filter_map(|(mark, _)| {
         let near = text.floor_char_boundary(mark.saturating_sub(NEAR_BYTES));
         let start = near + text[near..mark].rfind("data:")?;
+        // Nothing else stands between the two: a URI before it may be another's.
+        if !text[start..mark].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/+.-_;=:\\".contains(&byte)) {
+            return None;
+        }
         let content_type = text[start + "data:".len()..mark].split(';').next()?;
         let content_type = media_type(&content_type.replace("\\/", "/"))?;
         let letters = mark + MARK.len()..end_of_letters(text, mark + MARK.len());
@@ -261,6 +283,7 @@ mod tests {
             format!(r#"[{{"mime_type":"image/png"}},{{"data":"{data}"}}]"#),
             format!(r#"{{"data":"{data} ","mime_type":"image/png"}}"#),
             format!(r#"{{"data":"{data}","format":"json"}}"#),
+            format!(r#"{{"a":["data:image/png;base64,x"],"b":";base64,{data}"}}"#),
             "ü\"".repeat(10_000),
             "\"".repeat(10_000),
             format!("data:{}", ";base64,".repeat(2_000)),
@@ -271,9 +294,16 @@ mod tests {
 
     #[test]
     fn of_one_request_no_more_than_so_many() {
-        let many = format!("data:image/png;base64,{} ", letters(4_000)).repeat(MEDIA_MAX + 5);
+        let one = |bytes: usize| format!("data:image/png;base64,{} ", letters(bytes));
+        let many: String = (0..MEDIA_MAX + 5).map(|more| one(4_000 + more)).collect();
         let (left, media) = taken(&many);
         assert_eq!(media.len(), MEDIA_MAX);
         assert_eq!(left.matches(";base64,").count(), 5);
+        let (left, media) = taken(&one(4_000).repeat(MEDIA_MAX + 5));
+        assert_eq!(
+            (left.contains(";base64,"), media.len()),
+            (false, MEDIA_MAX + 5),
+            "the same again costs nothing more"
+        );
     }
 }

@@ -55,11 +55,13 @@ pub struct DecodeLimits {
     pub id_bytes_max: usize,
     /// Attributes kept beside those with a column; `dropped_attributes` then says how many more there were.
     pub attributes_max: usize,
+    /// Base64 media are taken out of texts. Not where rules are to look at the texts as they were sent.
+    pub takes_media: bool,
 }
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { span_bytes_max: 10 << 20, id_bytes_max: 800, attributes_max: 10_000 }
+        Self { span_bytes_max: 10 << 20, id_bytes_max: 800, attributes_max: 10_000, takes_media: true }
     }
 }
 

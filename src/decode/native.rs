@@ -28,7 +28,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     for item in request.observations {
         match observation(item, limits) {
             Ok((mut event, about)) => {
-                media::take_out(&mut event, &mut media);
+                media::take_out(&mut event, limits, &mut media);
                 batch.events.push(event);
                 said.push(about);
             }
@@ -42,7 +42,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     for item in request.traces {
         match trace_facts(item, limits) {
             Ok(mut event) => {
-                media::take_out(&mut event, &mut media);
+                media::take_out(&mut event, limits, &mut media);
                 batch.events.push(event);
                 facts_kept += 1;
             }

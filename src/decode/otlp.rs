@@ -65,7 +65,7 @@ fn decode(
             let origin = resource.with_scope(scope_spans.scope.unwrap_or_default(), sdk);
             for span in scope_spans.spans {
                 let decoded = span::decode(span, &origin, limits, &mut encoded).and_then(|(mut event, about)| {
-                    media::take_out(&mut event, &mut media);
+                    media::take_out(&mut event, limits, &mut media);
                     if encoded.len() > limits.span_bytes_max {
                         cut::event(&mut event, limits)?;
                     }
@@ -83,7 +83,7 @@ fn decode(
     }
     let mut facts = trace::facts(&batch.events, said);
     for facts in &mut facts {
-        media::take_out(facts, &mut media);
+        media::take_out(facts, limits, &mut media);
         // What is not its texts was in the spans, which are bounded; so it always fits.
         _ = cut::event(facts, limits);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -15,6 +16,7 @@ use crate::model::{EventBatch, Rejection};
 
 /// Larger requests are decoded on a thread of their own, so that small ones do not wait behind them.
 const DECODE_HERE_BYTES_MAX: usize = 256 << 10;
+const RULES_SETTLE: Duration = Duration::from_secs(1);
 /// Media of one request that are on their way to the store at once.
 const PUTS_AT_ONCE: usize = 8;
 /// The sentence about refused spans is cut here.
@@ -61,26 +63,32 @@ pub(super) async fn keep_decoded(
     Ok(Kept { items, rejections })
 }
 
-/// Stores what stood as base64 in texts that are kept, before the references to it are.
+/// Stores what stood as base64 in texts that are kept, before the references to it are: each once, however often it stands.
 async fn keep_media(
     doors: &Doors,
     caller: &Caller,
     batch: &EventBatch,
-    mut media: Vec<InlineMedium>,
+    media: Vec<InlineMedium>,
 ) -> Result<(), Refusal> {
     if media.is_empty() {
         return Ok(());
     }
     let kept: BTreeSet<&str> = batch.events.iter().filter_map(|event| event.kind.as_ref()?.trace_id()).collect();
-    media.retain(|medium| kept.contains(medium.trace_id.as_str()));
-    let stored = stream::iter(media).map(|medium| async move {
-        let kind = MediaKind::new(&medium.sha256, &medium.content_type)?;
-        let (trace, observation) = (medium.trace_id.as_str(), medium.observation_id.as_deref());
-        let bytes = medium.body.len() as u64;
-        if !doors.media.mention(&caller.tenant, &kind, trace, observation, medium.field).await?
-            && doors.media.put(&caller.tenant, &kind, medium.body).await?
-        {
-            doors.counters.medium(bytes);
+    let mut alike: BTreeMap<([u8; 32], String), Vec<InlineMedium>> = BTreeMap::new();
+    for medium in media.into_iter().filter(|medium| kept.contains(medium.trace_id.as_str())) {
+        alike.entry((medium.sha256, medium.content_type.clone())).or_default().push(medium);
+    }
+    let tenant = &caller.tenant;
+    let stored = stream::iter(alike).map(|((sha256, content_type), mentions)| async move {
+        let kind = MediaKind::new(&sha256, &content_type)?;
+        let mut is_there = false;
+        for medium in &mentions {
+            let (trace, observation) = (medium.trace_id.as_str(), medium.observation_id.as_deref());
+            is_there = doors.media.mention(tenant, &kind, trace, observation, medium.field).await?;
+        }
+        if let Some(medium) = mentions.into_iter().next().filter(|_| !is_there) {
+            doors.counters.medium(medium.body.len() as u64);
+            doors.media.store(tenant, &kind, medium.body).await?;
         }
         Ok::<_, SystemError>(())
     });
@@ -92,6 +100,10 @@ async fn keep_media(
 /// One look where there are no rules.
 async fn masked(doors: &Doors, caller: &Caller, bytes: usize, mut decoded: Decoded) -> Result<Decoded, Refusal> {
     let Some(mask) = doors.maskings.mask(&caller.tenant) else { return Ok(decoded) };
+    if !decoded.media.is_empty() {
+        // Set while the request was decoded: sent again, the rules see its texts whole.
+        return Err(Refusal::unavailable("the masking rules were just changed", RULES_SETTLE));
+    }
     let mask = move || {
         mask.apply(&mut decoded.batch);
         Ok(decoded)

@@ -76,14 +76,16 @@ pub(super) async fn look(shared: &Shared, failed: &Failed) {
 /// Flushes what one tenant holds, or all do, each to its end, whatever comes of the others; `all`: what may wait, too.
 pub(super) async fn flush_of(shared: &Shared, of: Option<&TenantId>, all: bool) -> Result<()> {
     let writers = shared.writers.read().clone();
+    let mut outcome = Ok(());
     for writer in writers {
         let writer = writer.as_ref();
         let held = writer.buffers.all().into_iter().filter(|(tenant, _)| of.is_none_or(|of| of == tenant));
         let due = held.map(|(tenant, state)| Due { tenant, bytes: state.buffer.weight().held_bytes, all });
         let flush = |due: Due| async move { flush_tenant(shared, writer, &due.tenant, due.all).await };
-        each(shared, due.collect(), flush).await.into_iter().collect::<Result<()>>()?;
+        let flushed: Result<()> = each(shared, due.collect(), flush).await.into_iter().collect();
+        outcome = outcome.and(flushed);
     }
-    Ok(())
+    outcome
 }
 
 /// Large buffers one after the other, beside them small ones several at once.

@@ -73,8 +73,6 @@ impl Erasing for Forgetting {
         }
         let erased = self.ingest.erase(tenant, kind, values, &who.public_key).await;
         let erasure = erased.map_err(|error| refuse_ingest(&error))?;
-        // At once, like rows; what is uploaded meanwhile goes with the files.
-        self.catalog.media().forget(tenant, &erasure.trace_hashes()).await?;
         Ok(self.catalog.erasures().status(erasure).await?)
     }
 

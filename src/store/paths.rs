@@ -93,7 +93,7 @@ pub fn late_object(tenant: &TenantId, table: &str, number: Option<u64>) -> Path 
 }
 
 /// `tenants/{id}/_media/{medium}/{content type, _ for its /}`: what clients take out of what they trace, as it is. Beside it
-/// `of/{hash of a trace}` for every trace that mentions it. Without a medium the folder.
+/// `of/{trace}-{observation}` for everyone who mentions it. Without a medium the folder.
 pub fn media(tenant: &TenantId, medium: Option<&str>) -> Path {
     match medium {
         Some(medium) => Path::from(format!("tenants/{tenant}/_media/{medium}")),
@@ -106,9 +106,9 @@ pub fn media_content(tenant: &TenantId, medium: &str, content_type: &str) -> Pat
     media(tenant, Some(medium)).join(content_type.replacen('/', "_", 1))
 }
 
-/// Where it is said that a trace mentions a medium.
-pub fn media_mention(tenant: &TenantId, medium: &str, trace_hash: u64) -> Path {
-    media(tenant, Some(medium)).join("of").join(format!("{trace_hash:016x}"))
+/// Where it is said that a trace mentions a medium, or an observation of it (else 0), by the hashes of their keys.
+pub fn media_mention(tenant: &TenantId, medium: &str, trace: u64, observation: u64) -> Path {
+    media(tenant, Some(medium)).join("of").join(format!("{trace:016x}-{observation:016x}"))
 }
 
 /// What an object below `_media` is.
@@ -116,8 +116,8 @@ pub fn media_mention(tenant: &TenantId, medium: &str, trace_hash: u64) -> Path {
 pub enum MediaObject {
     /// Of this media type.
     Content(String),
-    /// By a trace of this hash.
-    Mention(u64),
+    /// By a trace of this hash, and an observation of that, or 0.
+    Mention(u64, u64),
 }
 
 /// The medium an object belongs to, and what it is of it; `None` for names that we do not give.
@@ -125,7 +125,11 @@ pub fn media_object(tenant: &TenantId, path: &Path) -> Option<(String, MediaObje
     let relative = path.as_ref().strip_prefix(media(tenant, None).as_ref())?.strip_prefix('/')?;
     let (medium, rest) = relative.split_once('/')?;
     let object = match rest.strip_prefix("of/") {
-        Some(hash) => MediaObject::Mention(u64::from_str_radix(hash, 16).ok().filter(|_| hash.len() == 16)?),
+        Some(name) => {
+            let hash = |text: &str| u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16);
+            let (trace, observation) = name.split_once('-')?;
+            MediaObject::Mention(hash(trace)?, hash(observation)?)
+        }
         None => MediaObject::Content(rest.split_once('_').map(|(kind, of)| format!("{kind}/{of}"))?),
     };
     Some((medium.to_owned(), object))

@@ -189,6 +189,35 @@ async fn base64_in_texts_is_stored_beside_them_however_large() {
     assert_eq!(rows(&connection, "SELECT traces FROM media").await, [json!({"traces": 1})]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn masking_rules_see_base64_where_it_was_sent() {
+    let world = World::open();
+    let picture = b"a picture that a rule takes out".repeat(500);
+    let data = path(world.folder.path()).to_owned();
+    let masking = std::process::Command::new(env!("CARGO_BIN_EXE_tracelake"))
+        .args(["tenant", "masking", "acme", "--path", "pictures=drop:input.parts.content", "--data", &data])
+        .output()
+        .unwrap();
+    assert!(masking.status.success(), "{}", String::from_utf8_lossy(&masking.stderr));
+    // Rules hold within ten seconds.
+    let connection = world.server.connect().await;
+    for trace in 1.. {
+        let sent = world.ask(HttpRequest::post("/v1/traces", "application/json", with_picture(trace, &picture))).await;
+        assert_eq!(sent.status, 200, "{}", sent.text());
+        let text = format!("SELECT input FROM observation_io WHERE trace_id = '{trace:032x}'");
+        let input = rows(&connection, &text).await.remove(0)["input"].as_str().unwrap().to_owned();
+        if !input.contains("langfuseMedia") {
+            let input: Value = serde_json::from_str(&input).unwrap();
+            assert_eq!(input[0]["parts"][1]["content"], Value::Null, "{input}");
+            let media = rows(&connection, "SELECT traces FROM media").await;
+            assert!(media.iter().all(|medium| medium["traces"] == json!(trace as u64 - 1)), "{media:?}");
+            return;
+        }
+        assert!(trace < 60, "the rule does not hold");
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+}
+
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()

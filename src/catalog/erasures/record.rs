@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 use super::{SUBJECT_BYTES_MAX, SUBJECTS_MAX};
 use crate::base::{TenantId, TimestampUs};
 use crate::catalog::system::{Result, SystemError};
-use crate::format::index::key_hash;
 
 /// What is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,14 +118,6 @@ pub enum ErasureState {
     Rewritten,
     /// No object holds it, and there is a receipt.
     Done,
-}
-
-impl Erasure {
-    /// The hashes of all traces that are erased whole.
-    pub fn trace_hashes(&self) -> BTreeSet<u64> {
-        let named = self.subjects.iter().filter(|_| self.kind == ErasureKind::Trace);
-        self.traces.iter().copied().chain(named.map(|trace| key_hash(&[trace]))).collect()
-    }
 }
 
 impl ErasureState {

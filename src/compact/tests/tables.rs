@@ -226,6 +226,11 @@ async fn check_index(catalog: &Catalog, table: Table, file: &crate::catalog::Dat
         "{} lacks a key",
         file.path
     );
+    if table.has_trace_filters() && file.rewrites > 0 {
+        let has = own.traces.as_ref().unwrap().load();
+        let traces = parquet::trace_hashes(rows);
+        assert!(traces.into_iter().all(|hash| has.may_hold(hash)), "{} lacks a trace", file.path);
+    }
 }
 
 /// Rows in the table's order; with `keys`, those that are equal there by their keys.

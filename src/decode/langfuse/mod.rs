@@ -228,7 +228,7 @@ impl<'a> Reading<'a> {
         let (bytes, limits) = (body.get().len(), self.limits);
         match &mut read {
             Read::Observation { event, .. } | Read::Trace(event) => {
-                media::take_out(event, &mut self.batch.decoded.media);
+                media::take_out(event, limits, &mut self.batch.decoded.media);
                 if bytes > limits.span_bytes_max {
                     cut::event(event, limits).map_err(observation::invalid)?;
                 }

@@ -61,11 +61,11 @@ impl Ingest {
         request: IngestRequest,
     ) -> impl Future<Output = Result<Kept, Refusal>> + Send + 'a {
         let room = rooms.take();
+        let limits = self.0.limits_for(&caller.tenant);
         async move {
             let mut room = room.map_err(|status| Refusal::new(Kind::Unavailable, status.message()))?;
             let bytes = request.encoded_len();
             room.shrink_to(bytes as u64);
-            let limits = self.0.decode_limits;
             let decode = move || Ok(decode::ingest_request(request, &limits));
             keep(&self.0, Door::TracelakeGrpc, caller, room, bytes, decode).await
         }

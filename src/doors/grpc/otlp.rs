@@ -30,7 +30,7 @@ impl TraceService for Otlp {
         let request = request.into_inner();
         let bytes = request.encoded_len();
         room.shrink_to(bytes as u64);
-        let limits = self.0.decode_limits;
+        let limits = self.0.limits_for(&caller.tenant);
         let decode = move || Ok(decode::otlp_request(request, &limits));
         let kept = keep(&self.0, Door::OtlpGrpc, &caller, room, bytes, decode).await?;
         Ok(Response::new(response(&kept)))

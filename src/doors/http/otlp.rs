@@ -57,7 +57,7 @@ async fn export(doors: &Doors, headers: &HeaderMap, pieces: &mut Pieces) -> Resu
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let admission = Admission::Intake(doors.intake.clone());
     let Held { bytes, room } = body::read(admission, pieces, length, encoding, REQUEST_MAX).await?;
-    let (limits, size, sdk) = (doors.decode_limits, bytes.len(), sdk(headers));
+    let (limits, size, sdk) = (doors.limits_for(&caller.tenant), bytes.len(), sdk(headers));
     let decode = move || {
         let decoded = match format {
             Format::Protobuf => decode::otlp_protobuf_by(&sdk, &bytes, &limits),

@@ -13,7 +13,7 @@ use crate::decode::{self, EventAnswer, LangfuseBatch};
 
 pub(in crate::doors::http) async fn batch(State(doors): State<Doors>, request: Request) -> Response {
     post_request(doors, request, |doors, Posted { caller, sdk, held }| async move {
-        let (size, bytes, limits) = (held.bytes.len(), held.bytes, doors.decode_limits);
+        let (size, bytes, limits) = (held.bytes.len(), held.bytes, doors.limits_for(&caller.tenant));
         let decode =
             move || decode::langfuse_batch(&bytes, &sdk, &limits).map_err(|e| Refusal::from_below(e.kind(), &e));
         let mut batch = decode_aside(size, decode).await?;
@@ -65,7 +65,7 @@ pub(in crate::doors::http) async fn event(State(doors): State<Doors>, request: R
 
 async fn one(doors: Doors, request: Request, kind: &'static str) -> Response {
     post_request(doors, request, |doors, Posted { caller, sdk, held }| async move {
-        let (size, bytes, limits) = (held.bytes.len(), held.bytes, doors.decode_limits);
+        let (size, bytes, limits) = (held.bytes.len(), held.bytes, doors.limits_for(&caller.tenant));
         let (at_us, new_id) = (doors.clock.now_us(), Uuid::new_v4().to_string());
         let decode = move || {
             let posted = decode::Posted { at_us, new_id: &new_id };

@@ -3,6 +3,8 @@
 //!
 //! Links need no key: they are signed, for one medium and one hour.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
@@ -10,7 +12,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures::stream;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -19,12 +23,13 @@ use super::super::super::{Door, Doors, REQUEST_MAX, Refusal, auth};
 use super::super::problem::Problem;
 use super::super::request::text;
 use super::{Posted, answer, post_request};
-use crate::base::{Kind, TenantId, TimestampUs};
+use crate::base::{Kind, Reservation, TenantId, TimestampUs};
 use crate::catalog::keys::Role;
 use crate::catalog::media::{MediaAction, MediaKind, Medium};
 use crate::model::{Event, EventBatch, EventKind, TraceFacts};
 
 const LINK_GOOD_FOR_US: TimestampUs = 3_600_000_000;
+const PIECE_BYTES: usize = 256 << 10;
 const FIELDS: [&str; 3] = ["input", "output", "metadata"];
 /// What a browser may show in its place; anything else it saves. A page or a picture with a script must not run as ours.
 const SHOWN: [&str; 4] = ["image/", "audio/", "video/", "application/pdf"];
@@ -127,26 +132,27 @@ pub(in crate::doors::http) async fn download(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let (tenant, kind) = match link {
+        let (tenant, medium) = match link {
             Ok(Query(link)) => {
                 let (tenant, kind) = signed(&doors, MediaAction::Download, &id, &link).await?;
                 // What was erased since is not given out by older links.
-                let kind = doors.media.find(&tenant, &kind.id).await?.map(|medium| medium.kind);
-                (tenant, kind)
+                let medium = doors.media.find(&tenant, &kind.id).await?.ok_or_else(|| missing(&id))?;
+                (tenant, medium)
             }
-            Err(_) => found(&doors, &headers, &id).await.map(|(tenant, medium)| (tenant, Some(medium.kind)))?,
+            Err(_) => found(&doors, &headers, &id).await?,
         };
-        let kind = kind.ok_or_else(|| missing(&id))?;
-        let body = doors.media.read(&tenant, &kind).await?.ok_or_else(|| missing(&id))?;
-        Ok::<_, Refusal>((kind.content_type, body))
+        let room = doors.intake.admit(medium.bytes).await?;
+        let body = doors.media.read(&tenant, &medium.kind).await?.ok_or_else(|| missing(&id))?;
+        Ok::<_, Refusal>((medium.kind.content_type, body, room))
     };
     match found.await {
-        Ok((content_type, body)) => {
+        Ok((content_type, body, room)) => {
             let is_shown = SHOWN.iter().any(|shown| content_type.starts_with(shown)) && content_type != "image/svg+xml";
             let disposition = if is_shown { "inline" } else { "attachment" };
             let private = (CACHE_CONTROL, "private, max-age=3600");
             let disposition = (HeaderName::from_static("content-disposition"), disposition);
-            (GUARDED, [private, disposition], [(CONTENT_TYPE, content_type)], Body::from(body)).into_response()
+            let head = [(CONTENT_TYPE, content_type), (CONTENT_LENGTH, body.len().to_string())];
+            (GUARDED, [private, disposition], head, sent_in_room(body, room)).into_response()
         }
         Err(refusal) => Problem::from(refusal).into_response(),
     }
@@ -191,6 +197,15 @@ pub(in crate::doors::http) async fn upload(
     }
 }
 
+/// The bytes piece by piece: their room is given back when the last is on its way.
+fn sent_in_room(body: Bytes, room: Reservation) -> Body {
+    let pieces = stream::unfold((body, room), |(mut body, room)| async move {
+        let piece = body.split_to(body.len().min(PIECE_BYTES));
+        (!piece.is_empty()).then(|| (Ok::<_, Infallible>(piece), (body, room)))
+    });
+    Body::from_stream(pieces)
+}
+
 /// A medium of the caller's tenant. A key that is bound sees none: a medium may stand in traces of others, too.
 async fn found(doors: &Doors, headers: &HeaderMap, id: &str) -> Result<(TenantId, Medium), Refusal> {
     let who = auth::caller(doors, headers, Role::Read).await?.who;
@@ -210,6 +225,7 @@ fn missing(id: &str) -> Refusal {
 async fn signed(doors: &Doors, action: MediaAction, id: &str, link: &Link) -> Result<(TenantId, MediaKind), Refusal> {
     let refused = || Refusal::new(Kind::Unauthenticated, "this link is not good, or no longer: ask for a new one");
     let tenant: TenantId = link.tenant.parse().map_err(|_| refused())?;
+    doors.administration.require(&tenant).await.map_err(|_| refused())?;
     let kind = MediaKind { id: id.to_owned(), content_type: link.content_type.clone() };
     match doors.media.is_signed(&link.signature, action, &tenant, &kind, link.until).await? {
         true => Ok((tenant, kind)),

@@ -15,7 +15,7 @@ use crate::model::{EventKind, RejectReason};
 /// A list is answered with 202, or with 207 and why some were refused.
 pub(in crate::doors::http) async fn create(State(doors): State<Doors>, request: Request) -> Response {
     post_request(doors, request, |doors, Posted { caller, sdk, held }| async move {
-        let (size, bytes, limits) = (held.bytes.len(), held.bytes, doors.decode_limits);
+        let (size, bytes, limits) = (held.bytes.len(), held.bytes, doors.limits_for(&caller.tenant));
         let (at_us, new_id) = (doors.clock.now_us(), Uuid::new_v4().to_string());
         let decode = move || {
             let posted = decode::Posted { at_us, new_id: &new_id };
