@@ -143,7 +143,7 @@ impl Catalog {
             }
             if is_done {
                 // Media go at once, like rows, by who mentions them.
-                let observations = found[&Table::Observations].iter().map(|key| hash_of(key)).collect();
+                let observations = found[&Table::Observations].iter().map(hash_of).collect();
                 let media = self.media.forget(tenant, traces, observations).await?;
                 if media > 0 {
                     masked.insert("media".to_owned(), media);
