@@ -1,15 +1,13 @@
 //! Media of tenants: images, sounds and documents that clients take out of what they trace, by their content.
 //!
 //! A medium is named by the hash of its bytes, so that the same bytes are stored once, and stands with one mention for
-//! every observation or trace that has it: without a mention there is no medium, and with the last one the bytes go. Nobody lists on the
-//! way in; who reads a medium, or the table of them, lists.
+//! every observation or trace that has it: without a mention there is no medium, and with the last one the bytes go.
+//! Nobody lists on the way in; who reads a medium, or the table of them, lists.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -21,14 +19,13 @@ use super::recent::Recent;
 use super::system::{Result, SystemError, SystemObjects};
 use crate::base::{Day, TenantId, TimestampUs};
 use crate::format::index::key_hash;
+use crate::model::{MEDIA_ID_LETTERS, media_id};
 use crate::store::{self, MediaObject, ObjectMeta, Store};
 
 const SECRETS: &str = "media-secret";
 const SECRET: &str = "first";
 const TYPE_BYTES_MAX: usize = 200;
 const HASH_BYTES: usize = 32;
-/// Of the hash in URL-safe base64: what Langfuse's clients name a medium by.
-const ID_LETTERS: usize = 22;
 /// Mentions kept in mind.
 const MENTIONED_MAX: usize = 10_000;
 /// Bytes whose upload may still be under way, or whose next mention, are left alone this long.
@@ -112,14 +109,12 @@ impl MediaKind {
                 return Err(invalid(format!("contentType {shown:?} is not a media type")));
             }
         }
-        let mut id = BASE64_URL_SAFE_NO_PAD.encode(sha256);
-        id.truncate(ID_LETTERS);
-        Ok(Self { id, content_type })
+        Ok(Self { id: media_id(sha256), content_type })
     }
 
     /// Whether these are the bytes.
     pub fn is_of(&self, body: &[u8]) -> bool {
-        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(body)).starts_with(&self.id)
+        media_id(&Sha256::digest(body)) == self.id
     }
 }
 
@@ -171,8 +166,8 @@ impl Media {
 
     /// A medium of this id that is there and mentioned. Lists its objects.
     pub async fn find(&self, tenant: &TenantId, id: &str) -> Result<Option<Medium>> {
-        let is_id =
-            id.len() == ID_LETTERS && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let is_id = id.len() == MEDIA_ID_LETTERS
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !is_id {
             return Ok(None);
         }
@@ -355,6 +350,8 @@ impl Listed {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use object_store::memory::InMemory;
 
     use super::*;

@@ -11,12 +11,11 @@ use std::ops::Range;
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::DecodeLimits;
-use crate::model::{Event, EventKind};
+use crate::model::{Event, EventKind, media_id};
 
 /// Shorter ones are cheaper in their text than as an object of their own.
 const LETTERS_MIN: usize = 4 << 10;
@@ -30,8 +29,6 @@ const MARK: &str = ";base64,";
 const TYPE_KEYS: [&str; 5] = ["media_type", "mime_type", "mimeType", "mediaType", "format"];
 const DATA_KEYS: [&str; 4] = ["data", "content", "base64", "bytes"];
 const SOUNDS: [&str; 6] = ["wav", "mp3", "flac", "opus", "ogg", "pcm16"];
-/// Letters of the hash that name a medium: as Langfuse's clients do.
-const ID_LETTERS: usize = 22;
 
 const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -212,13 +209,12 @@ fn decoded(letters: &str) -> Option<Vec<u8>> {
 }
 
 fn reference(content_type: &str, sha256: &[u8; 32]) -> String {
-    let id = BASE64_URL_SAFE_NO_PAD.encode(sha256);
-    format!("@@@langfuseMedia:type={content_type}|id={}|source=base64_data_uri@@@", &id[..ID_LETTERS])
+    format!("@@@langfuseMedia:type={content_type}|id={}|source=base64_data_uri@@@", media_id(sha256))
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::prelude::BASE64_STANDARD;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
     use super::*;
 

@@ -7,6 +7,7 @@
 mod dimensions;
 mod error;
 mod event;
+mod media;
 mod merge;
 mod observation;
 mod repeated;
@@ -17,6 +18,7 @@ mod trace;
 pub use dimensions::DimensionKeys;
 pub use error::ReadError;
 pub use event::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
+pub use media::{MEDIA_ID_LETTERS, media_id};
 pub use merge::{
     Merge, Merged, merge_observation, merge_score, merge_trace, split_observation, split_score, split_trace,
 };

@@ -19,7 +19,10 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 
+use chrono::{DateTime, SecondsFormat};
+
 use super::{Doors, audit};
+use crate::base::TimestampUs;
 use problem::Problem;
 #[cfg(test)]
 pub(super) use rpc::{from_json, to_json};
@@ -59,6 +62,11 @@ pub(super) fn routes(doors: &Doors, services: Router) -> Router {
 /// What `/api/v1/` answers, for everybody: it says nothing of anyone. `tests/it/openapi.rs` writes it from the protos.
 async fn openapi() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], include_str!("../../../proto/openapi.json"))
+}
+
+/// Milliseconds, as Langfuse says times.
+fn instant(us: TimestampUs) -> String {
+    DateTime::from_timestamp_micros(us).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 fn serve(router: Router<Doors>, path: &str, methods: MethodRouter<Doors>) -> Router<Doors> {

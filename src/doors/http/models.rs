@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::body::{self, Admission, Encoding, Pieces};
 use super::super::{Door, Doors, Refusal, auth};
+use super::instant;
 use super::problem::Problem;
 use crate::base::{ByteSize, Kind};
 use crate::catalog::keys::Role;
@@ -370,11 +371,6 @@ fn id_of(model: &str, since_us: Option<i64>, is_shipped: bool) -> String {
 
 fn since_of(valid_from: Option<&str>) -> Option<i64> {
     PriceText::since_us(valid_from)
-}
-
-fn instant(us: i64) -> String {
-    let instant = chrono::DateTime::from_timestamp_micros(us).unwrap_or_default();
-    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 fn now(doors: &Doors) -> String {

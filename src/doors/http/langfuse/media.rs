@@ -13,13 +13,13 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
 use futures::stream;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::super::super::body::{self, Admission, Encoding, Pieces};
 use super::super::super::{Door, Doors, REQUEST_MAX, Refusal, auth};
+use super::super::instant;
 use super::super::problem::Problem;
 use super::super::request::text;
 use super::{Posted, answer, post_request};
@@ -103,9 +103,9 @@ pub(in crate::doors::http) async fn one(
             "mediaId": medium.kind.id,
             "contentType": medium.kind.content_type,
             "contentLength": medium.bytes,
-            "uploadedAt": rfc3339(medium.uploaded_us),
+            "uploadedAt": instant(medium.uploaded_us),
             "url": url,
-            "urlExpiry": rfc3339(until_us),
+            "urlExpiry": instant(until_us),
         }))
     };
     match found.await {
@@ -264,8 +264,4 @@ async fn is_erased(doors: &Doors, tenant: &TenantId, trace_id: &str) -> bool {
     let mut batch = EventBatch { events, ..Default::default() };
     doors.intake.refuse_erased(tenant, &mut batch).await;
     batch.events.is_empty()
-}
-
-fn rfc3339(us: TimestampUs) -> String {
-    DateTime::<Utc>::from_timestamp_micros(us).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::super::super::body::{self, Admission, Encoding, Pieces};
 use super::super::super::{Door, Doors, Refusal, auth};
+use super::super::instant;
 use super::super::problem::Problem;
 use super::answer;
-use crate::base::{ByteSize, Kind, TenantId, TimestampUs};
+use crate::base::{ByteSize, Kind, TenantId};
 use crate::catalog::keys::Role;
 use crate::catalog::score_configs::{Category, ScoreConfig, ScoreRule};
 
@@ -159,11 +160,6 @@ fn shown(tenant: &TenantId, config: &ScoreConfig) -> Value {
         "createdAt": instant(config.created_us),
         "updatedAt": instant(config.updated_us),
     })
-}
-
-fn instant(us: TimestampUs) -> String {
-    let instant = chrono::DateTime::from_timestamp_micros(us).unwrap_or_default();
-    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 fn answered(doors: &Doors, result: Result<Value, Refusal>) -> Response {

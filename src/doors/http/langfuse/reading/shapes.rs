@@ -5,14 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
+use super::super::super::instant;
 use crate::base::TimestampUs;
 use crate::query::records::{ObservationRecord, ScoreRecord, ScoredTrace, SessionRecord, TraceRecord};
 use crate::wire::{Observation, ObservationText};
-
-/// Milliseconds, as Langfuse says times.
-pub(super) fn instant(us: TimestampUs) -> String {
-    DateTime::from_timestamp_micros(us).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
-}
 
 pub(super) fn instant_us(us: TimestampUs) -> String {
     DateTime::from_timestamp_micros(us).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Micros, true)

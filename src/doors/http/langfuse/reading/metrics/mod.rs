@@ -13,7 +13,8 @@ use chrono::{DateTime, SecondsFormat, TimeZone};
 use serde_json::{Map, Value, json};
 
 use super::super::super::super::{Doors, Refusal};
-use super::{Asked, answered, invalid, shapes};
+use super::super::super::instant;
+use super::{Asked, answered, invalid};
 use crate::base::{Day, TimestampUs};
 use crate::wire::metric_value::Value as Wire;
 use crate::wire::{MetricValue, MetricsRequest, MetricsResponse, MetricsRow, TimeUnit};
@@ -134,7 +135,7 @@ fn measure(value: &MetricValue) -> Value {
         Some(Wire::Number(number)) => (*number).into(),
         Some(Wire::Decimal(decimal)) => decimal.parse::<f64>().map_or(Value::Null, Value::from),
         Some(Wire::Boolean(boolean)) => (*boolean).into(),
-        Some(Wire::UnixMicros(us)) => shapes::instant(*us).into(),
+        Some(Wire::UnixMicros(us)) => instant(*us).into(),
         Some(Wire::Histogram(histogram)) => {
             histogram.bins.iter().map(|bin| json!([bin.lower, bin.upper, bin.count])).collect()
         }
