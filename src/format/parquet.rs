@@ -1,6 +1,6 @@
 //! Parquet files: how each table's rows are written, and what the commit must know about the file.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch, StringViewArray, new_null_array};
 use arrow::compute::{self, SortColumn};
@@ -83,17 +83,37 @@ fn iso(us: TimestampUs, up: bool) -> String {
 }
 
 /// Writes batches, already in the table's sort order, as one file. They are encoded as they come: what is held is the
-/// encoded file, not the rows.
+/// encoded file, and two batches of the rows.
+///
+/// Rows that come in more than one batch are encoded by a thread of its own while the caller's makes the next: either
+/// takes about as long.
 pub fn write(
     table: Table,
     batches: impl IntoIterator<Item = RecordBatch>,
 ) -> Result<DataFileBytes, parquet::errors::ParquetError> {
     let mut writer = FileWriter::new(table, ROW_GROUP_BYTES_MAX)?;
-    for batch in batches {
-        writer.write(&batch)?;
-    }
-    let (facts, bytes) = writer.finish()?;
-    Ok(DataFileBytes { bytes, facts })
+    let mut batches = batches.into_iter();
+    let (first, second) = (batches.next(), batches.next());
+    let Some(second) = second else {
+        first.iter().try_for_each(|batch| writer.write(batch))?;
+        return writer.into_bytes();
+    };
+    let batches = first.into_iter().chain([second]).chain(batches);
+    std::thread::scope(|threads| {
+        let (give, take) = mpsc::sync_channel::<RecordBatch>(0);
+        let encoder = threads.spawn(move || {
+            take.iter().try_for_each(|batch| writer.write(&batch))?;
+            writer.into_bytes()
+        });
+        for batch in batches {
+            if give.send(batch).is_err() {
+                // It gave up, and says why.
+                break;
+            }
+        }
+        drop(give);
+        encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// A file being written whose bytes are taken away as they become ready: what is held is one row group.
@@ -150,6 +170,11 @@ impl FileWriter {
         let ready = std::mem::take(self.arrow.inner_mut());
         self.taken_bytes += ready.len() as u64;
         Bytes::from(ready)
+    }
+
+    fn into_bytes(self) -> Result<DataFileBytes, parquet::errors::ParquetError> {
+        let (facts, bytes) = self.finish()?;
+        Ok(DataFileBytes { bytes, facts })
     }
 
     /// Ends the file: its facts, and the bytes not taken before.

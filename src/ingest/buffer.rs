@@ -151,9 +151,8 @@ impl TenantBuffer {
             for event in events {
                 let key = event.observation_key();
                 state.hear(event, &origin, position, wanted);
-                // What was carried was in no table.
                 if let Some(entry) = key.and_then(|key| state.active.observations.get_mut(&key)) {
-                    Arc::make_mut(entry).said.iter_mut().for_each(|said| said.by_half = false);
+                    Arc::make_mut(entry).count_at(position, wanted.both(OBSERVATION_TABLES));
                 }
             }
         }
@@ -265,9 +264,10 @@ impl TenantBuffer {
         let mut segment = view.segment.clone();
         let newer = std::mem::take(&mut state.active);
         let (to, books, inherited) = (newer.to, newer.books.clone(), newer.inherited.clone());
+        segment.books.extend(books);
+        segment.count_known(&newer);
         segment.absorb(newer);
         segment.to = segment.to.max(to);
-        segment.books.extend(books);
         segment.inherited.extend(inherited);
         state.active = segment;
         state.waiting = Weight::default();
@@ -369,11 +369,10 @@ impl State {
         if wanted.is_empty() {
             return Heard::Unwanted;
         }
-        let by_half = wanted.has(Table::Ledger) && !wanted.has(Table::Observations) && !wanted.has(Table::Scores);
         match kind {
             PackedKind::Observation { trace_id, id, packed } => {
                 self.inherit(&trace_id);
-                let said = Said { order, glance, packed, origin, position, wanted, by_half };
+                let said = Said { order, glance, packed, origin, position, wanted };
                 self.active.add_observation((trace_id, id), said, bytes)
             }
             PackedKind::Trace { trace_id, packed } => {
@@ -382,14 +381,10 @@ impl State {
                 if known.is_some_and(|known| says_nothing_new(known, &packed.whole())) {
                     return Heard::Unwanted;
                 }
-                self.active.add_trace(
-                    trace_id,
-                    Said { order, glance, packed, origin, position, wanted, by_half },
-                    bytes,
-                )
+                self.active.add_trace(trace_id, Said { order, glance, packed, origin, position, wanted }, bytes)
             }
             PackedKind::Score { id, packed } => {
-                self.active.add_score(id, Said { order, glance, packed, origin, position, wanted, by_half }, bytes)
+                self.active.add_score(id, Said { order, glance, packed, origin, position, wanted }, bytes)
             }
         }
     }

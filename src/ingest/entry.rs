@@ -64,14 +64,18 @@ pub(super) struct Said<T> {
     /// The last log object that holds it.
     pub(super) position: u64,
     pub(super) wanted: TableSet,
-    /// Its table holds it by this very log, and the ledger does not count it yet: a crash came between the two.
-    pub(super) by_half: bool,
 }
 
 /// All events about one id, sorted by order, each once.
 #[derive(Debug, Clone)]
 pub(super) struct Entry<T> {
     pub(super) said: Vec<Said<T>>,
+    /// Where the books count the id as stored: the log object of the first event that the ledger wants. The others are
+    /// in the books as merged, each at its own place.
+    counted_at: u64,
+    /// Its table holds the id by this very log: a crash, or another owner of the log, came between that commit and the
+    /// ledger's.
+    pub(super) by_half: bool,
 }
 
 /// Whether a row's event may be one that was said. An event id is not kept for rows born of one event, so one of the same
@@ -94,11 +98,14 @@ pub(super) enum Heard {
 
 impl<T> Entry<T> {
     pub(super) fn new(said: Said<T>) -> Self {
-        Self { said: vec![said] }
+        Self { counted_at: said.position, by_half: is_in_table(said.wanted), said: vec![said] }
     }
 
     pub(super) fn add(&mut self, said: Said<T>) -> Heard {
-        let heard = Heard::Again { counted: self.wanted().has(Table::Ledger) };
+        let counted = self.counted_at().is_some();
+        if !counted {
+            self.count_at(said.position, said.wanted);
+        }
         match self.said.binary_search_by(|known| known.order.cmp(&said.order)) {
             Ok(at) => {
                 let known = &mut self.said[at];
@@ -108,7 +115,27 @@ impl<T> Entry<T> {
             }
             Err(at) => self.said.insert(at, said),
         }
-        heard
+        Heard::Again { counted }
+    }
+
+    /// Takes in what else was said about the id.
+    pub(super) fn absorb(&mut self, other: Entry<T>) {
+        let counted = |entry: &Self| entry.counted_at().map(|at| (at, entry.by_half));
+        let first = counted(self).into_iter().chain(counted(&other)).min();
+        for said in other.said {
+            self.add(said);
+        }
+        (self.counted_at, self.by_half) = first.unwrap_or((self.counted_at, self.by_half));
+    }
+
+    /// Where the ledger is still to count it; none: it is counted.
+    fn counted_at(&self) -> Option<u64> {
+        self.wanted().has(Table::Ledger).then_some(self.counted_at)
+    }
+
+    /// The books count it at `position`, where the log says it to the tables that want it.
+    pub(super) fn count_at(&mut self, position: u64, wanted: TableSet) {
+        (self.counted_at, self.by_half) = (position, is_in_table(wanted));
     }
 
     /// The events that `table` still wants, unpacked by `unpack` and merged into its row, onto what `base` holds already;
@@ -180,15 +207,42 @@ impl<T> Entry<T> {
 
     /// `table` holds the events up to `position` already.
     pub(super) fn unwant(&mut self, table: Table, position: u64) {
+        let is_its_table = self.wanted().has(table);
         for said in self.said.iter_mut().filter(|said| said.position <= position) {
             said.wanted = said.wanted.without(table);
         }
+        match table {
+            Table::Ledger => self.counted_up_to(position),
+            Table::Observations | Table::Scores => self.by_half |= is_its_table && self.counted_at <= position,
+            Table::ObservationIo | Table::TraceFacts => {}
+        }
     }
 
-    /// The log holds the events at `position` again.
+    /// Lets go of the events up to `floor`, which all tables hold.
+    pub(super) fn forget_up_to(&mut self, floor: u64) {
+        self.said.retain(|said| said.position > floor);
+        self.counted_up_to(floor);
+    }
+
+    /// The books up to `position` are in the ledger: with an id that they count as stored nothing is left to count.
+    fn counted_up_to(&mut self, position: u64) {
+        if self.counted_at <= position {
+            for said in &mut self.said {
+                said.wanted = said.wanted.without(Table::Ledger);
+            }
+        }
+    }
+
+    /// The log holds the events at `position` again, and the id is counted there.
     pub(super) fn move_to(&mut self, position: u64) {
+        self.count_at(position, TableSet::ALL);
         for said in &mut self.said {
             said.position = said.position.max(position);
         }
     }
+}
+
+/// Whether the table of an id that is wanted so holds it.
+fn is_in_table(wanted: TableSet) -> bool {
+    !wanted.has(Table::Observations) && !wanted.has(Table::Scores)
 }

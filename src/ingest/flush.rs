@@ -422,9 +422,11 @@ impl Target<'_> {
         Ok(merged)
     }
 
-    /// What appends of this log in `(from, to]` found standing, by whomever they were made.
+    /// What appends of this log in `(from, to]` found standing, by whomever they were made; but for what the books have
+    /// from a replay.
     async fn merged_by_others(&self, table: Table, from: u64, to: u64) -> Result<MergedCounts> {
         let mut merged = MergedCounts::new();
+        let from = from.max(self.state.told.lock()[table as usize]);
         if matches!(table, Table::Observations | Table::Scores) {
             for appended in self.shared.catalog.merged_above(self.tenant, table, self.writer.id(), from).await? {
                 if appended.to <= to {

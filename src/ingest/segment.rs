@@ -245,8 +245,8 @@ impl Segment {
         rows::facts(self.traces.get(trace).map(Arc::as_ref), self.inherited.get(trace), base)
     }
 
-    /// Takes in a segment of the same tenant, of this log or another one: what both speak of is merged, and counted so.
-    pub(super) fn join(&mut self, other: &Segment) {
+    /// What `other` speaks of as if for the first time, and this one counts already, is merged by the books.
+    pub(super) fn count_known(&mut self, other: &Segment) {
         for (key, entry) in &other.observations {
             if let Some(both) = self.observations.get(key).filter(|known| known.wanted().has(Table::Ledger)) {
                 let origin = later(both.origin(), entry.origin()).clone();
@@ -259,6 +259,11 @@ impl Segment {
                 self.count(other.to, &origin, "merged", None, u64::from(entry.wanted().has(Table::Ledger)));
             }
         }
+    }
+
+    /// Takes in a segment of the same tenant, of this log or another one: what both speak of is merged, and counted so.
+    pub(super) fn join(&mut self, other: &Segment) {
+        self.count_known(other);
         for (position, books) in &other.books {
             let own = self.books.entry(*position).or_default();
             books.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
@@ -295,7 +300,7 @@ fn unwant_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut Entries<K, T>, ta
 fn forget_all<K: Eq + std::hash::Hash, T: Clone>(entries: &mut Entries<K, T>, floor: u64) {
     entries.retain(|_, entry| {
         if entry.said.iter().any(|said| said.position <= floor) {
-            Arc::make_mut(entry).said.retain(|said| said.position > floor);
+            Arc::make_mut(entry).forget_up_to(floor);
         }
         !entry.said.is_empty()
     });
@@ -329,10 +334,7 @@ fn merge_all<K: Eq + std::hash::Hash, T: Clone>(into: &mut Entries<K, T>, from: 
     for (key, entry) in from {
         match into.entry(key) {
             std::collections::hash_map::Entry::Occupied(mut known) => {
-                let known = Arc::make_mut(known.get_mut());
-                for said in Arc::unwrap_or_clone(entry).said {
-                    known.add(said);
-                }
+                Arc::make_mut(known.get_mut()).absorb(Arc::unwrap_or_clone(entry));
             }
             std::collections::hash_map::Entry::Vacant(free) => {
                 free.insert(entry);

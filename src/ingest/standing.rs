@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::entry::is_same;
+use super::entry::{Entry, is_same};
 use super::repeats;
 use super::rows::{self, RowSettings};
 use super::segment::{ObservationKey, Segment, minute};
@@ -101,12 +101,10 @@ impl Standing {
         let gone = self.gone.iter().filter(|_| table == Table::Observations);
         let of_observations = of_observations.chain(gone.filter_map(observation_gone));
         // An id that this log itself brought there, just before a crash, is stored all the same.
-        let of_observations = of_observations
-            .filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
+        let of_observations = of_observations.filter(|entry| is_news(entry));
         let gone = self.gone.iter().filter(|_| table == Table::Scores);
         let of_scores = self.scores.keys().filter_map(|key| segment.scores.get(key)).chain(gone.filter_map(score_gone));
-        let of_scores =
-            of_scores.filter(|entry| entry.wanted().has(Table::Ledger) && entry.said.iter().all(|said| !said.by_half));
+        let of_scores = of_scores.filter(|entry| is_news(entry));
         let origins = of_observations.map(|entry| entry.origin()).chain(of_scores.map(|entry| entry.origin()));
         let mut counts = MergedCounts::new();
         for origin in origins {
@@ -225,6 +223,11 @@ impl<T> Base<T> {
         let (day, at_us) = (row.day(), row.time_us(table));
         Self { events, day, at_us, ingested_at_us, stamped: Stamped::default(), row }
     }
+}
+
+/// The ledger is still to count it, and its table does not hold it by this very log: that is stored all the same.
+fn is_news<T>(entry: &Entry<T>) -> bool {
+    entry.wanted().has(Table::Ledger) && !entry.by_half
 }
 
 fn row_key(parts: &[&str]) -> RowKey {

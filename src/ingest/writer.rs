@@ -50,6 +50,8 @@ pub(super) struct TenantState {
     pub(super) buffer: TenantBuffer,
     /// Where the tables stand; `None` until the first flush looks, for tenants that were not in the replayed log.
     pub(super) positions: Mutex<Option<TablePositions>>,
+    /// What the tables' commits up to here found standing is in the buffer's books: a replay put it there.
+    pub(super) told: Mutex<TablePositions>,
     /// One flush of its rows at a time.
     pub(super) flushing: tokio::sync::Mutex<()>,
 }
@@ -136,7 +138,12 @@ impl Buffers {
         let state = by_tenant.entry(tenant.clone()).or_insert_with(|| {
             let settings = TenantSettings::new(&self.rows, &self.catalog, tenant);
             let buffer = TenantBuffer::new(settings, position);
-            Arc::new(TenantState { buffer, positions: Mutex::new(None), flushing: Default::default() })
+            Arc::new(TenantState {
+                buffer,
+                positions: Mutex::new(None),
+                told: Default::default(),
+                flushing: Default::default(),
+            })
         });
         Arc::clone(state)
     }

@@ -15,7 +15,7 @@ fn whose(trace: &str, user: &str, session: &str) -> Event {
     })
 }
 
-fn score(id: &str, trace: Option<&str>, session: Option<&str>) -> Event {
+pub(super) fn score(id: &str, trace: Option<&str>, session: Option<&str>) -> Event {
     let (trace_id, session_id) = (trace.map(str::to_owned), session.map(str::to_owned));
     let score = Score { id: id.into(), trace_id, session_id, name: "n".into(), value: Some(1.0), ..Default::default() };
     Event { order: order(1, false, id), kind: Some(EventKind::Score(score)) }

@@ -1,5 +1,6 @@
 //! Sequences that need an unlucky moment: each was found by reading, and is played step by step here.
 
+use super::erase::score;
 use super::late::{facts, order};
 use super::*;
 
@@ -173,4 +174,100 @@ fn what_the_owner_before_counted_after_the_claim_is_not_counted_again() {
     assert_eq!(second.ids("acme", Table::Observations), once(&["a", "b", "c"]));
     let books = [("merged".to_owned(), 1), ("received".to_owned(), 4), ("stored".to_owned(), 3)];
     assert_eq!(second.all_books(), books.into());
+}
+
+/// Two processes hold the same event of one log, and the second the same again, which it merged with the first.
+/// What the first then commits of it counts once.
+fn one_id_of_two_owners(broken_for_the_second: &str) -> (World, Process, Process) {
+    let world = World::new();
+    let first = Process::start(&world, "main");
+    first.append("acme", vec![span("t", "a", None)]).unwrap();
+    world.break_puts(broken_for_the_second);
+    first.flush().unwrap_err();
+    let second = Process::start(&world, "main");
+    world.mend();
+    second.append("acme", vec![span("t", "a", None)]).unwrap();
+    (world, first, second)
+}
+
+fn once_and_again() -> BTreeMap<String, i64> {
+    [("merged".to_owned(), 1), ("received".to_owned(), 2), ("stored".to_owned(), 1)].into()
+}
+
+#[test]
+fn an_id_that_the_owner_before_counted_after_the_claim_is_not_counted_with_what_repeats_it() {
+    let (_world, first, second) = one_id_of_two_owners("_delta_log");
+    first.flush().unwrap();
+    drop(first);
+    second.flush().unwrap();
+    assert_eq!(second.ids("acme", Table::Observations), once(&["a"]));
+    assert_eq!(second.all_books(), once_and_again());
+}
+
+#[test]
+fn an_id_that_the_owner_before_stored_after_the_claim_and_did_not_count_is_stored() {
+    let (world, first, second) = one_id_of_two_owners("observations/_delta_log");
+    world.break_puts("ledger/_delta_log");
+    first.flush().unwrap_err();
+    drop(first);
+    world.mend();
+    second.flush().unwrap();
+    assert_eq!(second.all_books(), once_and_again());
+}
+
+#[test]
+fn what_a_replay_counted_as_merged_is_not_counted_again_where_another_owner_goes_on() {
+    let world = World::new();
+    let first = Process::start(&world, "main");
+    first.append("acme", vec![span("t", "a", None)]).unwrap();
+    first.flush().unwrap();
+    first.append("acme", vec![span("t", "a", None), score("s", Some("t"), None), span("t", "b", Some("a"))]).unwrap();
+    world.break_puts("scores/_delta_log");
+    first.flush().unwrap_err();
+    // It finds told that `a` stood.
+    let second = Process::start(&world, "main");
+    world.break_puts("ledger/_delta_log");
+    first.flush().unwrap_err();
+    drop(first);
+    world.mend();
+    second.append("acme", vec![span("t", "c", Some("a"))]).unwrap();
+    second.flush().unwrap();
+    let books = [("merged".to_owned(), 1), ("received".to_owned(), 5), ("stored".to_owned(), 4)];
+    assert_eq!(second.all_books(), books.into());
+}
+
+#[test]
+fn what_a_replay_counted_as_merged_is_not_counted_again_by_a_second_try() {
+    let world = World::new();
+    let first = Process::start(&world, "main");
+    first.append("acme", vec![span("t", "a", None)]).unwrap();
+    first.flush().unwrap();
+    first.append("acme", vec![span("t", "a", None)]).unwrap();
+    world.break_puts("ledger/_delta_log");
+    first.flush().unwrap_err();
+    drop(first);
+    world.mend();
+    let second = Process::start(&world, "main");
+    second.append("acme", vec![span("t", "b", Some("a"))]).unwrap();
+    world.break_puts("ledger/_delta_log");
+    second.flush().unwrap_err();
+    world.mend();
+    second.flush().unwrap();
+    let books = [("merged".to_owned(), 1), ("received".to_owned(), 3), ("stored".to_owned(), 2)];
+    assert_eq!(second.all_books(), books.into());
+}
+
+#[test]
+fn what_comes_again_while_a_freeze_is_undone_is_merged_by_the_books_too() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    let state = process.ingest.shared.own.buffers.get(&"acme".parse().unwrap()).unwrap();
+    let position = state.buffer.pin()[0].segment.to;
+    state.buffer.freeze(position, i64::MAX).unwrap();
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    // Its carry frame could not be written.
+    state.buffer.thaw();
+    process.flush().unwrap();
+    assert_eq!(process.all_books(), once_and_again());
 }
