@@ -73,7 +73,7 @@ fn tenant() -> TenantId {
 /// One trace of many spans among others; its user is said when all of them stand in files.
 fn facts_an_hour_later(settings: &Settings, report: &mut Report) {
     let server = Server::start(settings);
-    server.fill(settings.observations.max(TRACE_SPANS as u64));
+    server.fill(settings.observations.max(TRACE_SPANS as u64), TextSize::None);
     let start_us = config(1, TextSize::None).start_us;
     let span = |at: usize| {
         let observation = Observation {

@@ -1,8 +1,11 @@
 //! The scales. `cargo bench` runs all, `cargo bench -- corpus bare` some; see README.md.
 
+mod answers;
 mod bare;
 mod corpus;
+mod history;
 mod late;
+mod questions;
 mod report;
 mod simulated;
 mod tenants;
@@ -22,14 +25,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 11] = [
+const BENCHES: [(&str, Bench); 13] = [
     ("corpus", corpus::run),
     ("bare", bare::run),
     ("ingest", way_in::ingest),
     ("flush", way_in::flush),
     ("replay", way_in::replay),
     ("query", way_out::query),
+    ("answers", answers::run),
     ("late", late::run),
+    ("history", history::run),
     ("compact", upkeep::compact),
     ("soak", way_in::soak),
     ("tenants", tenants::tenants),

@@ -21,6 +21,8 @@ pub(crate) struct Figure {
     pub(crate) baseline: Option<Baseline>,
     /// Fastest and slowest run as a share of the median.
     pub(crate) spread: Option<(f64, f64)>,
+    /// What else there is to say.
+    pub(crate) note: String,
 }
 
 /// What a figure is held against: a limit that was measured in the same process, or a promise.
@@ -48,17 +50,43 @@ impl Report {
     ) {
         let share = |time: std::time::Duration| time.as_secs_f64() / timing.median.as_secs_f64();
         let spread = Some((share(timing.spread.0), share(timing.spread.1)));
-        self.figures.push(Figure { what: what.into(), value: timing.per_second(count), unit, baseline, spread });
+        self.figures.push(Figure {
+            what: what.into(),
+            value: timing.per_second(count),
+            unit,
+            baseline,
+            spread,
+            note: String::new(),
+        });
     }
 
     /// A size, a count or a price, against the most it may be: a ratio up to 1 is good.
     pub(crate) fn against(&mut self, what: &str, value: f64, unit: &'static str, most: Baseline) {
-        self.figures.push(Figure { what: what.into(), value, unit, baseline: Some(most), spread: None });
+        self.figures.push(Figure {
+            what: what.into(),
+            value,
+            unit,
+            baseline: Some(most),
+            spread: None,
+            note: String::new(),
+        });
+    }
+
+    /// A time, against what another needs for the same: a ratio below 1 is faster.
+    pub(crate) fn noted(
+        &mut self,
+        what: &str,
+        value: f64,
+        unit: &'static str,
+        baseline: Option<Baseline>,
+        note: String,
+    ) {
+        self.figures.push(Figure { what: what.into(), value, unit, baseline, spread: None, note });
     }
 
     /// A size or a count, measured against nothing.
     pub(crate) fn value(&mut self, what: &str, value: f64, unit: &'static str) {
-        self.figures.push(Figure { what: what.into(), value, unit, baseline: None, spread: None });
+        self.figures.push(Figure { what: what.into(), value, unit, baseline: None, spread: None, note: String::new() });
     }
 }
 
@@ -74,18 +102,21 @@ impl fmt::Display for Report {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED).apply_modifier(UTF8_ROUND_CORNERS);
+        let has_notes = self.figures.iter().any(|figure| !figure.note.is_empty());
         let header = ["figure", "unit", "spread", "baseline", "ratio"].map(|title| right(title.into()));
-        table.set_header(std::iter::once(Cell::new(self.bench)).chain(header));
+        let header = std::iter::once(Cell::new(self.bench)).chain(header);
+        table.set_header(header.chain(has_notes.then(|| Cell::new("note"))));
         for figure in &self.figures {
             let baseline = figure.baseline.as_ref().map(|base| format!("{} {}", base.name, short(base.value)));
-            table.add_row([
+            let cells = [
                 Cell::new(&figure.what),
                 right(short(figure.value)),
                 right(figure.unit.into()),
                 right(figure.spread.map(|(low, high)| format!("{low:.2}–{high:.2}")).unwrap_or_default()),
                 right(baseline.unwrap_or_default()),
                 right(figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default()),
-            ]);
+            ];
+            table.add_row(cells.into_iter().chain(has_notes.then(|| Cell::new(&figure.note))));
         }
         let peak = peak_memory_mib().map_or("unknown".into(), |mib| format!("{mib} MiB"));
         write!(f, "{table}\npeak memory: {peak}")

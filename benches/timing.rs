@@ -16,6 +16,10 @@ pub(crate) fn time_once() {
     ONCE.store(true, Ordering::Relaxed);
 }
 
+pub(crate) fn is_once() -> bool {
+    ONCE.load(Ordering::Relaxed)
+}
+
 pub(crate) struct Timing {
     pub(crate) median: Duration,
     /// Of the runs, fastest to slowest: how far the machine can be trusted.
@@ -25,7 +29,7 @@ pub(crate) struct Timing {
 /// Times `work` on what `prepare` makes for it, which is not timed; neither is dropping the result.
 pub(crate) fn median<S, T>(mut prepare: impl FnMut() -> S, mut work: impl FnMut(S) -> T) -> Timing {
     let began = Instant::now();
-    let (warm_ups, runs) = if ONCE.load(Ordering::Relaxed) { (0, 1) } else { (WARM_UPS, RUNS) };
+    let (warm_ups, runs) = if is_once() { (0, 1) } else { (WARM_UPS, RUNS) };
     let mut times = Vec::with_capacity(runs);
     for run in 0..warm_ups + runs {
         let input = prepare();

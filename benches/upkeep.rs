@@ -84,6 +84,12 @@ fn nothing_to_do(settings: &Settings, report: &mut Report) {
     server.kill();
 }
 
+/// The size of the one file that a day's files become.
+pub(crate) fn sealed(server: &Server, tenant: &TenantId, table: Table) -> u64 {
+    let job = Job { kind: JobKind::Seal, ..job(server, tenant, table) };
+    server.run(rewritten(server, tenant, table, &job)).bytes_out
+}
+
 fn job(server: &Server, tenant: &TenantId, table: Table) -> Job {
     let snapshot = server.run(server.catalog.snapshot(tenant, table)).expect("the table loads");
     // The day most files are of.

@@ -78,9 +78,9 @@ impl Server {
         self.join((0..SENDERS).map(|_| self.runtime.as_ref().expect("running").spawn(sender())).collect());
     }
 
-    /// Sends spans without text as they are generated, by several senders; returns when the last is acked.
-    pub(crate) fn fill(&self, observations: u64) {
-        let spans = requests(config(observations, TextSize::None), SPANS_PER_REQUEST);
+    /// Sends spans as they are generated, by several senders; returns when the last is acked.
+    pub(crate) fn fill(&self, observations: u64, text: TextSize) {
+        let spans = requests(config(observations, text), SPANS_PER_REQUEST);
         let waiting = Arc::new(parking_lot::Mutex::new(spans));
         let sender = || {
             let (ingest, waiting) = (self.ingest.clone(), Arc::clone(&waiting));
@@ -236,7 +236,7 @@ pub(crate) fn soak(settings: &Settings, report: &mut Report) {
     let server = Server::start(settings);
     let idle = resident_mib();
     let began = std::time::Instant::now();
-    server.fill(settings.observations);
+    server.fill(settings.observations, TextSize::None);
     let rate = settings.observations as f64 / began.elapsed().as_secs_f64();
     report.value("acked, generated as they are sent", rate, "spans/s");
     report.value("resident before", idle as f64, "MiB");

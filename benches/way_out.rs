@@ -6,6 +6,7 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
 use tracelake::base::TenantId;
 use tracelake::catalog::NoFreshRows;
+use tracelake::corpus::TextSize;
 use tracelake::query::presets::{cost_breakdown, latency_percentiles, time_series};
 use tracelake::query::{Engine, QueryLimits, SqlLimits};
 use tracelake::store::Location;
@@ -55,14 +56,14 @@ const PRESETS_IN_SQL: [&str; 3] = [
 
 pub(crate) fn query(settings: &Settings, report: &mut Report) {
     let server = Server::start(settings);
-    server.fill(settings.observations);
+    server.fill(settings.observations, TextSize::None);
     server.run(server.ingest.flush(true)).expect("the flush is committed");
     let tenant: TenantId = "bench".parse().expect("a legal tenant id");
     let engine = server.run(async {
         Engine::new(server.catalog.clone(), Arc::new(NoFreshRows), QueryLimits::default()).expect("an engine")
     });
     let plain = plain(&server);
-    let corpus = config(settings.observations, tracelake::corpus::TextSize::None);
+    let corpus = config(settings.observations, TextSize::None);
     let range = TimeRange { from_unix_micros: corpus.start_us, to_unix_micros: corpus.end_us };
     for ((name, request), sql) in presets(range).into_iter().zip(PRESETS_IN_SQL) {
         let baseline = plain.as_ref().map(|plain| baseline(&server, plain, sql));

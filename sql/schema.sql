@@ -83,6 +83,8 @@ CREATE TABLE observations (
     service_tier            VARCHAR,                    -- priority, flex, batch, …: what the price depends on beside the model.
     _own                    BIGINT,                     -- Bit set: which values the row says itself; its trace's facts may replace the others.
     sensitive_kinds         VARCHAR[],                  -- Kinds of sensitive text that the tenant's masking rules found in it: email, phone, cpf, … (sorted, each once).
+    tools_offered           VARCHAR[],                  -- Names of the tools that a call of a model could ask for, each once.
+    tools_called            VARCHAR[],                  -- Names of the tools that the answer of a call asks for, in order; called twice, it stands twice.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );
 

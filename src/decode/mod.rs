@@ -19,6 +19,7 @@ mod otlp;
 mod pieces;
 mod span;
 mod span_events;
+mod tools;
 mod trace;
 mod usage;
 mod value;
@@ -49,7 +50,7 @@ pub struct Decoded {
 #[derive(Debug, Clone, Copy)]
 pub struct DecodeLimits {
     /// Encoded size. Of a larger span or event the longest texts are cut, and `truncated_bytes` among its attributes says
-    /// by how much; it is refused where that does not help. Items of our own proto are refused as they are.
+    /// by how much; it is refused where that does not help, and a score is.
     pub span_bytes_max: usize,
     /// Of ids in our own proto; those of OTLP have a fixed length.
     pub id_bytes_max: usize,

@@ -8,7 +8,7 @@ use super::dialect::Count;
 use super::digest::digest;
 use super::trace::{self, AboutTrace};
 use super::value::{COUNT_MAX, environment, money_in, without_nul};
-use super::{DecodeLimits, Decoded, media, reject, usage};
+use super::{DecodeLimits, Decoded, cut, media, reject, tools, usage};
 use crate::model::{
     Event, EventBatch, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Score,
     ScoreDataType, Status, TraceFacts,
@@ -26,9 +26,14 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     let mut rejections = Vec::new();
     let (mut said, mut media) = (Vec::new(), Vec::new());
     for item in request.observations {
-        match observation(item, limits) {
-            Ok((mut event, about)) => {
-                media::take_out(&mut event, limits, &mut media);
+        let decoded = observation(item, limits).and_then(|(mut event, about)| {
+            tools::find(&mut event);
+            media::take_out(&mut event, limits, &mut media);
+            cut::event(&mut event, limits)?;
+            Ok((event, about))
+        });
+        match decoded {
+            Ok((event, about)) => {
                 batch.events.push(event);
                 said.push(about);
             }
@@ -40,9 +45,13 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     // Facts about a trace are no row of their own in the books: only those refused are counted.
     let mut facts_kept = 0;
     for item in request.traces {
-        match trace_facts(item, limits) {
-            Ok(mut event) => {
-                media::take_out(&mut event, limits, &mut media);
+        let decoded = trace_facts(item, limits).and_then(|mut event| {
+            media::take_out(&mut event, limits, &mut media);
+            cut::event(&mut event, limits)?;
+            Ok(event)
+        });
+        match decoded {
+            Ok(event) => {
                 batch.events.push(event);
                 facts_kept += 1;
             }
@@ -62,7 +71,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
 
 fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event, AboutTrace), Rejection> {
     let id = checked_id(&item.id, "id", &item.id, limits)?;
-    let encoded = encoded(&item, &id, limits)?;
+    let encoded = item.encode_to_vec();
     let trace_id = checked_id(&item.trace_id, "trace_id", &id, limits)?;
     let parent_id = optional_id(item.parent_id, "parent_id", &id, limits)?;
     let start_ns = time(item.start_unix_nano, "start_unix_nano", &id)?;
@@ -93,6 +102,8 @@ fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event,
         error_type: item.error_type.and_then(filled),
         status_message: item.status_message.and_then(filled),
         finish_reasons: item.finish_reasons.into_iter().filter_map(filled).collect(),
+        tools_offered: item.tools_offered.into_iter().filter_map(filled).collect(),
+        tools_called: item.tools_called.into_iter().filter_map(filled).collect(),
         response_id: item.response_id.and_then(filled),
         start_ns,
         end_ns,
@@ -141,7 +152,7 @@ fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event,
 
 fn trace_facts(item: wire::Trace, limits: &DecodeLimits) -> Result<Event, Rejection> {
     let id = checked_id(&item.id, "id", &item.id, limits)?;
-    let encoded = encoded(&item, &id, limits)?;
+    let encoded = item.encode_to_vec();
     let start_ns = time(item.start_unix_nano, "start_unix_nano", &id)?;
     let event_ns = time(item.event_unix_nano, "event_unix_nano", &id)?.or(start_ns);
     let facts = TraceFacts {
@@ -165,7 +176,11 @@ fn trace_facts(item: wire::Trace, limits: &DecodeLimits) -> Result<Event, Reject
 
 fn score(item: wire::Score, limits: &DecodeLimits) -> Result<Event, Rejection> {
     let id = checked_id(&item.id, "id", &item.id, limits)?;
-    let encoded = encoded(&item, &id, limits)?;
+    let encoded = item.encode_to_vec();
+    if encoded.len() > limits.span_bytes_max {
+        let message = format!("it has {} bytes; the limit is {}", encoded.len(), limits.span_bytes_max);
+        return Err(reject(id, RejectReason::TooLarge, message));
+    }
     let trace_id = optional_id(item.trace_id, "trace_id", &id, limits)?;
     let observation_id = optional_id(item.observation_id, "observation_id", &id, limits)?;
     let session_id = optional_id(item.session_id, "session_id", &id, limits)?;
@@ -235,15 +250,6 @@ pub(super) fn optional_id(
     limits: &DecodeLimits,
 ) -> Result<Option<String>, Rejection> {
     id.filter(|id| !id.is_empty()).map(|id| checked_id(&id, field, shown, limits)).transpose()
-}
-
-fn encoded(item: &impl Message, id: &str, limits: &DecodeLimits) -> Result<Vec<u8>, Rejection> {
-    let encoded = item.encode_to_vec();
-    if encoded.len() > limits.span_bytes_max {
-        let message = format!("it has {} bytes; the limit is {}", encoded.len(), limits.span_bytes_max);
-        return Err(reject(id, RejectReason::TooLarge, message));
-    }
-    Ok(encoded)
 }
 
 /// Zero is "not said", as in OTLP.

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::dialect::{Meaning, Slot, Target, meaning};
 use super::value::{environment, text, without_nul};
-use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, media, span, trace};
+use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, media, span, tools, trace};
 use crate::model::{EventBatch, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
@@ -65,6 +65,7 @@ fn decode(
             let origin = resource.with_scope(scope_spans.scope.unwrap_or_default(), sdk);
             for span in scope_spans.spans {
                 let decoded = span::decode(span, &origin, limits, &mut encoded).and_then(|(mut event, about)| {
+                    tools::find(&mut event);
                     media::take_out(&mut event, limits, &mut media);
                     if encoded.len() > limits.span_bytes_max {
                         cut::event(&mut event, limits)?;

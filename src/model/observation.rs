@@ -130,6 +130,12 @@ pub struct Observation {
     #[prost(string, repeated, tag = "50")]
     pub sensitive_kinds: Vec<String>,
 
+    /// Names of the tools that a call of a model offers, each once, and of those that its answer asks for, in order.
+    #[prost(string, repeated, tag = "51")]
+    pub tools_offered: Vec<String>,
+    #[prost(string, repeated, tag = "52")]
+    pub tools_called: Vec<String>,
+
     // Wide and cold: these stand in observation_io.
     #[prost(string, optional, tag = "60")]
     pub input: Option<String>,

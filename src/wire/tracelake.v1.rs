@@ -1696,6 +1696,12 @@ pub struct Observation {
     /// gen_ai.operation.name: chat, embeddings, execute_tool, …
     #[prost(string, optional, tag = "41")]
     pub operation: ::core::option::Option<::prost::alloc::string::String>,
+    /// Names of the tools that a call of a model offers, and of those that its answer asks for, in order. Default: found in
+    /// input and output as the providers write them.
+    #[prost(string, repeated, tag = "42")]
+    pub tools_offered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "43")]
+    pub tools_called: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Trace {

@@ -32,6 +32,7 @@ mod s3;
 mod schema;
 mod spans;
 mod tail;
+mod tools;
 mod two_nodes;
 mod upkeep;
 mod wire;

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::digest::digest;
 use super::trace::AboutTrace;
-use super::{DecodeError, DecodeLimits, Decoded, cut, media, reject};
+use super::{DecodeError, DecodeLimits, Decoded, cut, media, reject, tools};
 use crate::base::TimestampUs;
 use crate::model::{Event, EventBatch, Order, RejectReason, Rejection};
 use fields::{Fields, Invalid, Said};
@@ -228,6 +228,7 @@ impl<'a> Reading<'a> {
         let (bytes, limits) = (body.get().len(), self.limits);
         match &mut read {
             Read::Observation { event, .. } | Read::Trace(event) => {
+                tools::find(event);
                 media::take_out(event, limits, &mut self.batch.decoded.media);
                 if bytes > limits.span_bytes_max {
                     cut::event(event, limits).map_err(observation::invalid)?;

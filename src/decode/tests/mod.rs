@@ -7,4 +7,5 @@ mod own_proto;
 mod reading;
 mod recordings;
 mod rules;
+mod tools;
 mod usage;

@@ -98,11 +98,25 @@ fn what_is_wrong_is_refused_by_name() {
         ),
         (Observation { cost: [("k".to_owned(), "-1".to_owned())].into(), ..observation() }, RejectReason::InvalidCost),
         (Observation { cost: [("k".to_owned(), "1e6".to_owned())].into(), ..observation() }, RejectReason::InvalidCost),
-        (Observation { input: Some("x".repeat(11 << 20)), ..observation() }, RejectReason::TooLarge),
+        (Observation { name: Some("x".repeat(11 << 20)), ..observation() }, RejectReason::TooLarge),
     ];
     for (bad, reason) in cases {
         assert_eq!(observed(bad).unwrap_err(), reason);
     }
+}
+
+#[test]
+fn texts_too_long_are_cut_where_it_shows() {
+    let long = || Some("x".repeat(11 << 20));
+    let said = observed(Observation { input: long(), user_id: Some("u".into()), ..observation() }).unwrap();
+    assert!(said.input.unwrap().len() < 10 << 20);
+    let gone: usize = said.attributes["truncated_bytes"].parse().unwrap();
+    assert!(((1 << 20)..(1 << 21)).contains(&gone), "{gone}");
+    assert_eq!(said.user_id.as_deref(), Some("u"));
+    let about = Trace { id: "t".into(), output: long(), ..Default::default() };
+    let decoded = decode(IngestRequest { traces: vec![about], ..IngestRequest::default() });
+    let Some(EventKind::Trace(facts)) = &decoded.batch.events[0].kind else { panic!("{:?}", decoded.rejections) };
+    assert!(facts.attributes.contains_key("truncated_bytes"));
 }
 
 #[test]

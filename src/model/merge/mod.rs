@@ -268,7 +268,7 @@ fold! {
     ],
     first: [41 start_ns, 42 environment],
     earliest: [],
-    replace: [43 usage, 44 provided_cost, 45 model_parameters, 46 finish_reasons],
+    replace: [43 usage, 44 provided_cost, 45 model_parameters, 46 finish_reasons, 51 tools_offered, 52 tools_called],
     together: |event| !event.usage.is_empty() => [
         24 input_tokens, 25 cached_input_tokens, 26 cache_write_tokens, 27 output_tokens, 28 reasoning_tokens,
         29 total_tokens, 30 usage_source,

@@ -119,6 +119,8 @@ pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
     Column { name: "service_tier", kind: T::Text, comment: "priority, flex, batch, …: what the price depends on beside the model.", fill: |r| fill::text(r, |r| r.observation.service_tier.as_deref()) },
     Column { name: "_own", kind: T::Long, comment: "Bit set: which values the row says itself; its trace's facts may replace the others.", fill: |r| fill::long(r, |r| r.own().column()) },
     Column { name: "sensitive_kinds", kind: T::TextList, comment: "Kinds of sensitive text that the tenant's masking rules found in it: email, phone, cpf, … (sorted, each once).", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.observation.sensitive_kinds)) },
+    Column { name: "tools_offered", kind: T::TextList, comment: "Names of the tools that a call of a model could ask for, each once.", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.observation.tools_offered)) },
+    Column { name: "tools_called", kind: T::TextList, comment: "Names of the tools that the answer of a call asks for, in order; called twice, it stands twice.", fill: |r| fill::text_list(r, |r| Cow::Borrowed(&r.observation.tools_called)) },
 ];
 
 impl ObservationRow {

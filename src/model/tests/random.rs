@@ -121,6 +121,8 @@ impl Random {
             error_type: self.text(20),
             status_message: self.text(20),
             finish_reasons: self.tags(),
+            tools_offered: self.tags(),
+            tools_called: self.tags(),
             response_id: self.text(20),
             start_ns: self.chance(50).then(|| self.start_ns()),
             end_ns: self.chance(50).then(|| self.end_ns()),

@@ -5,7 +5,7 @@
 
 use datafusion::functions::core::expr_fn::{coalesce, nullif};
 use datafusion::functions::datetime::expr_fn::{date_part, to_char};
-use datafusion::functions_nested::expr_fn::{array_to_string, map_keys};
+use datafusion::functions_nested::expr_fn::{array_length, array_to_string, map_keys};
 use datafusion::logical_expr::{Expr, cast, lit, when};
 use datafusion::prelude::ident;
 
@@ -124,6 +124,8 @@ pub(super) const FIELDS: &[Entry] = &[
     Entry { name: "total_tokens_per_second", views: OBSERVATIONS, unit: "tokens/s", meaning: "All tokens by seconds of latency.", how: Row(K::Number, || per_second("total_tokens")) },
     Entry { name: "streaming_ms", views: OBSERVATIONS, unit: "ms", meaning: "From the first token to the end.", how: Row(K::Number, || ident("latency_ms") - ident("ttft_ms")) },
     Entry { name: "tag_set", views: OBSERVATIONS, unit: "", meaning: "The trace's tags together, with commas between.", how: Row(K::Text, tag_set) },
+    Entry { name: "tool_definitions", views: OBSERVATIONS, unit: "count", meaning: "Tools that a call of a model could ask for.", how: Row(K::Whole, || count_of("tools_offered")) },
+    Entry { name: "tool_calls", views: OBSERVATIONS, unit: "count", meaning: "Tools that the answer of a call asks for.", how: Row(K::Whole, || count_of("tools_called")) },
     Entry { name: "usage_kinds", views: OBSERVATIONS, unit: "", meaning: "The kinds of usage reported.", how: Row(K::Texts, || map_keys(ident("usage"))) },
     Entry { name: "cost_kinds", views: OBSERVATIONS, unit: "", meaning: "The kinds of cost known.", how: Row(K::Texts, || map_keys(ident("cost"))) },
     Entry { name: "month", views: Views(1 | 2), unit: "", meaning: "Where it began, UTC: 2026-11.", how: Row(K::Text, || date_text("start_time", "%Y-%m")) },
@@ -227,6 +229,10 @@ fn per_second(tokens: &str) -> Expr {
     let seconds = ident("latency_ms") / lit(1000.0);
     let speed = cast(ident(tokens), DataType::Float64) / seconds;
     when(ident("latency_ms").gt(lit(0.0)), speed).end().expect("a condition with one branch is complete")
+}
+
+fn count_of(list: &str) -> Expr {
+    cast(array_length(ident(list)), DataType::Int64)
 }
 
 /// Null where there are none.

@@ -136,6 +136,8 @@ pub(in crate::query) fn observation(cells: &Cells<'_>, row: usize) -> TraceObser
         prompt_name: cells.text("prompt_name", row),
         prompt_version: cells.long("prompt_version", row),
         finish_reasons: cells.texts("finish_reasons", row),
+        tools_offered: cells.texts("tools_offered", row),
+        tools_called: cells.texts("tools_called", row),
         response_id: cells.text("response_id", row),
         input_tokens: cells.long("input_tokens", row),
         cached_input_tokens: cells.long("cached_input_tokens", row),

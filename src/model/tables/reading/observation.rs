@@ -63,6 +63,7 @@ cells! {
         input_cost: Money, output_cost: Money, total_cost: Money, cost_source: Text, price_id: Text, metadata: TextMap,
         service_name: Text, scope_name: Text, scope_version: Text, sdk_name: Text, sdk_version: Text, source: Text,
         ingested_at: Timestamp, _merge: Binary, service_tier: Text, _own: Long, sensitive_kinds: TextList,
+        tools_offered: TextList, tools_called: TextList,
     }
 }
 
@@ -181,6 +182,8 @@ impl ObservationReader {
             attributes: BTreeMap::new(),
             cleared: 0,
             sensitive_kinds: columns.sensitive_kinds.texts(row),
+            tools_offered: columns.tools_offered.texts(row),
+            tools_called: columns.tools_called.texts(row),
         })
     }
 

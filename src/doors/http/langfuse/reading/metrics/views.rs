@@ -76,7 +76,7 @@ fn categorical() -> Vec<Filter> {
 }
 
 #[rustfmt::skip]
-const OF_OBSERVATIONS: [MeasureOf; 19] = [
+const OF_OBSERVATIONS: [MeasureOf; 20] = [
     measure("count", "", Makes::Rows),
     measure("latency", "latency_ms", Makes::Numbers),
     measure("streamingLatency", "streaming_ms", Makes::Numbers),
@@ -90,7 +90,8 @@ const OF_OBSERVATIONS: [MeasureOf; 19] = [
     measure("outputCost", "output_cost", Makes::Numbers),
     measure("totalCost", "total_cost", Makes::Numbers),
     measure("countScores", "scores", Makes::Numbers),
-    measure("toolCalls", "tool_name", Makes::Texts),
+    measure("toolDefinitions", "tool_definitions", Makes::Numbers),
+    measure("toolCalls", "tool_calls", Makes::Numbers),
     measure("traceId", "trace_id", Makes::Texts),
     measure("uniqueUserIds", "user_id", Makes::Different),
     measure("uniqueSessionIds", "session_id", Makes::Different),
@@ -145,8 +146,8 @@ const OBSERVATIONS: [Column; 32] = [
     column("traceRelease", "release", K::Text),
     column("traceVersion", "version", K::Text),
     column("startTimeMonth", "month", K::Text),
-    column("toolNames", "tool_name", K::Text),
-    column("calledToolNames", "tool_name", K::Text),
+    column("toolNames", "tools_offered", K::List),
+    column("calledToolNames", "tools_called", K::List),
     column("agentName", "agent_name", K::Text),
     column("provider", "provider", K::Text),
     column("startTime", "start_time", K::Time),
@@ -212,8 +213,8 @@ impl ViewOf {
     pub(super) fn dimension(&self, name: &str) -> Option<&'static str> {
         let column = self.columns.iter().find(|column| column.name == name)?;
         match column.kind {
-            K::List => Some("tag_set"),
-            K::Text | K::Number | K::Boolean => Some(column.field),
+            K::List if column.field == "tags" => Some("tag_set"),
+            K::List | K::Text | K::Number | K::Boolean => Some(column.field),
             K::Time | K::Seconds | K::TextUnder | K::NumberUnder | K::ListUnder => None,
         }
     }

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""The same questions to DuckDB and chdb, over the same Parquet files, in this process.
+
+    rivals.py < QUESTIONS.json > TIMES.json
+
+QUESTIONS.json has the files of each table, how often each question is asked after the first time, and the questions: a
+name and a statement for each engine, in which {observations}, {observation_io} and {scores} stand for the tables.
+TIMES.json has, for each question and engine, the milliseconds of the first time (nothing was read before by this
+connection) and of the others, sorted.
+"""
+
+import json
+import sys
+import time
+
+import chdb.session
+import duckdb
+
+
+def main():
+    given = json.load(sys.stdin)
+    times = {}
+    for engine in (DuckDb(), ChDb()):
+        tables = {table: engine.table(files) for table, files in given["tables"].items()}
+        for question in given["questions"]:
+            statement = question[engine.name].format(**tables)
+            first, *others = (timed(engine.ask, statement) for _ in range(1 + given["runs"]))
+            times.setdefault(question["name"], {})[engine.name] = {"first": first, "others": sorted(others)}
+    json.dump(times, sys.stdout)
+
+
+def timed(ask, statement):
+    began = time.perf_counter()
+    ask(statement)
+    return (time.perf_counter() - began) * 1e3
+
+
+class DuckDb:
+    name = "duckdb"
+
+    def __init__(self):
+        self.connection = duckdb.connect()
+        self.connection.execute("SET TimeZone = 'UTC'")
+
+    def table(self, files):
+        names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        return f"read_parquet([{names}], hive_partitioning = false)"
+
+    def ask(self, statement):
+        return self.connection.execute(statement).fetch_arrow_table()
+
+
+class ChDb:
+    name = "chdb"
+
+    def __init__(self):
+        self.session = chdb.session.Session()
+        self.session.query("SELECT 1")
+
+    def table(self, files):
+        return "file('{" + ",".join(files) + "}', Parquet)"
+
+    def ask(self, statement):
+        return self.session.query(statement, "Arrow")
+
+
+main()

@@ -1,0 +1,192 @@
+//! Tools that a call of a model names: those it offers to the model, and those its answer asks for. No dialect says so
+//! in one word; all of them say it in the payloads that they copy from the provider.
+//!
+//! Offered: OpenAI's `tools` and `functions`, Anthropic's and Google's `tools`, the AI SDK's, and what instrumentations
+//! put beside the payload (`gen_ai.tool.definitions`, `ai.prompt.tools`, `llm.tools.N.…`, `llm.request.functions.N.name`).
+//! Asked for, in the output only, since the input repeats the calls of earlier steps: `tool_calls`, `function_call`,
+//! Anthropic's `tool_use`, Google's `functionCall`, OpenTelemetry's parts of type `tool_call`, the AI SDK's `toolCalls`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::model::{Event, EventKind, Observation, ObservationType};
+
+/// Longer texts are not looked through: it takes time before the ack, and nobody asks for tools in a megabyte.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+const NAME_BYTES_MAX: usize = 200;
+const OFFERED_MAX: usize = 500;
+const CALLED_MAX: usize = 500;
+
+/// Attributes that list definitions.
+const DEFINITIONS: [&str; 3] = ["gen_ai.tool.definitions", "ai.prompt.tools", "tools"];
+/// Attributes that list calls, beside an output that is text.
+const CALLS: [&str; 2] = ["ai.response.toolCalls", "ai.result.toolCalls"];
+/// Attributes in pieces: before and after the number.
+const PIECES: [(&str, &str); 3] =
+    [("llm.tools.", ".tool.json_schema"), ("llm.tools.", ".name"), ("llm.request.functions.", ".name")];
+/// What an object calls itself that asks for a tool.
+const CALL_TYPES: [&str; 7] =
+    ["tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "tool-call", "function_call", "mcp_call"];
+
+/// Fills in what the sender did not say itself.
+pub(super) fn find(event: &mut Event) {
+    let Some(EventKind::Observation(said)) = &mut event.kind else { return };
+    if said.observation_type() != ObservationType::Generation {
+        return;
+    }
+    if said.tools_offered.is_empty() {
+        said.tools_offered = offered(said);
+    }
+    if said.tools_called.is_empty() {
+        said.tools_called = called(said);
+    }
+}
+
+/// In the order of their definitions, each once.
+fn offered(said: &Observation) -> Vec<String> {
+    let mut names = Names::default();
+    let of_maps = [&said.attributes, &said.model_parameters, &said.metadata];
+    for text in of_maps.into_iter().flat_map(|map| DEFINITIONS.iter().filter_map(|key| map.get(*key))) {
+        names.define(&parsed(text));
+    }
+    for (prefix, suffix) in PIECES {
+        let pieces = said.attributes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+        for (_, text) in pieces.filter(|(key, _)| key.ends_with(suffix)) {
+            match suffix {
+                ".name" => names.add(text),
+                _ => names.define(&parsed(text)),
+            }
+        }
+    }
+    let input = said.input.as_deref().map(str::trim_start).filter(|input| input.starts_with('{'));
+    if let Some(input) = input.filter(|input| looks(input, &["\"tools\"", "\"functions\""])) {
+        let payload: Payload = serde_json::from_str(input).unwrap_or_default();
+        let inner = payload.config.or(payload.kwargs).unwrap_or_default();
+        for list in [payload.tools, payload.functions, inner.tools, inner.functions] {
+            names.define(&list);
+        }
+    }
+    names.0
+}
+
+/// In the order of the answer; a tool that is called twice stands twice.
+fn called(said: &Observation) -> Vec<String> {
+    let mut names = Vec::new();
+    let beside = CALLS.iter().filter_map(|key| said.attributes.get(*key));
+    for text in said.output.iter().chain(beside) {
+        let names_calls = looks(text, &["tool", "function_call", "functionCall", "mcp_call"]);
+        if names_calls && text.trim_start().starts_with(['{', '[']) {
+            calls(&parsed(text), &mut names);
+        }
+        if !names.is_empty() {
+            break;
+        }
+    }
+    names.truncate(CALLED_MAX);
+    names
+}
+
+fn looks(text: &str, words: &[&str]) -> bool {
+    text.len() <= TEXT_BYTES_MAX && words.iter().any(|word| text.contains(word))
+}
+
+fn parsed(text: &str) -> Value {
+    match text.len() <= TEXT_BYTES_MAX {
+        true => serde_json::from_str(text).unwrap_or_default(),
+        false => Value::Null,
+    }
+}
+
+/// What of an input says which tools there are; the rest is skipped as it is read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Payload {
+    tools: Value,
+    functions: Value,
+    /// Google's.
+    config: Option<Tools>,
+    /// Of wrappers that log a function's arguments.
+    kwargs: Option<Tools>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Tools {
+    tools: Value,
+    functions: Value,
+}
+
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl Names {
+    fn add(&mut self, name: &str) {
+        let is_new = !self.0.iter().any(|known| known == name);
+        if is_new && is_name(name) && self.0.len() < OFFERED_MAX {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    /// A definition, or a list of them, or an object with a definition under each name.
+    fn define(&mut self, said: &Value) {
+        match said {
+            Value::Array(list) => list.iter().for_each(|one| self.define(one)),
+            // A list of texts, each one definition.
+            Value::String(text) if text.starts_with('{') => self.define(&parsed(text)),
+            Value::Object(one) => match name_of(one) {
+                Some(name) => self.add(name),
+                None => self.define_group(one),
+            },
+            _ => {}
+        }
+    }
+
+    fn define_group(&mut self, group: &Map<String, Value>) {
+        let listed = ["functionDeclarations", "function_declarations"].iter().find_map(|key| group.get(*key));
+        match listed {
+            Some(list) => self.define(list),
+            None => group.iter().filter(|(_, tool)| tool.is_object()).for_each(|(name, _)| self.add(name)),
+        }
+    }
+}
+
+fn calls(said: &Value, names: &mut Vec<String>) {
+    match said {
+        Value::Array(list) => list.iter().for_each(|one| calls(one, names)),
+        Value::Object(one) => {
+            let kind = one.get("type").and_then(Value::as_str);
+            let is_call = match kind {
+                Some(kind) => CALL_TYPES.contains(&kind),
+                None => one.contains_key("toolCallId") && one.contains_key("toolName"),
+            };
+            if is_call {
+                return call(one, names);
+            }
+            for (key, inner) in one {
+                match (key.as_str(), inner) {
+                    ("tool_calls" | "toolCalls", Value::Array(list)) => {
+                        list.iter().filter_map(Value::as_object).for_each(|one| call(one, names));
+                    }
+                    ("function_call" | "functionCall", Value::Object(one)) => call(one, names),
+                    _ => calls(inner, names),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn call(said: &Map<String, Value>, names: &mut Vec<String>) {
+    names.extend(name_of(said).filter(|name| is_name(name)).map(str::to_owned));
+}
+
+/// As definitions and calls say it: themselves, or the function in them.
+fn name_of(said: &Map<String, Value>) -> Option<&str> {
+    let named = ["name", "toolName", "tool_name"].iter().find_map(|key| said.get(*key)?.as_str());
+    let inner = || ["function", "tool_call", "toolSpec"].iter().find_map(|key| name_of(said.get(*key)?.as_object()?));
+    named.or_else(inner)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX
+}
