@@ -3,6 +3,7 @@
 mod answers;
 mod bare;
 mod corpus;
+mod decode;
 mod history;
 mod late;
 mod questions;
@@ -25,9 +26,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Bench = fn(&Settings, &mut Report);
 
 /// In the order they run.
-const BENCHES: [(&str, Bench); 13] = [
+const BENCHES: [(&str, Bench); 14] = [
     ("corpus", corpus::run),
     ("bare", bare::run),
+    ("decode", decode::run),
     ("ingest", way_in::ingest),
     ("flush", way_in::flush),
     ("replay", way_in::replay),

@@ -10,6 +10,7 @@ connection) and of the others, sorted.
 """
 
 import json
+import os
 import sys
 import time
 
@@ -47,7 +48,7 @@ class DuckDb:
         return f"read_parquet([{names}], hive_partitioning = false)"
 
     def ask(self, statement):
-        return self.connection.execute(statement).fetch_arrow_table()
+        return self.connection.sql(statement).to_arrow_table()
 
 
 class ChDb:
@@ -58,7 +59,11 @@ class ChDb:
         self.session.query("SELECT 1")
 
     def table(self, files):
-        return "file('{" + ",".join(files) + "}', Parquet)"
+        # A name that begins with a brace is no path.
+        root = os.path.commonpath(files) if len(files) > 1 else os.path.dirname(files[0])
+        names = ",".join(os.path.relpath(file, root) for file in files)
+        names = f"{root}/{{{names}}}" if len(files) > 1 else f"{root}/{names}"
+        return f"file('{names}', Parquet)"
 
     def ask(self, statement):
         return self.session.query(statement, "Arrow")

@@ -65,7 +65,7 @@ CREATE TABLE observations (
     answer_tokens           BIGINT,                     -- output_tokens − reasoning_tokens, never below 0.
     total_tokens            BIGINT,                     -- As sent, else input + output.
     usage_source            VARCHAR,                    -- provided, counted, none, or repeated (a span that sums up others, or a second report of one call: not counted).
-    cost                    MAP(VARCHAR, DECIMAL(18,12)),-- USD by kind.
+    cost                    MAP(VARCHAR, DECIMAL(18,12)),-- USD by kind; of a repeated report as its sender says it, which counts nowhere.
     input_cost              DECIMAL(18,12),             -- USD for input, caches included.
     output_cost             DECIMAL(18,12),             -- USD for output, reasoning included.
     total_cost              DECIMAL(18,12),             -- USD.

@@ -214,10 +214,15 @@ impl Eraser {
         Ok(true)
     }
 
+    /// Whether the tenant is deleted, with whatever else was to be forgotten of it.
+    fn goes_whole(&self, tenant: &TenantId) -> bool {
+        self.catalog().erasures().denied(tenant).is_some_and(|denied| denied.all())
+    }
+
     /// Masks what stands, and writes files and late objects again without it. Whether there was more to mask, and how
     /// many files were written again.
     async fn rewrite(&self, tenant: &TenantId, erasure: &Erasure) -> Result<(bool, u64)> {
-        if erasure.kind == ErasureKind::Tenant {
+        if self.goes_whole(tenant) {
             return Ok((false, 0));
         }
         let rows = self.catalog().mask(tenant, erasure).await?;
@@ -250,9 +255,11 @@ impl Eraser {
             delete,
         };
         let mut left = Left::default();
-        match erasure.kind {
-            ErasureKind::Tenant => look.at_tenant(tenant, &mut left).await?,
-            _ => look.at_tables(tenant, &mut left).await?,
+        match (self.goes_whole(tenant), erasure.kind) {
+            (true, ErasureKind::Tenant) => look.at_tenant(tenant, &mut left).await?,
+            // What is left of it is that erasure's to let go.
+            (true, _) => copies::Look { delete: false, ..look }.at_tenant(tenant, &mut left).await?,
+            (false, _) => look.at_tables(tenant, &mut left).await?,
         }
         look.at_logs(&rewritten.logs, &mut left).await?;
         Ok(left)

@@ -80,7 +80,7 @@ fn of_text(
     field: &'static str,
     media: &mut Vec<InlineMedium>,
 ) {
-    let Some(text) = text.filter(|text| text.len() >= LETTERS_MIN) else { return };
+    let Some(text) = text.filter(|text| may_hold(text)) else { return };
     let (mut out, mut copied) = (String::new(), 0);
     let mut found = uris(text);
     found.extend(blobs(text));
@@ -106,6 +106,17 @@ fn of_text(
         out.push_str(&text[copied..]);
         *text = out;
     }
+}
+
+/// Whether there are letters of base64 enough in a row. Of any such row every so many bytes one is looked at, and of texts
+/// without one hardly any other.
+fn may_hold(text: &str) -> bool {
+    const STEP: usize = LETTERS_MIN / 2;
+    let bytes = text.as_bytes();
+    let is_letter = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
+    let count = |bytes: &mut dyn Iterator<Item = &u8>| bytes.take(LETTERS_MIN).take_while(is_letter).count();
+    let in_a_row = |at: usize| count(&mut bytes[..at].iter().rev()) + count(&mut bytes[at..].iter());
+    (STEP..bytes.len()).step_by(STEP).any(|at| is_letter(&&bytes[at]) && in_a_row(at) >= LETTERS_MIN)
 }
 
 fn different(media: &[InlineMedium]) -> usize {

@@ -317,6 +317,7 @@ fn orphan_roots<'a>(
 
 /// What the client says it cost, else what the price books say.
 fn cost(observation: &Observation, prices: &Prices, stamp_us: TimestampUs) -> RowCost {
+    let is_repeated = observation.usage_source == Some(UsageSource::Repeated as i32);
     if !observation.provided_cost.is_empty() {
         let amount = |kind: &str| observation.provided_cost.get(kind).copied().map(Money::from_pico);
         let by_kind: BTreeMap<String, Money> =
@@ -326,9 +327,12 @@ fn cost(observation: &Observation, prices: &Prices, stamp_us: TimestampUs) -> Ro
         let model_id = None;
         let (input, output) = (amount("input"), amount("output"));
         let source = Some(CostSource::Provided);
+        if is_repeated {
+            return RowCost { by_kind, source, ..RowCost::default() };
+        }
         return RowCost { by_kind, input, output, total: Some(total), source, model_id, price_id: None };
     }
-    if observation.usage_source == Some(UsageSource::Repeated as i32) {
+    if is_repeated {
         return RowCost::default();
     }
     let Some(model) = observation.model.as_deref() else { return RowCost::default() };

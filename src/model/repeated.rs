@@ -1,8 +1,8 @@
 //! Usage that is reported more than once: which observations of a trace repeat what others of it say.
 //!
 //! Two instrumentations around one call each report it, under one response id; and spans around several calls (an
-//! agent's, a chain's) report the sum of theirs. Such an observation stays, and its usage stays readable by kind, but
-//! its columns count nothing and it costs nothing.
+//! agent's, a chain's) report the sum of theirs. Such an observation stays, and its usage and what its sender says it
+//! costs stay readable by kind, but its columns count nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -47,7 +47,6 @@ impl Observation {
         self.output_tokens = None;
         self.reasoning_tokens = None;
         self.total_tokens = None;
-        self.provided_cost.clear();
     }
 
     /// All its tokens, and what it is said to cost.
@@ -230,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_keeps_its_usage_and_counts_nothing() {
+    fn what_repeats_keeps_its_usage_and_cost_and_counts_nothing() {
         let mut agent = said("agent", None, Agent, 150);
         agent.provided_cost = [("total".to_owned(), 5)].into();
         agent.repeat();
-        assert_eq!((agent.usage["total"], agent.total_tokens, agent.provided_cost.len()), (150, None, 0));
+        assert_eq!((agent.usage["total"], agent.total_tokens, agent.provided_cost["total"]), (150, None, 5));
         assert!(!agent.may_sum_up());
     }
 }

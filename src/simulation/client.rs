@@ -13,12 +13,21 @@ pub(super) struct Client {
     pub(super) public: PublicTables,
     /// Its rows are not kept for ever.
     pub(super) has_rule: bool,
+    /// Nothing of it may be left in the end.
+    pub(super) is_deleted: bool,
 }
 
 impl Client {
     pub(super) fn new(voice: &'static str, has_rule: bool) -> Self {
         let (history, public) = (History::default(), PublicTables::default());
-        Self { tenant: voice.parse().unwrap(), speaker: Speaker::new(voice), history, public, has_rule }
+        Self {
+            tenant: voice.parse().unwrap(),
+            speaker: Speaker::new(voice),
+            history,
+            public,
+            has_rule,
+            is_deleted: false,
+        }
     }
 
     /// A request that is about to be sent, by its number.

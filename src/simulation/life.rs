@@ -1,5 +1,7 @@
 //! The steps, drawn from a seed.
 
+mod farewell;
+
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
@@ -103,6 +105,9 @@ impl Life {
             if step % SETTLE_EVERY == SETTLE_EVERY - 1 {
                 self.settle();
             }
+        }
+        if self.forgets {
+            self.farewell();
         }
     }
 
@@ -398,6 +403,12 @@ impl Life {
             None => self.outcome(Who::Node(at), false),
         }
         self.pass_a_moment();
+        self.hear_of_erasures();
+        let asked_us = self.time.now_us();
+        self.clients[spoke].history.forgotten.push(Forgotten { kind, id, asked_us });
+    }
+
+    fn hear_of_erasures(&mut self) {
         for at in 0..2 {
             let Some(node) = &self.nodes[at] else { continue };
             match node.process.run_well(node.ingest.look_for_erasures()) {
@@ -406,8 +417,6 @@ impl Life {
                 Err(error) => self.hold(Err(format!("{at} does not forget: {error}"))),
             }
         }
-        let asked_us = self.time.now_us();
-        self.clients[spoke].history.forgotten.push(Forgotten { kind, id, asked_us });
     }
 
     /// What others did may be seen that much later.
@@ -421,12 +430,15 @@ impl Life {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         for at in 0..2 {
             let client = &mut self.clients[at];
+            if client.is_deleted {
+                continue;
+            }
             let versions = runtime.block_on(client.public.look(&self.location, &client.tenant));
             let tenant = client.tenant.clone();
             self.hold(versions.map_err(|wrong| format!("{tenant}: {wrong}")));
         }
         let client = &self.clients[spoke];
-        for at in 0..2 {
+        for at in (0..2).filter(|_| !client.is_deleted) {
             if let Some(node) = &self.nodes[at] {
                 let held = checks::own_acks(node, client, at);
                 self.hold(held.map_err(|wrong| format!("node {at}, {}: {wrong}", client.tenant)));
@@ -441,7 +453,7 @@ impl Life {
         self.workers = [None, None];
         let flush_first = self.random.random_bool(0.5);
         (0..2).for_each(|at| self.start(at));
-        for spoke in 0..2 {
+        for spoke in (0..2).filter(|spoke| !self.clients[*spoke].is_deleted).collect::<Vec<_>>() {
             let requests = self.clients[spoke].history.requests.len();
             for request in (0..requests).filter(|at| self.clients[spoke].history.requests[*at].open).collect::<Vec<_>>()
             {
@@ -472,7 +484,7 @@ impl Life {
         for at in 0..2 {
             self.nodes[at] = None;
             self.start(at);
-            for client in &self.clients {
+            for client in self.clients.iter().filter(|client| !client.is_deleted) {
                 let settled = checks::all(self.node(at), client).and_then(|()| match client.history.kept_from {
                     Some(kept_from) => checks::retention(self.node(at), client, kept_from),
                     None => Ok(()),

@@ -9,16 +9,18 @@ use super::chores::Chores;
 use super::process::Process;
 use super::time::Time;
 use crate::base::TenantId;
+use crate::catalog::Catalog;
 use crate::catalog::erasures::ErasureKind;
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::EventBatch;
 use crate::query::{Engine, QueryLimits, SqlLimits};
-use crate::store::Location;
+use crate::store::{Location, Store};
 
 pub(super) struct Node {
     pub(super) process: Process,
     pub(super) ingest: Ingest,
     pub(super) chores: Chores,
+    catalog: Catalog,
     engine: Engine,
 }
 
@@ -35,7 +37,11 @@ impl Node {
             Ok::<_, IngestError>((ingest, engine))
         });
         let (ingest, engine) = started?;
-        Ok(Self { process, ingest, chores: Chores::new(&catalog, time), engine })
+        Ok(Self { process, ingest, chores: Chores::new(&catalog, time), catalog, engine })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.catalog.store()
     }
 
     pub(super) async fn append(&self, tenant: &TenantId, mut batch: EventBatch) -> Result<(), IngestError> {

@@ -55,12 +55,16 @@ async fn total_by_kind(server: &ServerProcess) -> i64 {
         "dimensions": [{"field": "usageType"}], "filters": [],
         "fromTimestamp": "2026-09-01T00:00:00Z", "toTimestamp": "2026-10-01T00:00:00Z",
     });
-    let request = HttpRequest::get(&format!("/api/public/metrics?query={}", escaped(&query)));
-    let answer = request.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
-    let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+    let answer = langfuse_metrics(server, &query).await;
     let rows = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let total = rows.iter().find(|row| row["usageType"] == "total");
     total.map_or(0, |row| row["sum_usageByType"].as_i64().unwrap())
+}
+
+pub(crate) async fn langfuse_metrics(server: &ServerProcess, query: &Value) -> Value {
+    let request = HttpRequest::get(&format!("/api/public/metrics?query={}", escaped(query)));
+    let answer = request.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
+    serde_json::from_str(&answer.text()).unwrap()
 }
 
 fn has_files(data: &Path) -> bool {
@@ -177,4 +181,40 @@ async fn an_agent_counts_what_nobody_below_it_reports() {
     let wanted = json!([own, own, of_call, none]);
     check(&requests, &wanted).await;
     check(&requests.iter().rev().cloned().collect::<Vec<_>>(), &wanted).await;
+}
+
+/// What a chain says it cost is what its calls say: it counts once, and stays readable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cost_that_is_repeated_stays_readable_by_kind_and_counts_nowhere() {
+    const COSTS: &str = "
+        SELECT name, CAST(total_cost AS VARCHAR) AS total, CAST(cost['total'] AS VARCHAR) AS said, cost_source
+        FROM observations ORDER BY name";
+    let said = |kind: &str, cost: &str| {
+        json!({
+            "langfuse.observation.type": kind, "langfuse.observation.cost_details": cost,
+            "langfuse.observation.usage_details": r#"{"input":120,"output":45,"total":165}"#,
+        })
+    };
+    let chain = span(1, 1, None, "chain", &said("chain", r#"{"total":0.5}"#));
+    let call = span(1, 2, Some(1), "call", &said("generation", r#"{"total":0.5}"#));
+    let wanted = json!([
+        {"name": "call", "total": "0.500000000000", "said": "0.500000000000", "cost_source": "provided"},
+        {"name": "chain", "total": null, "said": "0.500000000000", "cost_source": "provided"},
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(path(folder.path()));
+    send(&server, &[chain]).await;
+    send(&server, &[call]).await;
+    assert_eq!(json!(rows(&server.connect().await, COSTS).await), wanted, "fresh");
+    assert!(server.stop().success());
+    let server = ServerProcess::start(path(folder.path()));
+    assert_eq!(json!(rows(&server.connect().await, COSTS).await), wanted, "from files");
+    let query = json!({
+        "view": "observations", "metrics": [{"measure": "costByType", "aggregation": "sum"}],
+        "dimensions": [{"field": "costType"}], "filters": [],
+        "fromTimestamp": "2026-09-01T00:00:00Z", "toTimestamp": "2026-10-01T00:00:00Z",
+    });
+    let answer = langfuse_metrics(&server, &query).await;
+    let total = answer["data"].as_array().unwrap().iter().find(|row| row["costType"] == "total").unwrap().clone();
+    assert_eq!(total["sum_costByType"].as_f64(), Some(0.5), "{answer}");
 }

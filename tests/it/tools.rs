@@ -3,11 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::grpc::basic;
-use crate::http::HttpRequest;
 use crate::json_spans::{export, send_all, send_batch, span};
-use crate::langfuse_reads::escaped;
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
+use crate::process::{ServerProcess, path, rows};
+use crate::repeated::langfuse_metrics;
 
 fn tool(name: &str) -> Value {
     json!({"type": "function", "name": name, "inputSchema": {"type": "object"}})
@@ -78,9 +76,7 @@ async fn check(server: &ServerProcess, when: &str) {
         "dimensions": [{"field": "toolNames"}], "filters": [],
         "fromTimestamp": "2026-09-01T00:00:00Z", "toTimestamp": "2026-10-01T00:00:00Z",
     });
-    let request = HttpRequest::get(&format!("/api/public/metrics?query={}", escaped(&query)));
-    let answer = request.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
-    let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+    let answer = langfuse_metrics(server, &query).await;
     let data = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let calls = |name: &str| {
         let row = data.iter().find(|row| row["toolNames"] == name);

@@ -23,6 +23,7 @@ pub(super) async fn last_log_objects(objects: &Store) -> Result<BTreeMap<String,
     Ok(last)
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Look<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) settings: &'a EraseSettings,

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, UInt32Array};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::cast;
+use arrow::compute::{cast, take};
 use arrow::datatypes::DataType;
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -19,7 +19,8 @@ pub(in crate::query) struct ShownGroup {
     signature: Signature,
     types: Vec<DataType>,
     converter: RowConverter,
-    ranks: Arc<HashMap<OwnedRow, i64>>,
+    /// By the bytes of the row: of all rows that are looked up none is copied.
+    ranks: Arc<HashMap<Box<[u8]>, i64>>,
 }
 
 impl ShownGroup {
@@ -28,7 +29,7 @@ impl ShownGroup {
         let types: Vec<DataType> = groups.columns().iter().map(|column| column.data_type().clone()).collect();
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let rows = converter.convert_columns(groups.columns())?;
-        let ranks = Arc::new(rows.iter().enumerate().map(|(rank, row)| (row.owned(), rank as i64)).collect());
+        let ranks = Arc::new(rows.iter().enumerate().map(|(rank, row)| (row.as_ref().into(), rank as i64)).collect());
         Ok(Self { signature: Signature::any(types.len(), Volatility::Immutable), types, converter, ranks })
     }
 }
@@ -67,7 +68,7 @@ impl ScalarUDFImpl for ShownGroup {
         let rows = self.converter.convert_columns(&arrays)?;
         let others = self.ranks.len() as i64;
         let ranks: Int64Array =
-            rows.iter().map(|row| Some(self.ranks.get(&row.owned()).copied().unwrap_or(others))).collect();
+            rows.iter().map(|row| Some(self.ranks.get(row.as_ref()).copied().unwrap_or(others))).collect();
         Ok(ColumnarValue::Array(Arc::new(ranks)))
     }
 }
@@ -99,20 +100,22 @@ impl ScalarUDFImpl for OrNone {
         let (Some(lists), DataType::List(element)) = (array.as_list_opt::<i32>(), array.data_type()) else {
             return exec_err!("or_none takes a list");
         };
-        let mut words: Vec<Option<String>> = Vec::with_capacity(lists.values().len());
+        let is_empty = |row: usize| lists.is_null(row) || lists.value_length(row) == 0;
+        if !(0..lists.len()).any(is_empty) {
+            return Ok(ColumnarValue::Array(array));
+        }
+        let offsets = lists.value_offsets();
+        let mut places: Vec<Option<u32>> = Vec::with_capacity(lists.values().len() + lists.len());
         let mut lengths = Vec::with_capacity(lists.len());
         for row in 0..lists.len() {
-            let before = words.len();
-            if lists.is_valid(row) {
-                let values = cast(&lists.value(row), &DataType::Utf8)?;
-                words.extend(values.as_string::<i32>().iter().map(|word| word.map(str::to_owned)));
+            let before = places.len();
+            match is_empty(row) {
+                true => places.push(None),
+                false => places.extend((offsets[row]..offsets[row + 1]).map(|place| Some(place as u32))),
             }
-            if words.len() == before {
-                words.push(None);
-            }
-            lengths.push(words.len() - before);
+            lengths.push(places.len() - before);
         }
-        let values = cast(&(Arc::new(StringArray::from(words)) as ArrayRef), element.data_type())?;
+        let values = take(lists.values(), &UInt32Array::from(places), None)?;
         let filled = ListArray::try_new(Arc::clone(element), OffsetBuffer::from_lengths(lengths), values, None)?;
         Ok(ColumnarValue::Array(Arc::new(filled)))
     }

@@ -231,9 +231,9 @@ fn of_entry(scope: Scope, entry: &Entry, name: &str) -> Result<Field, QueryError
     let (kind, expr, needs) = match entry.how {
         How::Row(kind, expr) => (kind, expr(), Needs::default()),
         // A repeated report stays readable, and counts nowhere.
-        How::Key("usage", kind) => {
+        How::Key(map @ ("usage" | "cost"), kind) => {
             let counts = ident("usage_source").not_eq(lit(UsageSource::Repeated.as_str()));
-            (kind, built(when(counts, get_field(ident("usage"), key)).end())?, Needs::default())
+            (kind, built(when(counts, get_field(ident(map), key)).end())?, Needs::default())
         }
         How::Key(map, kind) => (kind, get_field(ident(map), key), Needs::default()),
         How::Group => (FieldKind::Text, by_name(), Needs::default()),

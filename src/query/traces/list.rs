@@ -1,4 +1,6 @@
-//! Pages of traces, newest first. The newest days are looked at first: a page that they fill reads no others.
+//! Pages of traces, newest first. The newest days are looked at first: a page that they fill reads no others. And first
+//! it is found which traces a page has, then what there is to say of those few: most of a summary's columns are never
+//! read of the others.
 
 use arrow::array::RecordBatch;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
@@ -11,7 +13,7 @@ use crate::base::{Day, TimestampUs};
 use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::metrics::Listing;
-use crate::wire::{Filter, ListTracesRequest, ListTracesResponse, Reading, TimeRange, TraceSummary};
+use crate::wire::{Filter, FilterOperator, ListTracesRequest, ListTracesResponse, Reading, TimeRange, TraceSummary};
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 1_000;
@@ -43,6 +45,13 @@ const SUMMARY: [&str; 20] = [
     "total_tokens",
 ];
 const COST: &str = "total_cost";
+/// What decides which traces a page has.
+const KEYS: [&str; 2] = ["trace_id", "start_time"];
+
+struct Key {
+    start_us: TimestampUs,
+    id: String,
+}
 
 pub(in crate::query) async fn list(
     query: &Query,
@@ -87,40 +96,54 @@ impl Pages<'_> {
     ) -> Result<(Vec<TraceSummary>, String), QueryError> {
         let (from_us, mut to_us) = (self.range.from_unix_micros, self.range.to_unix_micros);
         // All is checked at once, also what no window needs to look at.
-        self.listing(from_us, to_us)?;
+        Listing::of_traces((from_us, to_us), self.filters, &self.names())?;
         if let Some(after) = &after {
             // The trace at the cursor, and others that began with it, are among those left.
             to_us = to_us.min(after.start_us.saturating_add(1));
         }
-        let mut traces: Vec<TraceSummary> = Vec::new();
+        let mut found: Vec<Key> = Vec::new();
         let mut width_us = self.first_us;
-        while from_us < to_us && traces.len() <= self.limit {
+        while from_us < to_us && found.len() <= self.limit {
             let start_us = from_us.max(to_us.saturating_sub(width_us));
-            let listing = self.listing(start_us, to_us)?;
-            let wanted = self.limit + 1 - traces.len();
-            let rows = listing.rows(query).await?;
-            let plan = rows.and_then(&narrowed).and_then(|rows| newest(rows, after.as_ref(), wanted));
+            let wanted = self.limit + 1 - found.len();
+            let rows = Listing::of_traces((start_us, to_us), self.filters, &KEYS)?.rows(query).await?;
+            let plan = rows.and_then(&narrowed).and_then(|rows| newest(rows, &KEYS, after.as_ref(), wanted));
             let plan = plan.map_err(|e| query.translate(e))?;
             for batch in query.collect(&plan, wanted as u64).await? {
-                traces.extend((0..batch.num_rows()).map(|row| self.summary(&listing, &batch, row)));
+                let cells = Cells(&batch);
+                found.extend((0..batch.num_rows()).map(|row| Key {
+                    start_us: cells.time_us(&Listing::column(1), row).unwrap_or_default(),
+                    id: cells.key(&Listing::column(0), row),
+                }));
             }
             to_us = start_us;
             width_us = width_us.saturating_mul(WIDENING);
         }
-        let next = match traces.len() > self.limit {
-            true => {
-                traces.truncate(self.limit);
-                traces.last().map(|last| Cursor { start_us: last.start_unix_micros, trace_id: last.id.clone() }.text())
-            }
-            false => None,
-        };
-        Ok((traces, next.unwrap_or_default()))
+        let has_more = found.len() > self.limit;
+        found.truncate(self.limit);
+        let last = found.last().filter(|_| has_more);
+        let next = last.map(|last| Cursor { start_us: last.start_us, trace_id: last.id.clone() }.text());
+        Ok((self.summaries(query, found).await?, next.unwrap_or_default()))
     }
 
-    fn listing(&self, from_us: TimestampUs, to_us: TimestampUs) -> Result<Listing, QueryError> {
-        let names: Vec<&str> =
-            SUMMARY.into_iter().chain([COST]).chain(self.fields.iter().map(String::as_str)).collect();
-        Listing::of_traces((from_us, to_us), self.filters, &names)
+    /// What there is to say of the traces of these keys.
+    async fn summaries(&self, query: &Query, found: Vec<Key>) -> Result<Vec<TraceSummary>, QueryError> {
+        // The newest comes first.
+        let (Some(last), Some(first)) = (found.first(), found.last()) else { return Ok(Vec::new()) };
+        let (first_us, last_us, count) = (first.start_us, last.start_us, found.len());
+        let values = found.into_iter().map(|key| key.id).collect();
+        let operator = FilterOperator::In.into();
+        let ids = Filter { field: "trace_id".to_owned(), operator, values, ..Filter::default() };
+        let listing = Listing::of_traces((first_us, last_us.saturating_add(1)), &[ids], &self.names())?;
+        let rows = listing.rows(query).await?;
+        let plan = rows.and_then(|rows| newest(rows, &SUMMARY, None, count)).map_err(|e| query.translate(e))?;
+        let batches = query.collect(&plan, count as u64).await?;
+        let of = |batch| (0..RecordBatch::num_rows(batch)).map(|row| self.summary(&listing, batch, row));
+        Ok(batches.iter().flat_map(of).collect())
+    }
+
+    fn names(&self) -> Vec<&str> {
+        SUMMARY.into_iter().chain([COST]).chain(self.fields.iter().map(String::as_str)).collect()
     }
 
     fn summary(&self, listing: &Listing, batch: &RecordBatch, row: usize) -> TraceSummary {
@@ -154,12 +177,15 @@ impl Pages<'_> {
     }
 }
 
+/// `names`: the columns of `rows`.
 fn newest(
     rows: LogicalPlanBuilder,
+    names: &[&str],
     after: Option<&Cursor>,
     count: usize,
 ) -> Result<LogicalPlan, datafusion::error::DataFusionError> {
-    let (start, id) = (Listing::column(2), Listing::column(0));
+    let place = |wanted| names.iter().position(|name| *name == wanted).expect("traces have a start and an id");
+    let (start, id) = (Listing::column(place("start_time")), Listing::column(place("trace_id")));
     let rows = match after {
         Some(after) => rows.filter(is_after(after, ident(&start), ident(&id)))?,
         None => rows,
