@@ -5,8 +5,8 @@
 
 QUESTIONS.json has the files of each table, how often each question is asked after the first time, and the questions: a
 name and a statement for each engine, in which {observations}, {observation_io} and {scores} stand for the tables.
-TIMES.json has, for each question and engine, the milliseconds of the first time (nothing was read before by this
-connection) and of the others, sorted.
+TIMES.json has, for each question and engine, the milliseconds of the first time (the connection may have read the files
+for other questions) and of the others, sorted.
 """
 
 import json

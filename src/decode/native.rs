@@ -26,6 +26,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     let mut rejections = Vec::new();
     let (mut said, mut media) = (Vec::new(), Vec::new());
     for item in request.observations {
+        let before = media.len();
         let decoded = observation(item, limits).and_then(|(mut event, about)| {
             tools::find(&mut event);
             media::take_out(&mut event, limits, &mut media);
@@ -37,7 +38,10 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
                 batch.events.push(event);
                 said.push(about);
             }
-            Err(rejection) => rejections.push(rejection),
+            Err(rejection) => {
+                media.truncate(before);
+                rejections.push(rejection);
+            }
         }
     }
     let facts = trace::facts(&batch.events, said);
@@ -45,6 +49,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     // Facts about a trace are no row of their own in the books: only those refused are counted.
     let mut facts_kept = 0;
     for item in request.traces {
+        let before = media.len();
         let decoded = trace_facts(item, limits).and_then(|mut event| {
             media::take_out(&mut event, limits, &mut media);
             cut::event(&mut event, limits)?;
@@ -55,7 +60,10 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
                 batch.events.push(event);
                 facts_kept += 1;
             }
-            Err(rejection) => rejections.push(rejection),
+            Err(rejection) => {
+                media.truncate(before);
+                rejections.push(rejection);
+            }
         }
     }
     for item in request.scores {
@@ -102,7 +110,7 @@ fn observation(item: wire::Observation, limits: &DecodeLimits) -> Result<(Event,
         error_type: item.error_type.and_then(filled),
         status_message: item.status_message.and_then(filled),
         finish_reasons: item.finish_reasons.into_iter().filter_map(filled).collect(),
-        tools_offered: item.tools_offered.into_iter().filter_map(filled).collect(),
+        tools_offered: tools::each_once(item.tools_offered.into_iter().filter_map(filled)),
         tools_called: item.tools_called.into_iter().filter_map(filled).collect(),
         response_id: item.response_id.and_then(filled),
         start_ns,

@@ -64,6 +64,7 @@ fn decode(
         for scope_spans in resource_spans.scope_spans {
             let origin = resource.with_scope(scope_spans.scope.unwrap_or_default(), sdk);
             for span in scope_spans.spans {
+                let before = media.len();
                 let decoded = span::decode(span, &origin, limits, &mut encoded).and_then(|(mut event, about)| {
                     tools::find(&mut event);
                     media::take_out(&mut event, limits, &mut media);
@@ -77,7 +78,10 @@ fn decode(
                         batch.events.push(event);
                         said.push(about_trace);
                     }
-                    Err(rejection) => rejections.push(rejection),
+                    Err(rejection) => {
+                        media.truncate(before);
+                        rejections.push(rejection);
+                    }
                 }
             }
         }

@@ -6,6 +6,8 @@
 //! Asked for, in the output only, since the input repeats the calls of earlier steps: `tool_calls`, `function_call`,
 //! Anthropic's `tool_use`, Google's `functionCall`, OpenTelemetry's parts of type `tool_call`, the AI SDK's `toolCalls`.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -42,59 +44,58 @@ pub(super) fn find(event: &mut Event) {
     }
 }
 
-/// In the order of their definitions, each once.
+/// Each once.
 fn offered(said: &Observation) -> Vec<String> {
-    let mut names = Names::default();
+    let mut names = Names { left_bytes: TEXT_BYTES_MAX, ..Names::default() };
     let of_maps = [&said.attributes, &said.model_parameters, &said.metadata];
     for text in of_maps.into_iter().flat_map(|map| DEFINITIONS.iter().filter_map(|key| map.get(*key))) {
-        names.define(&parsed(text));
+        names.define_in(text);
     }
     for (prefix, suffix) in PIECES {
         let pieces = said.attributes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
         for (_, text) in pieces.filter(|(key, _)| key.ends_with(suffix)) {
             match suffix {
                 ".name" => names.add(text),
-                _ => names.define(&parsed(text)),
+                _ => names.define_in(text),
             }
         }
     }
     let input = said.input.as_deref().map(str::trim_start).filter(|input| input.starts_with('{'));
     if let Some(input) = input.filter(|input| looks(input, &["\"tools\"", "\"functions\""])) {
         let payload: Payload = serde_json::from_str(input).unwrap_or_default();
-        let inner = payload.config.or(payload.kwargs).unwrap_or_default();
-        for list in [payload.tools, payload.functions, inner.tools, inner.functions] {
-            names.define(&list);
-        }
+        let inner =
+            [&payload.config, &payload.kwargs].into_iter().flat_map(|inner| [&inner["tools"], &inner["functions"]]);
+        [&payload.tools, &payload.functions].into_iter().chain(inner).for_each(|tools| names.define(tools, true));
     }
-    names.0
+    names.names
 }
 
-/// In the order of the answer; a tool that is called twice stands twice.
+/// The names without those that came before.
+pub(super) fn each_once(said: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names = Names::default();
+    said.for_each(|name| names.add(&name));
+    names.names
+}
+
+/// In the order of the answer; a tool that is called twice stands twice, and one call that is written twice once.
 fn called(said: &Observation) -> Vec<String> {
-    let mut names = Vec::new();
+    let mut found = Calls::default();
     let beside = CALLS.iter().filter_map(|key| said.attributes.get(*key));
     for text in said.output.iter().chain(beside) {
         let names_calls = looks(text, &["tool", "function_call", "functionCall", "mcp_call"]);
         if names_calls && text.trim_start().starts_with(['{', '[']) {
-            calls(&parsed(text), &mut names);
+            found.look(&serde_json::from_str(text).unwrap_or_default());
         }
-        if !names.is_empty() {
+        if !found.names.is_empty() {
             break;
         }
     }
-    names.truncate(CALLED_MAX);
-    names
+    found.names.truncate(CALLED_MAX);
+    found.names
 }
 
 fn looks(text: &str, words: &[&str]) -> bool {
     text.len() <= TEXT_BYTES_MAX && words.iter().any(|word| text.contains(word))
-}
-
-fn parsed(text: &str) -> Value {
-    match text.len() <= TEXT_BYTES_MAX {
-        true => serde_json::from_str(text).unwrap_or_default(),
-        false => Value::Null,
-    }
 }
 
 /// What of an input says which tools there are; the rest is skipped as it is read.
@@ -104,80 +105,106 @@ struct Payload {
     tools: Value,
     functions: Value,
     /// Google's.
-    config: Option<Tools>,
+    config: Value,
     /// Of wrappers that log a function's arguments.
-    kwargs: Option<Tools>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Tools {
-    tools: Value,
-    functions: Value,
+    kwargs: Value,
 }
 
 #[derive(Default)]
-struct Names(Vec<String>);
+struct Names {
+    names: Vec<String>,
+    known: HashSet<String>,
+    /// Of texts that are still read.
+    left_bytes: usize,
+}
 
 impl Names {
     fn add(&mut self, name: &str) {
-        let is_new = !self.0.iter().any(|known| known == name);
-        if is_new && is_name(name) && self.0.len() < OFFERED_MAX {
-            self.0.push(name.to_owned());
+        if self.names.len() < OFFERED_MAX && is_name(name) && self.known.insert(name.to_owned()) {
+            self.names.push(name.to_owned());
         }
     }
 
-    /// A definition, or a list of them, or an object with a definition under each name.
-    fn define(&mut self, said: &Value) {
+    fn define_in(&mut self, text: &str) {
+        if text.len() <= self.left_bytes {
+            self.left_bytes -= text.len();
+            self.define(&serde_json::from_str(text).unwrap_or_default(), true);
+        }
+    }
+
+    /// A definition, or a list of them, or, `whole`, an object with a definition under each name.
+    fn define(&mut self, said: &Value, whole: bool) {
         match said {
-            Value::Array(list) => list.iter().for_each(|one| self.define(one)),
+            Value::Array(list) => list.iter().for_each(|one| self.define(one, false)),
             // A list of texts, each one definition.
-            Value::String(text) if text.starts_with('{') => self.define(&parsed(text)),
-            Value::Object(one) => match name_of(one) {
-                Some(name) => self.add(name),
-                None => self.define_group(one),
+            Value::String(text) if text.starts_with('{') => self.define_in(text),
+            Value::Object(one) => match (name_of(one), one.get("type").and_then(Value::as_str)) {
+                (Some(name), _) => self.add(name),
+                // A tool of the provider's own has no name but its type.
+                (None, Some(kind)) if !matches!(kind, "function" | "custom") => self.add(kind),
+                (None, _) => self.define_group(one, whole),
             },
             _ => {}
         }
     }
 
-    fn define_group(&mut self, group: &Map<String, Value>) {
+    fn define_group(&mut self, group: &Map<String, Value>, whole: bool) {
         let listed = ["functionDeclarations", "function_declarations"].iter().find_map(|key| group.get(*key));
         match listed {
-            Some(list) => self.define(list),
-            None => group.iter().filter(|(_, tool)| tool.is_object()).for_each(|(name, _)| self.add(name)),
+            Some(list) => self.define(list, false),
+            None if whole && !group.contains_key("type") => {
+                group.iter().filter(|(_, tool)| tool.is_object()).for_each(|(name, _)| self.add(name));
+            }
+            None => {}
         }
     }
 }
 
-fn calls(said: &Value, names: &mut Vec<String>) {
-    match said {
-        Value::Array(list) => list.iter().for_each(|one| calls(one, names)),
-        Value::Object(one) => {
-            let kind = one.get("type").and_then(Value::as_str);
-            let is_call = match kind {
-                Some(kind) => CALL_TYPES.contains(&kind),
-                None => one.contains_key("toolCallId") && one.contains_key("toolName"),
-            };
-            if is_call {
-                return call(one, names);
-            }
-            for (key, inner) in one {
-                match (key.as_str(), inner) {
-                    ("tool_calls" | "toolCalls", Value::Array(list)) => {
-                        list.iter().filter_map(Value::as_object).for_each(|one| call(one, names));
+#[derive(Default)]
+struct Calls {
+    names: Vec<String>,
+    /// Some write one call in two shapes into one message.
+    ids: HashSet<String>,
+}
+
+impl Calls {
+    fn look(&mut self, said: &Value) {
+        match said {
+            Value::Array(list) => list.iter().for_each(|one| self.look(one)),
+            Value::Object(one) => {
+                let kind = one.get("type").and_then(Value::as_str);
+                let is_call = match kind {
+                    Some(kind) => CALL_TYPES.contains(&kind),
+                    None => one.contains_key("toolCallId") && one.contains_key("toolName"),
+                };
+                if is_call {
+                    return self.add(one);
+                }
+                for (key, inner) in one {
+                    match (key.as_str(), inner) {
+                        ("tool_calls" | "toolCalls", Value::Array(list)) => {
+                            list.iter().filter_map(Value::as_object).for_each(|one| self.add(one));
+                        }
+                        ("function_call" | "functionCall", Value::Object(one)) => self.add(one),
+                        _ => self.look(inner),
                     }
-                    ("function_call" | "functionCall", Value::Object(one)) => call(one, names),
-                    _ => calls(inner, names),
                 }
             }
+            _ => {}
         }
-        _ => {}
     }
-}
 
-fn call(said: &Map<String, Value>, names: &mut Vec<String>) {
-    names.extend(name_of(said).filter(|name| is_name(name)).map(str::to_owned));
+    fn add(&mut self, said: &Map<String, Value>) {
+        let Some(name) = name_of(said).filter(|name| is_name(name)) else { return };
+        let id = |said: &Map<String, Value>| {
+            let id = ["id", "call_id", "toolCallId"].iter().find_map(|key| said.get(*key)?.as_str())?;
+            Some(id.to_owned())
+        };
+        let id = id(said).or_else(|| id(said.get("tool_call")?.as_object()?)).filter(|id| !id.is_empty());
+        if id.is_none_or(|id| self.ids.insert(id)) {
+            self.names.push(name.to_owned());
+        }
+    }
 }
 
 /// As definitions and calls say it: themselves, or the function in them.
@@ -188,5 +215,6 @@ fn name_of(said: &Map<String, Value>) -> Option<&str> {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= NAME_BYTES_MAX
+    // A NUL can stand in no text column.
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains('\0')
 }

@@ -121,7 +121,9 @@ impl<T> Entry<T> {
     /// Takes in what else was said about the id.
     pub(super) fn absorb(&mut self, other: Entry<T>) {
         let counted = |entry: &Self| entry.counted_at().map(|at| (at, entry.by_half));
-        let first = counted(self).into_iter().chain(counted(&other)).min();
+        // Places of two logs do not compare: if either has brought it to its table, it stands there.
+        let both = |one: (u64, bool), other: (u64, bool)| (one.0.min(other.0), one.1 || other.1);
+        let first = counted(self).into_iter().chain(counted(&other)).reduce(both);
         for said in other.said {
             self.add(said);
         }

@@ -180,7 +180,8 @@ impl Replay<'_> {
             for appended in self.catalog.merged_above(tenant, table, writer, counted).await? {
                 let state = self.buffers.of(tenant, counted);
                 state.buffer.count_merged(appended.to, &standing::merged_counts_of(&appended.merged));
-                state.told.lock()[table as usize] = positions[table as usize];
+                let told = &mut state.told.lock()[table as usize];
+                *told = (*told).max(appended.to);
             }
         }
         self.positions.insert(tenant.clone(), positions);

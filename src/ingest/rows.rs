@@ -250,9 +250,8 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         let observation = Arc::new(merged.row);
         let arrived_us = |entry: &Arc<Entry<Observation>>| entry.origin().stamp_us;
         let stamp_us = base.map_or_else(|| entry.map_or(0, arrived_us), |base| base.ingested_at_us);
-        let cost = entry.map_or_else(RowCost::default, |entry| {
-            cost(&observation, entry.prices(table).expect("an event of it is wanted"), stamp_us)
-        });
+        let prices = entry.map(|entry| entry.prices(table).expect("an event of it is wanted"));
+        let cost = cost(&observation, prices, stamp_us);
         let mut facts = facts_of.get(trace.as_ref()).and_then(Clone::clone);
         let stands_for = orphans.get(trace.as_ref());
         let mut orphan = stands_for
@@ -316,7 +315,8 @@ fn orphan_roots<'a>(
 }
 
 /// What the client says it cost, else what the price books say.
-fn cost(observation: &Observation, prices: &Prices, stamp_us: TimestampUs) -> RowCost {
+/// Without prices: of a row that stands, and only now repeats another.
+fn cost(observation: &Observation, prices: Option<&Prices>, stamp_us: TimestampUs) -> RowCost {
     let is_repeated = observation.usage_source == Some(UsageSource::Repeated as i32);
     if !observation.provided_cost.is_empty() {
         let amount = |kind: &str| observation.provided_cost.get(kind).copied().map(Money::from_pico);
@@ -335,7 +335,7 @@ fn cost(observation: &Observation, prices: &Prices, stamp_us: TimestampUs) -> Ro
     if is_repeated {
         return RowCost::default();
     }
-    let Some(model) = observation.model.as_deref() else { return RowCost::default() };
+    let (Some(model), Some(prices)) = (observation.model.as_deref(), prices) else { return RowCost::default() };
     let usage = Quantities::from_inclusive(
         observation.input_tokens,
         observation.cached_input_tokens,

@@ -39,14 +39,15 @@ async fn send_ai_sdk(server: &ServerProcess) {
 }
 
 async fn send_langfuse(server: &ServerProcess) {
-    let call = |name: &str| json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let call =
+        |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
     let at = "2026-09-21T13:46:40.000Z";
     let event = |id: &str, kind: &str, body: Value| json!({"id": id, "type": kind, "timestamp": at, "body": body});
     let created = json!({"id": "g", "traceId": "batch", "startTime": at, "model": "gpt-4o-mini",
         "input": {"messages": [], "tools": [{"type": "function", "function": {"name": "get_weather"}}]}});
     // The answer comes with a later event.
     let updated = json!({"id": "g", "traceId": "batch",
-        "output": {"role": "assistant", "tool_calls": [call("get_weather"), call("get_weather")]}});
+        "output": {"role": "assistant", "tool_calls": [call("c1", "get_weather"), call("c2", "get_weather")]}});
     send_batch(server, &[event("e1", "generation-create", created), event("e2", "generation-update", updated)]).await;
 }
 

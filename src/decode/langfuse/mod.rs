@@ -229,9 +229,11 @@ impl<'a> Reading<'a> {
         match &mut read {
             Read::Observation { event, .. } | Read::Trace(event) => {
                 tools::find(event);
-                media::take_out(event, limits, &mut self.batch.decoded.media);
+                let media = &mut self.batch.decoded.media;
+                let before = media.len();
+                media::take_out(event, limits, media);
                 if bytes > limits.span_bytes_max {
-                    cut::event(event, limits).map_err(observation::invalid)?;
+                    cut::event(event, limits).inspect_err(|_| media.truncate(before)).map_err(observation::invalid)?;
                 }
             }
             Read::Score { .. } if bytes > limits.span_bytes_max => {

@@ -33,7 +33,7 @@ fn offered_beside(pairs: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn what_an_answer_asks_for_is_found_in_every_shape() {
-    let function = |name: &str| json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let function = |name: &str| json!({"type": "function", "function": {"name": name, "arguments": "{}"}});
     let cases = [
         ("OpenAI, chat", json!({"role": "assistant", "content": null, "tool_calls": [function("a"), function("b")]})),
         (
@@ -132,4 +132,27 @@ fn what_the_sender_says_itself_stands() {
         ..call()
     };
     assert_eq!(names(said).1, ["mine"]);
+}
+
+#[test]
+fn one_call_in_two_shapes_of_one_message_is_one_call() {
+    let call = json!({"id": "c1", "name": "a", "args": {}});
+    let anthropic = json!({"content": [{"type": "tool_use", "id": "c1", "name": "a"}], "tool_calls": [call]});
+    assert_eq!(called(&anthropic), ["a"]);
+    let function = json!({"id": "c1", "type": "function", "function": {"name": "a", "arguments": "{}"}});
+    let openai =
+        json!({"additional_kwargs": {"tool_calls": [function]}, "tool_calls": [call, {"id": "c2", "name": "a"}]});
+    assert_eq!(called(&openai), ["a", "a"]);
+}
+
+#[test]
+fn tools_of_the_provider_are_named_by_their_type_and_nothing_else_is_a_tool() {
+    let own = json!([
+        {"type": "web_search", "user_location": {"city": "x"}}, {"type": "code_interpreter", "container": {"type": "auto"}},
+        {"type": "function", "function": {"parameters": {}}}, {"cachePoint": {"x": 1}}, {"name": "a\0b"},
+        {"toolSpec": {"name": "c"}},
+    ]);
+    assert_eq!(offered(&json!({"tools": own})), ["web_search", "code_interpreter", "c"]);
+    assert!(called(&json!({"tool_calls": [{"name": "a\0b"}]})).is_empty());
+    assert_eq!(offered(&json!({"config": "x", "kwargs": {"tools": [{"name": "a"}]}})), ["a"]);
 }

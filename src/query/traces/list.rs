@@ -2,6 +2,8 @@
 //! it is found which traces a page has, then what there is to say of those few: most of a summary's columns are never
 //! read of the others.
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::prelude::ident;
@@ -101,7 +103,8 @@ impl Pages<'_> {
             // The trace at the cursor, and others that began with it, are among those left.
             to_us = to_us.min(after.start_us.saturating_add(1));
         }
-        let mut found: Vec<Key> = Vec::new();
+        let end_us = to_us;
+        let (mut found, mut ids): (Vec<Key>, HashSet<String>) = Default::default();
         let mut width_us = self.first_us;
         while from_us < to_us && found.len() <= self.limit {
             let start_us = from_us.max(to_us.saturating_sub(width_us));
@@ -111,10 +114,12 @@ impl Pages<'_> {
             let plan = plan.map_err(|e| query.translate(e))?;
             for batch in query.collect(&plan, wanted as u64).await? {
                 let cells = Cells(&batch);
-                found.extend((0..batch.num_rows()).map(|row| Key {
+                let keys = (0..batch.num_rows()).map(|row| Key {
                     start_us: cells.time_us(&Listing::column(1), row).unwrap_or_default(),
                     id: cells.key(&Listing::column(0), row),
-                }));
+                });
+                // A trace of several days may seem to begin twice.
+                found.extend(keys.filter(|key| ids.insert(key.id.clone())));
             }
             to_us = start_us;
             width_us = width_us.saturating_mul(WIDENING);
@@ -123,18 +128,25 @@ impl Pages<'_> {
         found.truncate(self.limit);
         let last = found.last().filter(|_| has_more);
         let next = last.map(|last| Cursor { start_us: last.start_us, trace_id: last.id.clone() }.text());
-        Ok((self.summaries(query, found).await?, next.unwrap_or_default()))
+        // All that was looked through: a trace has its rows where it was found.
+        Ok((self.summaries(query, found, (to_us, end_us)).await?, next.unwrap_or_default()))
     }
 
     /// What there is to say of the traces of these keys.
-    async fn summaries(&self, query: &Query, found: Vec<Key>) -> Result<Vec<TraceSummary>, QueryError> {
-        // The newest comes first.
-        let (Some(last), Some(first)) = (found.first(), found.last()) else { return Ok(Vec::new()) };
-        let (first_us, last_us, count) = (first.start_us, last.start_us, found.len());
+    async fn summaries(
+        &self,
+        query: &Query,
+        found: Vec<Key>,
+        within_us: (TimestampUs, TimestampUs),
+    ) -> Result<Vec<TraceSummary>, QueryError> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = found.len();
         let values = found.into_iter().map(|key| key.id).collect();
         let operator = FilterOperator::In.into();
         let ids = Filter { field: "trace_id".to_owned(), operator, values, ..Filter::default() };
-        let listing = Listing::of_traces((first_us, last_us.saturating_add(1)), &[ids], &self.names())?;
+        let listing = Listing::of_traces(within_us, &[ids], &self.names())?;
         let rows = listing.rows(query).await?;
         let plan = rows.and_then(|rows| newest(rows, &SUMMARY, None, count)).map_err(|e| query.translate(e))?;
         let batches = query.collect(&plan, count as u64).await?;

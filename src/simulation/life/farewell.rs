@@ -64,20 +64,23 @@ impl Life {
     /// Logs are looked after, and copies let go, until no erasure is open.
     fn erase_all(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            let mut open = Err("nobody looked".to_owned());
+            let mut open = 0;
             for at in 0..2 {
                 let node = self.node(at);
-                open = node.process.run_well(async {
+                let looked: Result<usize, String> = node.process.run_well(async {
                     node.ingest.flush(true).await.map_err(|error| error.to_string())?;
                     node.ingest.look_after_logs().await.map_err(|error| error.to_string())?;
                     node.chores.erase().await
                 });
+                match looked {
+                    Ok(left) => open = left,
+                    Err(wrong) => self.hold(Err(wrong)),
+                }
             }
-            match open {
-                Ok(0) => return self.tell("all that was to be erased is"),
-                Ok(open) => self.tell(format!("{open} erasures are open")),
-                Err(wrong) => self.hold(Err(wrong)),
+            if open == 0 {
+                return self.tell("all that was to be erased is");
             }
+            self.tell(format!("{open} erasures are open"));
             self.time.advance_us(HOURS_BETWEEN_US);
         }
         let (process, catalog) = Process::start(&self.location, &self.time, 0).unwrap();
