@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use serde_json::{Value as Json, json};
-use tracelake::base::{SystemClock, TenantId};
+use tracelake::base::SystemClock;
 use tracelake::catalog::{Catalog, NoFreshRows};
 use tracelake::corpus::TextSize;
 use tracelake::model::tables::Table;
-use tracelake::model::{Event, EventBatch, EventKind, Observation, Order, Score};
+use tracelake::model::{Event, EventKind, Observation, Order, Score};
 use tracelake::query::{Engine, QueryLimits};
 use tracelake::store::{Location, data_object};
 use tracelake::wire::{GetTraceRequest, ListTracesRequest, Reading, SearchTracesRequest};
@@ -22,7 +22,7 @@ use crate::Settings;
 use crate::questions::{Ask, LONG_TRACE, QUESTIONS, Question, TRACE_OBSERVATIONS, day};
 use crate::report::{Baseline, Report};
 use crate::timing;
-use crate::way_in::Server;
+use crate::way_in::{Server, tenant};
 use crate::way_out::rows;
 
 /// Each question again, until so many times or so long.
@@ -118,29 +118,28 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 
 /// Asks, takes all of the answer, and says how many bytes it was made from.
 async fn answer(engine: &Engine, ask: &Ask) -> u64 {
-    let tenant: TenantId = "bench".parse().expect("a legal tenant id");
     let bytes = |reading: Option<Reading>| reading.map_or(0, |reading| reading.bytes);
     let range = Some(day());
     match ask {
         Ask::Metrics(asks) => {
-            let answers = engine.metrics(&tenant, asks()).await.expect("the questions are answered");
+            let answers = engine.metrics(&tenant(), asks()).await.expect("the questions are answered");
             answers.into_iter().map(|answer| bytes(answer.reading)).sum()
         }
         Ask::Sql(statement) => {
-            rows(engine, &tenant, statement).await;
+            rows(engine, &tenant(), statement).await;
             0
         }
         Ask::List => {
             let request = ListTracesRequest { range, ..Default::default() };
-            bytes(engine.list_traces(&tenant, request).await.expect("traces are listed").reading)
+            bytes(engine.list_traces(&tenant(), request).await.expect("traces are listed").reading)
         }
         Ask::Search(text) => {
             let request = SearchTracesRequest { range, text: (*text).to_owned(), ..Default::default() };
-            bytes(engine.search_traces(&tenant, request).await.expect("traces are searched").reading)
+            bytes(engine.search_traces(&tenant(), request).await.expect("traces are searched").reading)
         }
         Ask::Trace => {
             let request = GetTraceRequest { trace_id: LONG_TRACE.to_owned(), with_io: true, range };
-            let parts = engine.trace(&tenant, request).await.expect("the trace is there");
+            let parts = engine.trace(&tenant(), request).await.expect("the trace is there");
             let parts: Vec<_> = parts.try_collect().await.expect("it comes whole");
             let sent: usize = parts.iter().map(|part| part.observations.len()).sum();
             assert_eq!(sent, TRACE_OBSERVATIONS);
@@ -187,10 +186,9 @@ fn rivals(files: &Json, again: usize) -> Option<Json> {
 
 /// The live files of each table.
 fn files(server: &Server, folder: &Path) -> Json {
-    let tenant: TenantId = "bench".parse().expect("a legal tenant id");
     let of = |table: Table| {
-        let snapshot = server.run(server.catalog.snapshot(&tenant, table)).expect("the table loads");
-        let paths = snapshot.files.values().map(|file| data_object(&tenant, table.name(), &file.path));
+        let snapshot = server.run(server.catalog.snapshot(&tenant(), table)).expect("the table loads");
+        let paths = snapshot.files.values().map(|file| data_object(&tenant(), table.name(), &file.path));
         let paths: Vec<Json> = paths.map(|path| folder.join(path.as_ref()).display().to_string().into()).collect();
         (table.name().to_owned(), Json::from(paths))
     };
@@ -219,7 +217,7 @@ fn long_trace(server: &Server) {
         let order = Order { event_time_us: start_us, is_update: false, event_id: at.to_string() };
         Event { order, kind: Some(EventKind::Observation(observation)) }
     };
-    append(server, (0..TRACE_OBSERVATIONS).map(observation).collect());
+    server.append((0..TRACE_OBSERVATIONS).map(observation).collect());
 }
 
 /// Scores of five names over the day.
@@ -241,15 +239,6 @@ fn scores(server: &Server, count: u64) {
         Event { order, kind: Some(EventKind::Score(score)) }
     };
     for from in (0..count).step_by(10_000) {
-        append(server, (from..count.min(from + 10_000)).map(score).collect());
+        server.append((from..count.min(from + 10_000)).map(score).collect());
     }
-}
-
-fn append(server: &Server, events: Vec<Event>) {
-    let tenant = "bench".parse().expect("a legal tenant id");
-    let batch = EventBatch { door: "bench".into(), received: events.len() as u64, events, ..Default::default() };
-    server.run(async {
-        let held = server.ingest.admit(1).await.expect("room");
-        server.ingest.append(&tenant, batch, held).await.expect("acked");
-    });
 }

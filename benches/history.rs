@@ -9,10 +9,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tracelake::base::TenantId;
 use tracelake::format::parquet::{read, sort};
 use tracelake::model::tables::Table;
-use tracelake::model::{Event, EventBatch, EventKind, Observation, Order};
+use tracelake::model::{Event, EventKind, Observation, Order};
 use tracelake::store::data_object;
 
 use crate::Settings;
@@ -20,7 +19,7 @@ use crate::corpus::config;
 use crate::report::{Baseline, Report};
 use crate::timing::median;
 use crate::upkeep::sealed;
-use crate::way_in::Server;
+use crate::way_in::{Server, tenant};
 
 const TRACES: u64 = 1_000;
 /// Steps of a trace: 2 to this.
@@ -64,10 +63,6 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
         }
         server.kill();
     }
-}
-
-fn tenant() -> TenantId {
-    "bench".parse().expect("a legal tenant id")
 }
 
 /// One model call of an agent.
@@ -139,13 +134,7 @@ fn text(random: &mut SmallRng, words: &[String], count: usize) -> String {
 
 fn send(server: &Server, steps: &[Step]) {
     for steps in steps.chunks(20) {
-        let events: Vec<Event> = steps.iter().map(event).collect();
-        let bytes = steps.iter().map(text_bytes).sum::<usize>() as u64;
-        let batch = EventBatch { door: "bench".into(), received: events.len() as u64, events, ..Default::default() };
-        server.run(async {
-            let held = server.ingest.admit(bytes).await.expect("room");
-            server.ingest.append(&tenant(), batch, held).await.expect("acked");
-        });
+        server.append(steps.iter().map(event).collect());
     }
     server.run(server.ingest.flush(true)).expect("the flush is committed");
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use prost::Message;
-use tracelake::base::{Day, TenantId};
+use tracelake::base::Day;
 use tracelake::catalog::{Append, Asked, Change, Checked, FreshRows, NewFile};
 use tracelake::corpus::{TextSize, requests};
-use tracelake::format::index::{self, FileIndex, IndexObject, KeyFilter, key_hash};
+use tracelake::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use tracelake::format::parquet;
 use tracelake::model::tables::{SCORES, ScoreRow, Table, batch};
-use tracelake::model::{Event, EventBatch, EventKind, Observation, Order, Score, TraceFacts};
+use tracelake::model::{Event, EventKind, Observation, Order, Score, TraceFacts};
 use tracelake::query::{Engine, QueryLimits};
 use tracelake::store;
 
@@ -17,7 +17,7 @@ use crate::Settings;
 use crate::corpus::config;
 use crate::report::{Baseline, Report};
 use crate::timing::median;
-use crate::way_in::Server;
+use crate::way_in::{Server, tenant};
 use crate::way_out::rows;
 
 const SPANS_PER_REQUEST: usize = 100;
@@ -66,10 +66,6 @@ fn repeats(settings: &Settings, report: &mut Report) {
     }
 }
 
-fn tenant() -> TenantId {
-    "bench".parse().expect("a legal tenant id")
-}
-
 /// One trace of many spans among others; its user is said when all of them stand in files.
 fn facts_an_hour_later(settings: &Settings, report: &mut Report) {
     let server = Server::start(settings);
@@ -86,7 +82,7 @@ fn facts_an_hour_later(settings: &Settings, report: &mut Report) {
         let order = Order { event_time_us: start_us, is_update: false, event_id: at.to_string() };
         Event { order, kind: Some(EventKind::Observation(observation)) }
     };
-    append(&server, (0..TRACE_SPANS).map(span).collect());
+    server.append((0..TRACE_SPANS).map(span).collect());
     server.run(server.ingest.flush(true)).expect("the flush is committed");
     let fresh: Arc<dyn FreshRows> = Arc::new(server.ingest.clone());
     let engine = Engine::new(server.catalog.clone(), fresh, QueryLimits::default()).expect("an engine");
@@ -96,7 +92,7 @@ fn facts_an_hour_later(settings: &Settings, report: &mut Report) {
     report.rate("cost by user, nothing open", 1, "queries/s", &clean, None);
     let facts = TraceFacts { trace_id: "long".into(), user_id: Some("an hour later".into()), ..Default::default() };
     let order = Order { event_time_us: start_us + 3_600_000_000, is_update: false, event_id: "facts".into() };
-    append(&server, vec![Event { order, kind: Some(EventKind::Trace(facts)) }]);
+    server.append(vec![Event { order, kind: Some(EventKind::Trace(facts)) }]);
     server.run(server.ingest.flush(true)).expect("the flush is committed");
     let snapshot = server.run(server.catalog.snapshot(&tenant(), Table::Observations)).expect("a snapshot");
     let late = server.run(server.catalog.late(&tenant(), Table::Observations, &snapshot)).expect("late changes");
@@ -104,14 +100,6 @@ fn facts_an_hour_later(settings: &Settings, report: &mut Report) {
     let baseline = || Some(Baseline { name: "nothing open", value: clean.per_second(1) });
     report.rate("cost by user, a trace's user open", 1, "queries/s", &median(|| (), ask), baseline());
     server.kill();
-}
-
-fn append(server: &Server, events: Vec<Event>) {
-    let batch = EventBatch { door: "bench".into(), received: events.len() as u64, events, ..Default::default() };
-    server.run(async {
-        let held = server.ingest.admit(1).await.expect("room");
-        server.ingest.append(&tenant(), batch, held).await.expect("acked");
-    });
 }
 
 /// Keys that are new, looked up before a commit, where files of many days stand.
@@ -125,13 +113,10 @@ fn keys_by_days(settings: &Settings, report: &mut Report) {
             filter_bytes += write_day(&server, today - written);
             written += 1;
         }
+        let ids: Vec<String> = (0..KEYS_PER_COMMIT).map(|at| format!("new-{at}")).collect();
         let ask = |day: Option<Day>| {
-            let asked = (0..KEYS_PER_COMMIT).map(|at| {
-                let id = format!("new-{at}");
-                let since = Day::from_days(today - 10);
-                Asked { hash: key_hash(&[&id]), key: Box::new([id.into()]), day, since }
-            });
-            asked.collect::<Vec<Asked>>()
+            let asked = ids.iter().map(|id| Asked::about(&[id], day, Day::from_days(today - 10)));
+            asked.collect::<Vec<Asked<'_>>>()
         };
         let snapshot = server.run(server.catalog.snapshot(&tenant(), Table::Scores)).expect("a snapshot");
         for (what, day) in [("of today", Some(Day::from_days(today))), ("of any day", None)] {

@@ -11,6 +11,7 @@ use tracelake::corpus::{TextSize, requests};
 use tracelake::decode::{self, DecodeLimits};
 use tracelake::ingest::{Ingest, IngestSettings, RowSettings};
 use tracelake::model::tables::Table;
+use tracelake::model::{Event, EventBatch, EventKind};
 use tracelake::store::{Location, Store};
 
 use crate::Settings;
@@ -111,6 +112,22 @@ impl Server {
         }
     }
 
+    /// Events as they are, acked.
+    pub(crate) fn append(&self, events: Vec<Event>) {
+        let bytes = events.iter().map(|event| event.kind.as_ref().map_or(0, EventKind::encoded_len) as u64).sum();
+        let batch = EventBatch { door: "bench".into(), received: events.len() as u64, events, ..Default::default() };
+        self.run(async {
+            loop {
+                let Ok(held) = self.ingest.admit(bytes).await else { continue };
+                match self.ingest.append(&tenant(), batch.clone(), held).await {
+                    Ok(()) => return,
+                    Err(error) if error.kind() == tracelake::base::Kind::Unavailable => {}
+                    Err(error) => panic!("not acked: {error}"),
+                }
+            }
+        });
+    }
+
     fn join(&self, senders: Vec<tokio::task::JoinHandle<()>>) {
         self.run(async {
             for sender in senders {
@@ -127,8 +144,13 @@ impl Server {
     }
 }
 
+/// Whose everything is that a [`Server`] is sent.
+pub(crate) fn tenant() -> TenantId {
+    "bench".parse().expect("a legal tenant id")
+}
+
 async fn send_one(ingest: &Ingest, body: &[u8]) {
-    let tenant: TenantId = "bench".parse().expect("a legal tenant id");
+    let tenant = tenant();
     loop {
         let Ok(held) = ingest.admit(body.len() as u64).await else { continue };
         let decoded = decode::otlp_protobuf(body, &DecodeLimits::default()).expect("the corpus is OTLP");

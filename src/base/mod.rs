@@ -16,3 +16,7 @@ pub use error::Kind;
 pub use ids::{InvalidId, TenantId, WriterId};
 pub use money::{Money, MoneyError};
 pub use size::ByteSize;
+
+/// For what is looked up once for every row: by a hash several times faster than the standard one's.
+pub type RowMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+pub type RowSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;

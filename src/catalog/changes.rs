@@ -14,6 +14,37 @@ use crate::model::{DimensionKeys, ReadError, TraceFacts};
 /// The values of a row's key columns.
 pub type RowKey = Box<[Box<str>]>;
 
+/// The same, borrowed. No table has more than two key columns.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyParts<'a> {
+    parts: [&'a str; 2],
+    count: usize,
+}
+
+impl<'a> KeyParts<'a> {
+    pub fn of(said: &[&'a str]) -> Self {
+        let mut parts = [""; 2];
+        parts[..said.len()].copy_from_slice(said);
+        Self { parts, count: said.len() }
+    }
+
+    pub fn parts(&self) -> &[&'a str] {
+        &self.parts[..self.count]
+    }
+
+    pub fn owned(&self) -> RowKey {
+        row_key(self.parts())
+    }
+
+    pub fn is(&self, key: &RowKey) -> bool {
+        key.iter().map(AsRef::as_ref).eq(self.parts().iter().copied())
+    }
+}
+
+pub fn row_key(parts: &[&str]) -> RowKey {
+    parts.iter().map(|part| Box::from(*part)).collect()
+}
+
 /// A set of row keys, asked by hash first and exactly then.
 #[derive(Debug, Clone, Default)]
 pub struct RowKeys {

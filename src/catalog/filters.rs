@@ -13,7 +13,7 @@ use crate::format::index::{self, IndexObject, LoadedFilter};
 use crate::model::tables::Table;
 use crate::store::{self, Store};
 
-/// Memory for the filters of all tenants. At 2.3 bytes a key this is 110 million rows; beyond it the filters asked for
+/// Memory for the filters of all tenants. At 4.5 bytes a key this is 56 million rows; beyond it the filters asked for
 /// least recently are loaded again when needed.
 pub const KEY_FILTERS_MAX: ByteSize = ByteSize::mib(256);
 

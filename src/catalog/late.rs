@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray, Date32Array, RecordBatch};
 use arrow::compute;
 
-use super::changes::{BatchKeys, Changes, RowKey, RowKeys, stamped};
+use super::changes::{BatchKeys, Changes, RowKey, RowKeys, row_key, stamped};
 use super::filters::Sought;
 use super::fresh::{Fresh, FreshTable};
 use super::snapshot::Snapshot;
@@ -40,14 +40,14 @@ impl Late {
     }
 
     /// The row that stands for `key`, if one came late.
-    pub fn row(&self, key: &RowKey) -> Option<(&RecordBatch, usize)> {
-        self.places.get(key).map(|(batch, row)| (&self.rows[*batch], *row))
+    pub fn row(&self, hash: u64, key: &[&str]) -> Option<(&RecordBatch, usize)> {
+        let (batch, row) = self.replaced.contains(hash, key).then(|| self.places.get(&row_key(key)))??;
+        Some((&self.rows[*batch], *row))
     }
 
     /// Whether the row of `key` is gone, and nothing stands for it.
-    pub fn is_gone(&self, hash: u64, key: &RowKey) -> bool {
-        !self.places.contains_key(key)
-            && self.replaced.contains(hash, &key.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    pub fn is_gone(&self, hash: u64, key: &[&str]) -> bool {
+        self.replaced.contains(hash, key) && !self.places.contains_key(&row_key(key))
     }
 
     /// The keys of rows that are gone.

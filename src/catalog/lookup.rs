@@ -14,20 +14,21 @@ use arrow::compute;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::TryStreamExt;
 
-use super::changes::{BatchKeys, RowKey};
+use super::changes::{BatchKeys, KeyParts, RowKey};
 use super::filters::Sought;
 use super::reader::FileReader;
 use super::snapshot::{DataFile, Snapshot};
 use super::{Catalog, CatalogError, Result};
-use crate::base::{Day, TenantId, TimestampUs};
+use crate::base::{Day, RowMap, RowSet, TenantId, TimestampUs};
+use crate::format::index::key_hash;
 use crate::format::parquet;
 use crate::model::tables::Table;
 
-/// A key, and where its row can be.
-#[derive(Debug, Clone)]
-pub struct Asked {
+/// A key, and where its row can be. Of most keys no row is there: they are not copied before one may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
     pub hash: u64,
-    pub key: RowKey,
+    pub key: KeyParts<'a>,
     /// The day its row would have by what is known of it; `None`: it can be on any day.
     pub day: Option<Day>,
     /// Days from here on are always looked at.
@@ -50,7 +51,15 @@ const TEXT_BATCH_ROWS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct FoundRows {
-    rows: HashMap<RowKey, (Arc<str>, StandingRow)>,
+    /// By the hash of their key: the key, and the file.
+    rows: RowMap<u64, (RowKey, Arc<str>, StandingRow)>,
+}
+
+impl FoundRows {
+    fn get(&self, asked: &Asked<'_>) -> Option<(&Arc<str>, &StandingRow)> {
+        let (key, path, row) = self.rows.get(&asked.hash)?;
+        asked.key.is(key).then_some((path, row))
+    }
 }
 
 impl Catalog {
@@ -60,7 +69,7 @@ impl Catalog {
         tenant: &TenantId,
         table: Table,
         snapshot: &Snapshot,
-        asked: &[Asked],
+        asked: &[Asked<'_>],
     ) -> Result<HashMap<RowKey, StandingRow>> {
         let mut found = HashMap::new();
         if snapshot.files.is_empty() || asked.is_empty() {
@@ -68,36 +77,37 @@ impl Catalog {
         }
         let late = self.late(tenant, table, snapshot).await?;
         let state = self.table(tenant, table);
-        let mut open: Vec<&Asked> = Vec::with_capacity(asked.len());
+        let mut open: Vec<&Asked<'_>> = Vec::with_capacity(asked.len());
         {
             let known = state.found.lock();
             for asked in asked {
                 // What was erased does not come back by what is said about it later.
-                if late.is_gone(asked.hash, &asked.key) {
+                if late.is_gone(asked.hash, asked.key.parts()) {
                     continue;
                 }
-                if let Some((rows, row)) = late.row(&asked.key) {
-                    found.insert(asked.key.clone(), StandingRow { rows: rows.clone(), row });
-                } else if let Some((path, row)) = known.rows.get(&asked.key)
+                if let Some((rows, row)) = late.row(asked.hash, asked.key.parts()) {
+                    found.insert(asked.key.owned(), StandingRow { rows: rows.clone(), row });
+                } else if let Some((path, row)) = known.get(asked)
                     && snapshot.files.contains_key(path.as_ref())
                 {
-                    found.insert(asked.key.clone(), row.clone());
+                    found.insert(asked.key.owned(), row.clone());
                 } else {
                     open.push(asked);
                 }
             }
         }
-        let mut by_file: BTreeMap<&str, (&DataFile, Vec<&Asked>)> = BTreeMap::new();
+        let mut by_file: BTreeMap<&str, (&DataFile, Vec<&Asked<'_>>)> = BTreeMap::new();
         for file in snapshot.files.values() {
             let filters = self.filters.of(tenant, table, file).await?;
-            let here = |asked: &&Asked| asked.looks_at(file) && filters.may_hold(&file.path, Sought::Key(asked.hash));
-            let hits: Vec<&Asked> = open.iter().copied().filter(here).collect();
+            let here =
+                |asked: &&Asked<'_>| asked.looks_at(file) && filters.may_hold(&file.path, Sought::Key(asked.hash));
+            let hits: Vec<&Asked<'_>> = open.iter().copied().filter(here).collect();
             if !hits.is_empty() {
                 by_file.insert(&file.path, (file, hits));
             }
         }
         for (path, (file, hits)) in by_file {
-            let keys: HashSet<&RowKey> = hits.iter().map(|asked| &asked.key).collect();
+            let keys: RowSet<RowKey> = hits.iter().map(|asked| asked.key.owned()).collect();
             let path: Arc<str> = path.into();
             for rows in self.read_rows(tenant, table, file, &keys).await? {
                 let batch_keys = BatchKeys::of(table, &rows);
@@ -109,7 +119,7 @@ impl Catalog {
                     let key = batch_keys.key(row);
                     let standing = StandingRow { rows: rows.clone(), row };
                     if table != Table::ObservationIo {
-                        known.rows.insert(key.clone(), (Arc::clone(&path), standing.clone()));
+                        known.rows.insert(batch_keys.hash(row), (key.clone(), Arc::clone(&path), standing.clone()));
                     }
                     found.insert(key, standing);
                 }
@@ -125,11 +135,11 @@ impl Catalog {
         tenant: &TenantId,
         table: Table,
         snapshot: &Snapshot,
-        asked: &[Asked],
+        asked: &[Asked<'_>],
     ) -> Result<HashSet<RowKey>> {
         let late = self.late(tenant, table, snapshot).await?;
-        let is_gone = |asked: &&Asked| late.is_gone(asked.hash, &asked.key);
-        Ok(asked.iter().filter(is_gone).map(|asked| asked.key.clone()).collect())
+        let is_gone = |asked: &&Asked<'_>| late.is_gone(asked.hash, asked.key.parts());
+        Ok(asked.iter().filter(is_gone).map(|asked| asked.key.owned()).collect())
     }
 
     /// Whether files may hold rows of these traces; one answer per hash.
@@ -156,7 +166,7 @@ impl Catalog {
         tenant: &TenantId,
         table: Table,
         file: &DataFile,
-        keys: &HashSet<&RowKey>,
+        keys: &RowSet<RowKey>,
     ) -> Result<Vec<RecordBatch>> {
         let reader = FileReader::new(self.store.clone(), tenant, table, file);
         let path = reader.path().to_string();
@@ -165,7 +175,7 @@ impl Catalog {
         let names = table.key_columns();
         let columns = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
         // Column by column first: nearly every row fails one of them. Whole keys are compared after.
-        let wanted: Vec<HashSet<Box<str>>> =
+        let wanted: Vec<RowSet<Box<str>>> =
             (0..names.len()).map(|at| keys.iter().map(|key| key[at].clone()).collect()).collect();
         let predicate = ArrowPredicateFn::new(columns, move |batch| {
             let may = wanted.iter().zip(batch.columns()).map(|(wanted, values)| {
@@ -207,7 +217,11 @@ impl StandingRow {
     }
 }
 
-impl Asked {
+impl<'a> Asked<'a> {
+    pub fn about(key: &[&'a str], day: Option<Day>, since: Day) -> Self {
+        Self { hash: key_hash(key), key: KeyParts::of(key), day, since }
+    }
+
     /// A row whose day is known can lie a day off, if its start was corrected; recent days are always looked at, and
     /// all days where nothing is known. So is a file with rows of another time than its day's: they were placed by when
     /// they came, and the same row that comes again would be placed elsewhere; and one with rows that came without a

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::system::{Result, SystemError, SystemObjects};
 use crate::base::{TenantId, TimestampUs};
-use crate::price::{BookText, PriceBook, Prices, split_version};
+use crate::price::{BookText, PriceBook, Prices, Tier, split_version};
 
 const OWN: &str = "prices";
 const SHIPPED: &str = "prices-shipped";
@@ -121,6 +121,20 @@ impl PriceBooks {
         }
         older.insert((tenant.clone(), version.to_owned()), Arc::clone(&prices));
         Ok(prices)
+    }
+
+    /// What a row of this tenant was priced by, by the id it has; `None`: the store has no such book or price.
+    pub async fn tier_of(&self, tenant: &TenantId, price_id: &str) -> Result<Option<Tier>> {
+        let version = price_id.split('/').next().unwrap_or_default();
+        let book = match number_of(version) {
+            Some(number) => self.at_number(tenant, number).await.map(|prices| prices.own().cloned()),
+            None => self.shipped(version).await.map(Some),
+        };
+        match book {
+            Ok(book) => Ok(book.and_then(|book| book.tier_of(price_id).cloned())),
+            Err(SystemError::PricesMissing { .. } | SystemError::ShippedPricesMissing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The same for several stamps, by version.

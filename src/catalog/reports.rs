@@ -16,7 +16,7 @@ use super::filters::Sought;
 use super::reader::FileReader;
 use super::snapshot::{DataFile, Snapshot};
 use super::{Catalog, CatalogError, Result};
-use crate::base::{Day, TenantId};
+use crate::base::{Day, RowMap, TenantId};
 use crate::format::index::key_hash;
 use crate::format::parquet;
 use crate::model::tables::{REPORT_COLUMNS, ReportReader, Table};
@@ -41,10 +41,10 @@ impl Catalog {
         &self,
         tenant: &TenantId,
         snapshot: &Snapshot,
-        traces: &HashMap<&str, (Day, Day)>,
+        traces: &RowMap<&str, (Day, Day)>,
     ) -> Result<Vec<Observation>> {
         let mut standing: BTreeMap<(String, String), Observation> = BTreeMap::new();
-        let hashes: HashMap<u64, (&str, (Day, Day))> =
+        let hashes: RowMap<u64, (&str, (Day, Day))> =
             traces.iter().map(|(trace, days)| (key_hash(&[trace]), (*trace, *days))).collect();
         for file in snapshot.files.values() {
             let filters = self.filters.of(tenant, Table::Observations, file).await?;
@@ -52,7 +52,7 @@ impl Catalog {
             let hits = hashes
                 .iter()
                 .filter(|(hash, (_, days))| near(*days) && filters.may_hold(&file.path, Sought::Trace(**hash)));
-            let hits: HashMap<u64, &str> = hits.map(|(hash, (trace, _))| (*hash, *trace)).collect();
+            let hits: RowMap<u64, &str> = hits.map(|(hash, (trace, _))| (*hash, *trace)).collect();
             if !hits.is_empty() {
                 for said in self.reports_of(tenant, file, &hits).await? {
                     standing.insert((said.trace_id.clone(), said.id.clone()), said);
@@ -69,7 +69,8 @@ impl Catalog {
             }
         }
         let is_gone = |(trace, id): &(String, String)| {
-            late.is_gone(key_hash(&[trace, id]), &[trace.as_str(), id].map(Box::from).into())
+            let key = [trace.as_str(), id];
+            late.is_gone(key_hash(&key), &key)
         };
         Ok(standing.into_iter().filter(|(key, _)| !is_gone(key)).map(|(_, said)| said).collect())
     }
@@ -78,7 +79,7 @@ impl Catalog {
         &self,
         tenant: &TenantId,
         file: &DataFile,
-        traces: &HashMap<u64, &str>,
+        traces: &RowMap<u64, &str>,
     ) -> Result<Vec<Observation>> {
         let state = self.table(tenant, Table::Observations);
         let path: Arc<str> = file.path.as_str().into();

@@ -255,11 +255,12 @@ impl Eraser {
             delete,
         };
         let mut left = Left::default();
-        match (self.goes_whole(tenant), erasure.kind) {
-            (true, ErasureKind::Tenant) => look.at_tenant(tenant, &mut left).await?,
-            // What is left of it is that erasure's to let go.
-            (true, _) => copies::Look { delete: false, ..look }.at_tenant(tenant, &mut left).await?,
-            (false, _) => look.at_tables(tenant, &mut left).await?,
+        if self.goes_whole(tenant) {
+            // What is left of it is for the erasure of the tenant to let go.
+            let delete = look.delete && erasure.kind == ErasureKind::Tenant;
+            copies::Look { delete, ..look }.at_tenant(tenant, &mut left).await?;
+        } else {
+            look.at_tables(tenant, &mut left).await?;
         }
         look.at_logs(&rewritten.logs, &mut left).await?;
         Ok(left)

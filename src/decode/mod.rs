@@ -9,6 +9,7 @@ mod bag;
 mod cut;
 mod dialect;
 mod digest;
+mod fit;
 mod inside;
 mod json;
 mod langfuse;

@@ -6,9 +6,10 @@ use prost::Message;
 
 use super::dialect::Count;
 use super::digest::digest;
+use super::fit::fit;
 use super::trace::{self, AboutTrace};
 use super::value::{COUNT_MAX, environment, money_in, without_nul};
-use super::{DecodeLimits, Decoded, cut, media, reject, tools, usage};
+use super::{DecodeLimits, Decoded, reject, tools, usage};
 use crate::model::{
     Event, EventBatch, EventKind, Level, Observation, ObservationType, Order, RejectReason, Rejection, Score,
     ScoreDataType, Status, TraceFacts,
@@ -26,11 +27,8 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     let mut rejections = Vec::new();
     let (mut said, mut media) = (Vec::new(), Vec::new());
     for item in request.observations {
-        let before = media.len();
         let decoded = observation(item, limits).and_then(|(mut event, about)| {
-            tools::find(&mut event);
-            media::take_out(&mut event, limits, &mut media);
-            cut::event(&mut event, limits)?;
+            fit(&mut event, true, limits, &mut media)?;
             Ok((event, about))
         });
         match decoded {
@@ -38,10 +36,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
                 batch.events.push(event);
                 said.push(about);
             }
-            Err(rejection) => {
-                media.truncate(before);
-                rejections.push(rejection);
-            }
+            Err(rejection) => rejections.push(rejection),
         }
     }
     let facts = trace::facts(&batch.events, said);
@@ -49,10 +44,8 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
     // Facts about a trace are no row of their own in the books: only those refused are counted.
     let mut facts_kept = 0;
     for item in request.traces {
-        let before = media.len();
         let decoded = trace_facts(item, limits).and_then(|mut event| {
-            media::take_out(&mut event, limits, &mut media);
-            cut::event(&mut event, limits)?;
+            fit(&mut event, true, limits, &mut media)?;
             Ok(event)
         });
         match decoded {
@@ -60,10 +53,7 @@ pub fn ingest_request(request: wire::IngestRequest, limits: &DecodeLimits) -> De
                 batch.events.push(event);
                 facts_kept += 1;
             }
-            Err(rejection) => {
-                media.truncate(before);
-                rejections.push(rejection);
-            }
+            Err(rejection) => rejections.push(rejection),
         }
     }
     for item in request.scores {

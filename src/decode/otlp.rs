@@ -7,8 +7,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
 use super::dialect::{Meaning, Slot, Target, meaning};
+use super::fit::fit;
 use super::value::{environment, text, without_nul};
-use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, media, span, tools, trace};
+use super::{DecodeError, DecodeLimits, Decoded, Sdk, json, span, trace};
 use crate::model::{EventBatch, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
@@ -64,13 +65,8 @@ fn decode(
         for scope_spans in resource_spans.scope_spans {
             let origin = resource.with_scope(scope_spans.scope.unwrap_or_default(), sdk);
             for span in scope_spans.spans {
-                let before = media.len();
                 let decoded = span::decode(span, &origin, limits, &mut encoded).and_then(|(mut event, about)| {
-                    tools::find(&mut event);
-                    media::take_out(&mut event, limits, &mut media);
-                    if encoded.len() > limits.span_bytes_max {
-                        cut::event(&mut event, limits)?;
-                    }
+                    fit(&mut event, encoded.len() > limits.span_bytes_max, limits, &mut media)?;
                     Ok((event, about))
                 });
                 match decoded {
@@ -78,19 +74,15 @@ fn decode(
                         batch.events.push(event);
                         said.push(about_trace);
                     }
-                    Err(rejection) => {
-                        media.truncate(before);
-                        rejections.push(rejection);
-                    }
+                    Err(rejection) => rejections.push(rejection),
                 }
             }
         }
     }
     let mut facts = trace::facts(&batch.events, said);
     for facts in &mut facts {
-        media::take_out(facts, limits, &mut media);
         // What is not its texts was in the spans, which are bounded; so it always fits.
-        _ = cut::event(facts, limits);
+        _ = fit(facts, true, limits, &mut media);
     }
     batch.events.extend(facts);
     batch.count_rejections(&rejections);

@@ -7,6 +7,7 @@
 //! Anthropic's `tool_use`, Google's `functionCall`, OpenTelemetry's parts of type `tool_call`, the AI SDK's `toolCalls`.
 
 use std::collections::HashSet;
+use std::ops::Bound;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -52,7 +53,8 @@ fn offered(said: &Observation) -> Vec<String> {
         names.define_in(text);
     }
     for (prefix, suffix) in PIECES {
-        let pieces = said.attributes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let pieces = said.attributes.range::<str, _>(from).take_while(|(key, _)| key.starts_with(prefix));
         for (_, text) in pieces.filter(|(key, _)| key.ends_with(suffix)) {
             match suffix {
                 ".name" => names.add(text),

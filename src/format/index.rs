@@ -1,14 +1,17 @@
 //! `_index` objects: what only we read about the files of one commit. Filters of the keys and of the traces in each file,
-//! so that "have we this id already" is answered without opening a file (a false yes once in 65,000).
+//! so that "have we this id already" is answered without opening a file: a false yes once in four billion.
+//!
+//! A flush asks hundreds of thousands of keys of dozens of files. With fingerprints of 16 bits, which objects of version 1
+//! have, each flush opened some of them for nothing, and read their key columns whole.
 
 use bytes::Bytes;
 use prost::Message;
-use xorf::{BinaryFuse16, Filter};
+use xorf::{BinaryFuse16, BinaryFuse32, Filter};
 
 use super::Result;
 use super::envelope::Envelope;
 
-const ENVELOPE: Envelope = Envelope { what: "index object", magic: b"TLIDX", version: 1 };
+const ENVELOPE: Envelope = Envelope { what: "index object", magic: b"TLIDX", version: 2 };
 
 #[derive(Clone, PartialEq, Message)]
 pub struct IndexObject {
@@ -30,7 +33,7 @@ pub struct FileIndex {
     pub traces: Option<KeyFilter>,
 }
 
-/// A binary fuse filter (16 bit) over 64-bit key hashes: about 2.3 bytes a key.
+/// A binary fuse filter over 64-bit key hashes: about 4.5 bytes a key.
 #[derive(Clone, PartialEq, Message)]
 pub struct KeyFilter {
     #[prost(uint64, tag = "1")]
@@ -43,9 +46,12 @@ pub struct KeyFilter {
     segment_length_mask: u32,
     #[prost(uint32, tag = "5")]
     segment_count_length: u32,
-    /// Little-endian 16-bit fingerprints.
+    /// Little-endian.
     #[prost(bytes = "vec", tag = "6")]
     fingerprints: Vec<u8>,
+    /// Of one fingerprint: 32. None: 16, as in objects of version 1.
+    #[prost(uint32, optional, tag = "7")]
+    fingerprint_bits: Option<u32>,
 }
 
 impl KeyFilter {
@@ -57,7 +63,7 @@ impl KeyFilter {
         if hashes.is_empty() {
             return Some(Self::default());
         }
-        let filter = BinaryFuse16::try_from(&hashes).ok()?;
+        let filter = BinaryFuse32::try_from(&hashes).ok()?;
         Some(Self {
             count: hashes.len() as u64,
             seed: filter.descriptor.seed,
@@ -65,6 +71,7 @@ impl KeyFilter {
             segment_length_mask: filter.descriptor.segment_length_mask,
             segment_count_length: filter.descriptor.segment_count_length,
             fingerprints: filter.fingerprints.iter().flat_map(|print| print.to_le_bytes()).collect(),
+            fingerprint_bits: Some(u32::BITS),
         })
     }
 
@@ -73,15 +80,24 @@ impl KeyFilter {
         if self.count == 0 {
             return LoadedFilter::Empty;
         }
-        let prints = self.fingerprints.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
         // The library has no other way to make one than by building one.
-        let Ok(mut filter) = BinaryFuse16::try_from(&[0u64][..]) else { return LoadedFilter::Unknown };
-        filter.descriptor.seed = self.seed;
-        filter.descriptor.segment_length = self.segment_length;
-        filter.descriptor.segment_length_mask = self.segment_length_mask;
-        filter.descriptor.segment_count_length = self.segment_count_length;
-        filter.fingerprints = prints.collect();
-        LoadedFilter::Fuse(Box::new(filter))
+        macro_rules! loaded {
+            ($filter:ident, $print:ty) => {{
+                let Ok(mut filter) = $filter::try_from(&[0u64][..]) else { return LoadedFilter::Unknown };
+                filter.descriptor.seed = self.seed;
+                filter.descriptor.segment_length = self.segment_length;
+                filter.descriptor.segment_length_mask = self.segment_length_mask;
+                filter.descriptor.segment_count_length = self.segment_count_length;
+                let prints = self.fingerprints.as_chunks::<{ size_of::<$print>() }>().0;
+                filter.fingerprints = prints.iter().map(|print| <$print>::from_le_bytes(*print)).collect();
+                filter
+            }};
+        }
+        match self.fingerprint_bits {
+            Some(u32::BITS) => LoadedFilter::Fuse(Box::new(loaded!(BinaryFuse32, u32))),
+            Some(_) => LoadedFilter::Unknown,
+            None => LoadedFilter::Short(Box::new(loaded!(BinaryFuse16, u16))),
+        }
     }
 }
 
@@ -92,16 +108,19 @@ pub enum LoadedFilter {
     Empty,
     /// Nothing is known: any key may be there.
     Unknown,
-    Fuse(Box<BinaryFuse16>),
+    Fuse(Box<BinaryFuse32>),
+    /// A yes is false once in 65,000.
+    Short(Box<BinaryFuse16>),
 }
 
 impl LoadedFilter {
-    /// False: the key is surely not there. True: it is, or (once in 65,000) it is not.
+    /// False: the key is surely not there. True: it is, or (hardly ever) it is not.
     pub fn may_hold(&self, hash: u64) -> bool {
         match self {
             Self::Empty => false,
             Self::Unknown => true,
             Self::Fuse(filter) => filter.contains(&hash),
+            Self::Short(filter) => filter.contains(&hash),
         }
     }
 
@@ -109,7 +128,8 @@ impl LoadedFilter {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Empty | Self::Unknown => 0,
-            Self::Fuse(filter) => filter.fingerprints.len() * 2,
+            Self::Fuse(filter) => filter.fingerprints.len() * size_of::<u32>(),
+            Self::Short(filter) => filter.fingerprints.len() * size_of::<u16>(),
         }
     }
 }
@@ -152,8 +172,29 @@ mod tests {
             let filter = read.files[0].keys.as_ref().unwrap().load();
             assert!(hashes.iter().all(|hash| filter.may_hold(*hash)));
             let strangers = (0..2000).filter(|at| filter.may_hold(key_hash(&["other", &at.to_string()]))).count();
-            assert!(strangers <= 2, "{strangers} of 2000 strangers of {count} keys");
+            assert_eq!(strangers, 0, "of 2000 strangers of {count} keys");
         }
+    }
+
+    #[test]
+    fn filters_of_older_objects_are_asked_as_they_are() {
+        let hashes: Vec<u64> = (0..1000).map(|at| key_hash(&["trace", &at.to_string()])).collect();
+        let filter = BinaryFuse16::try_from(&hashes[..]).unwrap();
+        let old = KeyFilter {
+            count: 1000,
+            seed: filter.descriptor.seed,
+            segment_length: filter.descriptor.segment_length,
+            segment_length_mask: filter.descriptor.segment_length_mask,
+            segment_count_length: filter.descriptor.segment_count_length,
+            fingerprints: filter.fingerprints.iter().flat_map(|print| print.to_le_bytes()).collect(),
+            fingerprint_bits: None,
+        };
+        let filter = old.load();
+        assert!(hashes.iter().all(|hash| filter.may_hold(*hash)));
+        let strangers = (0..2000).filter(|at| filter.may_hold(key_hash(&["other", &at.to_string()]))).count();
+        assert!(strangers <= 2, "{strangers} of 2000");
+        let newer = KeyFilter { fingerprint_bits: Some(8), ..old };
+        assert!(newer.load().may_hold(5), "of what is not known nothing is sure");
     }
 
     #[test]

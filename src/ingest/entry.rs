@@ -183,6 +183,7 @@ impl<T> Entry<T> {
             start_us: before.start_us.or(after.start_us),
             end_us: after.end_us.or(before.end_us),
             is_root: before.is_root && after.is_root,
+            has_text: before.has_text || after.has_text,
             response: after.response.or(before.response),
             reports: before.reports || after.reports,
             may_sum_up: before.may_sum_up || after.may_sum_up,

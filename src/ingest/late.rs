@@ -24,8 +24,11 @@ pub(super) struct ChangedDay {
 
 /// The rows that stand and that this segment changes. What only repeats a row changes nothing.
 pub(super) fn changed(table: Table, making: Making<'_>) -> Vec<ChangedDay> {
-    let making = Making { part: Part::Late, ..making };
     let mut changed = Vec::new();
+    if !making.standing.has_rows() {
+        return changed;
+    }
+    let making = Making { part: Part::Late, ..making };
     for rows in rows::days(table, making) {
         let mut kept = Vec::new();
         for batch in rows.batches {

@@ -238,10 +238,14 @@ impl Ingest {
         budget.reserve(bytes, ROOM_PATIENCE).await.ok_or(full)
     }
 
-    /// Appends what one request said. On `Ok` it is durable in the store and visible to the next query here.
+    /// Appends what one request said. On `Ok` it is durable in the store and visible to the next query here. A request
+    /// that says nothing, as collectors send to see whether somebody is there, writes nothing.
     pub async fn append(&self, tenant: &TenantId, mut batch: EventBatch, admitted: Reservation) -> Result<()> {
         if *self.shared.stopping.borrow() {
             return Err(IngestError::Stopped);
+        }
+        if batch.says_nothing() {
+            return Ok(());
         }
         let prices = self.shared.catalog.prices().current(tenant);
         batch.price_book = prices.version().to_string();

@@ -71,6 +71,8 @@ pub(super) struct Glance {
     pub(super) end_us: Option<TimestampUs>,
     /// Says that it is a trace's root, or names no parent; facts: names the root.
     pub(super) is_root: bool,
+    /// Of a trace's facts: some of it stands in `observation_io`.
+    pub(super) has_text: bool,
     /// Of an observation: a hash of the response that it is about, whether it says what was used or what it cost, and
     /// whether it may say the sum of others.
     pub(super) response: Option<u64>,
@@ -148,6 +150,7 @@ fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
                 start_us: us(observation.start_ns),
                 end_us: us(observation.end_ns),
                 is_root: observation.parent_id.is_none() || observation.root_mark == Some(true),
+                has_text: false,
                 response: observation.response_id.as_deref().map(|response| key_hash(&[response])),
                 reports: observation.reports(),
                 may_sum_up: observation.may_sum_up(),
@@ -164,8 +167,12 @@ fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
         }
         EventKind::Trace(facts) => {
             let key = Key::Trace(facts.trace_id.as_str().into());
-            let glance =
-                Glance { start_us: facts.timestamp_us, is_root: facts.root_id.is_some(), ..Default::default() };
+            let glance = Glance {
+                start_us: facts.timestamp_us,
+                is_root: facts.root_id.is_some(),
+                has_text: facts.input.is_some() || facts.output.is_some() || !facts.attributes.is_empty(),
+                ..Default::default()
+            };
             Some(put_message(3, event.order, glance, &facts, None, key, buffer))
         }
         EventKind::Score(score) => {

@@ -4,33 +4,31 @@
 //! What stands counts on, where two report one call; so no row is written again for it. An agent that repeats calls below
 //! it stays one that repeats, whatever they report later.
 
-use std::collections::{HashMap, HashSet};
-
 use super::packed::Packed;
 use super::rows::RowSettings;
 use super::segment::{ObservationKey, Segment};
 use super::standing::Standing;
-use crate::base::Day;
+use crate::base::{Day, RowMap, RowSet};
 use crate::model::tables::Table;
 use crate::model::{Observation, Report, merge_observation, repeated};
 
 /// Rows whose usage is not to be counted.
 pub(super) struct Repeats<'a> {
     /// Of the segment.
-    pub(super) new: HashSet<&'a ObservationKey>,
+    pub(super) new: RowSet<&'a ObservationKey>,
     /// Of rows that stand, of which the segment says nothing.
     pub(super) standing: Vec<ObservationKey>,
 }
 
 pub(super) fn find<'a>(segment: &'a Segment, standing: &Standing) -> Repeats<'a> {
-    let mut repeats = Repeats { new: HashSet::new(), standing: Vec::new() };
-    let told: HashSet<&str> = standing.reports.iter().map(|said| said.trace_id.as_str()).collect();
+    let mut repeats = Repeats { new: RowSet::default(), standing: Vec::new() };
+    let told: RowSet<&str> = standing.reports.iter().map(|said| said.trace_id.as_str()).collect();
     let mut suspects = suspects(segment);
     suspects.extend(&told);
     if suspects.is_empty() {
         return repeats;
     }
-    let mut traces: HashMap<&str, Vec<(Whose<'a>, Observation)>> = HashMap::new();
+    let mut traces: RowMap<&str, Vec<(Whose<'a>, Observation)>> = RowMap::default();
     for (key, entry) in segment.observations.iter().filter(|((trace, _), _)| suspects.contains(trace.as_ref())) {
         let base = standing.observations.get(key);
         let events = base.map_or(&[][..], |base| &base.events);
@@ -70,8 +68,8 @@ enum Whose<'a> {
 
 /// Traces of which the segment reports usage, and the days on which what it may repeat would stand: a call and its
 /// repetition are not days apart.
-pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> HashMap<&'a str, (Day, Day)> {
-    let mut traces: HashMap<&str, (Day, Day)> = HashMap::new();
+pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> RowMap<&'a str, (Day, Day)> {
+    let mut traces: RowMap<&str, (Day, Day)> = RowMap::default();
     for ((trace, _), entry) in &segment.observations {
         let Some(glance) = entry.glance(Table::Observations).filter(|glance| glance.reports) else { continue };
         let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);
@@ -83,9 +81,9 @@ pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> HashMa
 }
 
 /// Traces in which one response id stands on two observations, or a sum may stand. Of most there is nothing to unpack.
-fn suspects(segment: &Segment) -> HashSet<&str> {
-    let mut suspects: HashSet<&str> = HashSet::new();
-    let mut responses: HashMap<(&str, u64), &str> = HashMap::new();
+fn suspects(segment: &Segment) -> RowSet<&str> {
+    let mut suspects: RowSet<&str> = RowSet::default();
+    let mut responses: RowMap<(&str, u64), &str> = RowMap::default();
     for ((trace, id), entry) in &segment.observations {
         for glance in entry.wanted_by(Table::Observations).map(|said| said.glance) {
             if glance.may_sum_up {

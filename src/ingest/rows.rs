@@ -1,7 +1,7 @@
 //! From merged events to rows: trace facts stamped on, prices computed, days assigned. A pure function of a segment,
 //! so that the same rows come out for a fresh read, at the flush, and after a replay.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Date32Array, RecordBatch, StringViewArray};
@@ -11,7 +11,7 @@ use super::packed::Packed;
 use super::repeats;
 use super::segment::{BookKey, ObservationKey, Segment, minute};
 use super::standing::{Base, MergedCounts, Standing};
-use crate::base::{Day, Money, TenantId, TimestampUs};
+use crate::base::{Day, Money, RowMap, RowSet, TenantId, TimestampUs};
 use crate::catalog::Catalog;
 use crate::catalog::dimensions::Dimensions;
 use crate::catalog::erasures::{Denied, Erasures};
@@ -216,7 +216,7 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
             .filter(move |(key, _)| part.has(standing.observations.get(*key)) && !standing.is_gone(&[&key.0, &key.1]));
         wanted.filter_map(|(key, entry)| Some((key, entry, entry.glance(table)?)))
     };
-    let mut facts_of: HashMap<&str, Option<Arc<TraceFacts>>> = HashMap::new();
+    let mut facts_of: RowMap<&str, Option<Arc<TraceFacts>>> = RowMap::default();
     for ((trace, _), _, _) in observed() {
         let base = || standing.facts.get(trace).map_or(&[][..], Vec::as_slice);
         facts_of.entry(trace).or_insert_with(|| segment.facts(trace, base()));
@@ -285,7 +285,7 @@ fn over(stamped: TraceFacts, said: Option<Arc<TraceFacts>>) -> Option<Arc<TraceF
 /// What stands for the root of a trace that has none.
 #[derive(Default)]
 struct Orphans {
-    ids: HashSet<String>,
+    ids: RowSet<String>,
     name: Option<Arc<str>>,
 }
 
@@ -293,13 +293,13 @@ struct Orphans {
 /// or the sender filtered it out.
 fn orphan_roots<'a>(
     segment: &'a Segment,
-    facts_of: &HashMap<&'a str, Option<Arc<TraceFacts>>>,
-) -> HashMap<&'a str, Orphans> {
+    facts_of: &RowMap<&'a str, Option<Arc<TraceFacts>>>,
+) -> RowMap<&'a str, Orphans> {
     let rooted_rows = segment.observations.iter().filter(|(_, entry)| entry.said.iter().all(|s| s.glance.is_root));
-    let mut rooted: HashSet<&str> = rooted_rows.map(|((trace, _), _)| trace.as_ref()).collect();
+    let mut rooted: RowSet<&str> = rooted_rows.map(|((trace, _), _)| trace.as_ref()).collect();
     let has_root = |facts: &Option<Arc<TraceFacts>>| facts.as_ref().is_some_and(|facts| facts.root_id.is_some());
     rooted.extend(facts_of.iter().filter(|(_, facts)| has_root(facts)).map(|(trace, _)| *trace));
-    let mut orphans: HashMap<&str, Orphans> = HashMap::new();
+    let mut orphans: RowMap<&str, Orphans> = RowMap::default();
     for (key, entry) in segment.observations.iter().filter(|((trace, _), _)| !rooted.contains(trace.as_ref())) {
         let Some(merged) = entry.merged(Table::Observations, &[], Packed::hot, merge_observation) else { continue };
         let parent = Arc::from(merged.row.parent_id.unwrap_or_default());
@@ -412,7 +412,11 @@ fn io<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> + 'a> {
         .iter()
         .filter(move |(trace, _)| part.has(standing.traces.get(*trace)) && !standing.is_gone(&[trace, ""]));
     let of_traces = traced.filter_map(move |(trace, entry)| {
-        let facts = entry.merged(table, &[], Packed::whole, merge_trace)?.row;
+        // Of most traces nothing is said but in their spans: they are not unpacked.
+        let facts = match entry.glance(table)?.has_text {
+            true => entry.merged(table, &[], Packed::whole, merge_trace)?.row,
+            false => return None,
+        };
         if facts.input.is_none() && facts.output.is_none() && facts.attributes.is_empty() {
             return None;
         }
@@ -507,8 +511,10 @@ pub(super) fn books(segment: &Segment, merged: &MergedCounts) -> BTreeMap<BookKe
         .filter(|entry| entry.wanted().has(Table::Ledger))
         .map(|entry| entry.origin())
         .chain(segment.scores.values().filter(|entry| entry.wanted().has(Table::Ledger)).map(|entry| entry.origin()));
-    for origin in origins {
-        *books.entry((minute(origin.stamp_us), Arc::clone(&origin.door), "stored", None)).or_default() += 1;
+    let mut stored: BTreeMap<(TimestampUs, &Arc<str>), i64> = BTreeMap::new();
+    origins.for_each(|origin| *stored.entry((minute(origin.stamp_us), &origin.door)).or_default() += 1);
+    for ((minute_us, door), count) in stored {
+        *books.entry((minute_us, Arc::clone(door), "stored", None)).or_default() += count;
     }
     for ((minute_us, door), count) in merged {
         *books.entry((*minute_us, Arc::clone(door), "stored", None)).or_default() -= *count as i64;

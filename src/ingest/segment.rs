@@ -11,7 +11,7 @@ use super::entry::{Entry, Heard, Origin, Said};
 use super::late;
 use super::rows::{self, Making, Part, RowSettings};
 use super::standing::{self, Asker, MergedCounts, Standing};
-use crate::base::{TenantId, TimestampUs};
+use crate::base::{RowMap, TenantId, TimestampUs};
 use crate::catalog::erasures::Denied;
 use crate::catalog::{Catalog, CatalogError, Fresh, Snapshot};
 use crate::model::tables::Table;
@@ -21,7 +21,7 @@ use crate::model::{Observation, Order, Score, TraceFacts};
 pub(super) type ObservationKey = (Arc<str>, Arc<str>);
 
 /// What is said, by id: each row is looked up a dozen times on its way to a file.
-pub(super) type Entries<K, T> = HashMap<K, Arc<Entry<T>>, foldhash::fast::RandomState>;
+pub(super) type Entries<K, T> = RowMap<K, Arc<Entry<T>>>;
 
 /// Minute of receipt, door, outcome, reason: what the `ledger` table counts by.
 pub(super) type BookKey = (TimestampUs, Arc<str>, &'static str, Option<String>);

@@ -8,9 +8,8 @@ use super::entry::{Entry, is_same};
 use super::repeats;
 use super::rows::{self, RowSettings};
 use super::segment::{ObservationKey, Segment, minute};
-use crate::base::{Day, TenantId, TimestampUs};
-use crate::catalog::{Asked, Catalog, CatalogError, RowKey, Snapshot, StandingRow};
-use crate::format::index::key_hash;
+use crate::base::{Day, RowMap, TenantId, TimestampUs};
+use crate::catalog::{Asked, Catalog, CatalogError, RowKey, Snapshot, StandingRow, row_key};
 use crate::model::tables::{self, IoEvents, Stamped, Table};
 use crate::model::{Observation, Order, ReadError, Score, TraceFacts};
 
@@ -20,9 +19,9 @@ const RECENT_DAYS: i32 = 10;
 /// The rows of one table that a segment speaks about and that stand already.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    pub(super) observations: HashMap<ObservationKey, Base<Observation>>,
-    pub(super) traces: HashMap<Arc<str>, Base<TraceFacts>>,
-    pub(super) scores: HashMap<Arc<str>, Base<Score>>,
+    pub(super) observations: RowMap<ObservationKey, Base<Observation>>,
+    pub(super) traces: RowMap<Arc<str>, Base<TraceFacts>>,
+    pub(super) scores: RowMap<Arc<str>, Base<Score>>,
     /// Keys whose row was erased while what is said here was on its way: nothing is written about them.
     gone: HashSet<RowKey>,
     /// Of `observations`: what rows that stand report, of traces that the segment reports of too.
@@ -30,7 +29,7 @@ pub(super) struct Standing {
     /// Of `observations`: rows that stand and repeat what the segment says, which says nothing of them.
     pub(super) repeated: HashMap<ObservationKey, Base<Observation>>,
     /// Of `observations`: what is known of traces whose facts were flushed before.
-    pub(super) facts: HashMap<Arc<str>, Vec<(Order, TraceFacts)>>,
+    pub(super) facts: RowMap<Arc<str>, Vec<(Order, TraceFacts)>>,
     /// Of `observations`: facts that rows in files do not carry yet.
     pub(super) overlay: HashMap<String, Arc<TraceFacts>>,
     /// The position must move on, even if nothing is written: there are such facts, whether or not a row in a file is
@@ -84,6 +83,12 @@ impl Standing {
             && self.reports.is_empty()
             && self.facts.is_empty()
             && self.overlay.is_empty()
+    }
+
+    /// Something that is said is about a row that stands, or counts one out.
+    pub(super) fn has_rows(&self) -> bool {
+        let has_said = !(self.observations.is_empty() && self.traces.is_empty() && self.scores.is_empty());
+        has_said || !self.repeated.is_empty()
     }
 
     pub(super) fn is_gone(&self, parts: &[&str]) -> bool {
@@ -171,13 +176,8 @@ async fn find_repeated(
         return Ok(());
     }
     let keys = repeats::find(segment, standing).standing;
-    let ask = |(trace, id): &ObservationKey| Asked {
-        hash: key_hash(&[trace, id]),
-        key: row_key(&[trace, id]),
-        day: None,
-        since: Day::from_days(i32::MIN),
-    };
-    let asked: Vec<Asked> = keys.iter().map(ask).collect();
+    let everywhere = Day::from_days(i32::MIN);
+    let asked: Vec<Asked<'_>> = keys.iter().map(|(trace, id)| Asked::about(&[trace, id], None, everywhere)).collect();
     for (key, row) in catalog.find(tenant, table, snapshot, &asked).await? {
         let read = tables::read_observation(&row.rows, row.row);
         let read = read.map_err(|source| damaged(tenant, table, &key, source))?;
@@ -230,17 +230,11 @@ fn is_news<T>(entry: &Entry<T>) -> bool {
     entry.wanted().has(Table::Ledger) && !entry.by_half
 }
 
-fn row_key(parts: &[&str]) -> RowKey {
-    parts.iter().map(|part| Box::from(*part)).collect()
-}
-
 /// The keys of the rows that `table` wants of `segment`, and where each can stand.
-fn asked(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<Asked> {
-    let ask = |parts: &[&str], said_us: Option<TimestampUs>, stamp_us: TimestampUs| Asked {
-        hash: key_hash(parts),
-        key: row_key(parts),
-        day: said_us.map(|_| settings.home_day(said_us, stamp_us)),
-        since: Day::from_days(Day::of_us(stamp_us).days() - RECENT_DAYS),
+fn asked<'a>(table: Table, segment: &'a Segment, settings: &RowSettings) -> Vec<Asked<'a>> {
+    let ask = |parts: &[&'a str], said_us: Option<TimestampUs>, stamp_us: TimestampUs| {
+        let day = said_us.map(|_| settings.home_day(said_us, stamp_us));
+        Asked::about(parts, day, recent(stamp_us))
     };
     let observations = || {
         segment.observations.iter().filter_map(|((trace, id), entry)| {
@@ -275,29 +269,31 @@ fn asked(table: Table, segment: &Segment, settings: &RowSettings) -> Vec<Asked> 
     }
 }
 
+/// Days from here on are looked through, whatever a row that arrived then says of its time.
+fn recent(stamp_us: TimestampUs) -> Day {
+    Day::from_days(Day::of_us(stamp_us).days() - RECENT_DAYS)
+}
+
 /// Facts of the segment's traces that were flushed before, and those of the segment that rows in files lack.
-async fn find_facts(
+async fn find_facts<'a>(
     catalog: &Catalog,
     tenant: &TenantId,
-    segment: &Segment,
+    segment: &'a Segment,
     observations: &Snapshot,
     asker: Asker,
     standing: &mut Standing,
 ) -> Result<(), CatalogError> {
-    let mut traces: HashMap<&Arc<str>, TimestampUs> = HashMap::new();
+    let mut traces: RowMap<&str, Asked<'_>> = RowMap::default();
+    let ask = |trace: &'a str, stamp_us| Asked::about(&[trace], None, recent(stamp_us));
+    for (trace, entry) in &segment.traces {
+        traces.insert(trace, ask(trace, entry.origin().stamp_us));
+    }
     for ((trace, _), entry) in &segment.observations {
         if entry.glance(Table::Observations).is_some() {
-            traces.entry(trace).or_insert(entry.origin().stamp_us);
+            traces.entry(trace).or_insert_with(|| ask(trace, entry.origin().stamp_us));
         }
     }
-    traces.extend(segment.traces.iter().map(|(trace, entry)| (trace, entry.origin().stamp_us)));
-    let ask = |(trace, stamp_us): (&&Arc<str>, &TimestampUs)| Asked {
-        hash: key_hash(&[trace]),
-        key: Box::new([Box::from(trace.as_ref())]),
-        day: None,
-        since: Day::from_days(Day::of_us(*stamp_us).days() - RECENT_DAYS),
-    };
-    let asked: Vec<Asked> = traces.iter().map(ask).collect();
+    let asked: Vec<Asked<'_>> = traces.values().copied().collect();
     let facts = catalog.snapshot_after(tenant, Table::TraceFacts, Table::Observations).await?;
     for (key, row) in catalog.find(tenant, Table::TraceFacts, &facts, &asked).await? {
         let read = tables::read_trace_facts(&row.rows, row.row);
@@ -317,7 +313,7 @@ async fn find_facts(
             wanted.any(|said| !said.wanted.has(Table::TraceFacts) || (asker == Asker::Query && stands(&said.order)))
         };
         if by_half() || before.is_none_or(|before| !before.stamps_like(&now)) {
-            news.push((key_hash(&[trace]), now));
+            news.push((traces[&**trace].hash, now));
         }
     }
     standing.has_news |= !news.is_empty();

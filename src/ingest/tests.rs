@@ -278,6 +278,17 @@ fn a_crash_between_text_and_observations_doubles_neither() {
 }
 
 #[test]
+fn a_request_that_says_nothing_is_acked_and_writes_nothing() {
+    let world = World::new();
+    let process = Process::start(&world, "main");
+    let before = world.faults.puts.load(Ordering::SeqCst);
+    process.append("acme", Vec::new()).unwrap();
+    assert_eq!(world.faults.puts.load(Ordering::SeqCst), before);
+    process.append("acme", vec![span("t", "a", None)]).unwrap();
+    assert!(world.faults.puts.load(Ordering::SeqCst) > before);
+}
+
+#[test]
 fn a_store_that_is_away_refuses_and_the_same_process_goes_on_when_it_is_back() {
     let world = World::new();
     let process = Process::start(&world, "main");

@@ -104,6 +104,11 @@ pub struct Rejection {
 }
 
 impl EventBatch {
+    /// Nothing to keep, and nothing to count.
+    pub fn says_nothing(&self) -> bool {
+        self.events.is_empty() && self.received == 0 && self.rejected.is_empty()
+    }
+
     /// Counts `rejections` into this batch's books.
     pub fn count_rejections(&mut self, rejections: &[Rejection]) {
         for rejection in rejections {

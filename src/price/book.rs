@@ -114,6 +114,12 @@ impl PriceBook {
         Some((model, price, price.tier(ask)?))
     }
 
+    /// The tier of this id: what a row was priced by.
+    pub fn tier_of(&self, price_id: &str) -> Option<&Tier> {
+        let prices = self.models.iter().flat_map(|model| &model.prices);
+        prices.flat_map(|price| &price.tiers).find(|tier| tier.price_id == price_id)
+    }
+
     /// `None`: the book has no such model, no price of it held then, nothing was used that has a rate, or the usage
     /// is nonsense (a million dollars or more). Never zero in place of "unknown".
     pub fn price(&self, ask: &Ask<'_>) -> Option<Priced> {
@@ -210,6 +216,12 @@ impl Tier {
         UsageKind::ALL.into_iter().filter_map(own)
     }
 
+    /// USD for one unit of the kind.
+    pub fn usd_per_unit(&self, kind: UsageKind) -> Option<Decimal> {
+        let rate = self.rates.0[kind as usize]?;
+        Some(per_unit(rate.usd, rate.is_per_million))
+    }
+
     pub(super) fn is_default(&self) -> bool {
         self.input_tokens_above.is_none() && self.service_tiers.is_empty() && self.speeds.is_empty()
     }
@@ -222,6 +234,11 @@ impl Tier {
         };
         is_long && has(&self.service_tiers, service_tier) && has(&self.speeds, speed)
     }
+}
+
+/// USD for one unit, of a rate as [`Tier::rates`] gives it.
+pub fn per_unit(usd: Decimal, is_per_million: bool) -> Decimal {
+    if is_per_million { (usd / Decimal::from(1_000_000)).normalize() } else { usd }
 }
 
 #[derive(Debug, Clone, Default)]

@@ -13,7 +13,7 @@ mod import;
 mod layers;
 mod usage;
 
-pub use book::{Ask, Model, Price, PriceBook, Priced, Tier};
+pub use book::{Ask, Model, Price, PriceBook, Priced, Tier, per_unit};
 pub use error::PriceError;
 pub use file::{BookText, ModelText, PriceText, TierText, WhenText};
 pub use import::{ImportFormat, Imported, import};

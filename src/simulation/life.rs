@@ -121,6 +121,10 @@ impl Life {
         }
     }
 
+    fn hold_that(&self, is_so: bool, otherwise: impl FnOnce() -> String) {
+        self.hold(if is_so { Ok(()) } else { Err(otherwise()) });
+    }
+
     /// One thing happens, and if it is said, by this client.
     fn step(&mut self, spoke: usize) {
         for at in 0..2 {

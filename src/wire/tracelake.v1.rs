@@ -3101,7 +3101,8 @@ pub enum View {
     Unspecified = 0,
     /// One row per span, generation or event.
     Observations = 1,
-    /// One row per trace: latency from earliest start to latest end, tokens and cost summed over its observations.
+    /// One row per trace: latency from earliest start to latest end, tokens and cost summed over its observations. A trace
+    /// of which nothing but itself was said is a row too, of no observations; account, project and flow of it are not known.
     Traces = 2,
     /// One row per score.
     Scores = 3,

@@ -79,11 +79,13 @@ async fn groups(reader: &Reader<'_>) {
 
     let metrics = [("count", "count"), ("observationsCount", "sum"), ("scoresCount", "sum"), ("latency", "max")];
     let traces = reader.metrics(query("traces", &metrics, &["name", "timestampMonth"], json!({}))).await;
-    let expected = json!([{
-        "name": "chat", "timestampMonth": "2026-11", "count_count": 1, "sum_observationsCount": 3,
-        "sum_scoresCount": 2, "max_latency": 4_000.0,
-    }]);
-    assert_eq!(traces, expected);
+    let row = |name: &str, observations: i64, scores: i64, latency: Value| {
+        json!({
+            "name": name, "timestampMonth": "2026-11", "count_count": 1, "sum_observationsCount": observations,
+            "sum_scoresCount": scores, "max_latency": latency,
+        })
+    };
+    assert_eq!(traces, json!([row("bare", 0, 1, Value::Null), row("chat", 3, 2, json!(4_000.0))]));
     for (filter, count) in [
         (json!({"type": "stringOptions", "column": "environment", "operator": "any of", "value": ["e2e"]}), 3),
         (json!({"type": "arrayOptions", "column": "tags", "operator": "all of", "value": ["a", "b"]}), 3),
@@ -178,6 +180,8 @@ async fn days(reader: &Reader<'_>) {
         "countObservations": 2, "countTraces": 1,
     });
     assert_eq!(mine, &expected);
+    let all = reader.get("metrics/daily").await;
+    assert_eq!(all["data"][0]["countTraces"], 2, "one of them without observations: {all}");
     assert_eq!(reader.get("metrics/daily?userId=nobody").await["data"], json!([]));
 }
 

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::digest::digest;
+use super::fit::fit;
 use super::trace::AboutTrace;
-use super::{DecodeError, DecodeLimits, Decoded, cut, media, reject, tools};
+use super::{DecodeError, DecodeLimits, Decoded, reject};
 use crate::base::TimestampUs;
 use crate::model::{Event, EventBatch, Order, RejectReason, Rejection};
 use fields::{Fields, Invalid, Said};
@@ -228,13 +229,8 @@ impl<'a> Reading<'a> {
         let (bytes, limits) = (body.get().len(), self.limits);
         match &mut read {
             Read::Observation { event, .. } | Read::Trace(event) => {
-                tools::find(event);
                 let media = &mut self.batch.decoded.media;
-                let before = media.len();
-                media::take_out(event, limits, media);
-                if bytes > limits.span_bytes_max {
-                    cut::event(event, limits).inspect_err(|_| media.truncate(before)).map_err(observation::invalid)?;
-                }
+                fit(event, bytes > limits.span_bytes_max, limits, media).map_err(observation::invalid)?;
             }
             Read::Score { .. } if bytes > limits.span_bytes_max => {
                 let message = format!("it has {bytes} bytes; the limit is {}", limits.span_bytes_max);

@@ -20,6 +20,8 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 
 use chrono::{DateTime, SecondsFormat};
+use rust_decimal::Decimal;
+use serde_json::Value;
 
 use super::{Doors, audit};
 use crate::base::TimestampUs;
@@ -67,6 +69,11 @@ async fn openapi() -> impl IntoResponse {
 /// Milliseconds, as Langfuse says times.
 fn instant(us: TimestampUs) -> String {
     DateTime::from_timestamp_micros(us).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The number nearest to a decimal.
+fn decimal_number(decimal: Decimal) -> Value {
+    decimal.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 fn serve(router: Router<Doors>, path: &str, methods: MethodRouter<Doors>) -> Router<Doors> {

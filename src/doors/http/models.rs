@@ -17,12 +17,14 @@ use sha2::{Digest, Sha256};
 
 use super::super::body::{self, Admission, Encoding, Pieces};
 use super::super::{Door, Doors, Refusal, auth};
-use super::instant;
 use super::problem::Problem;
+use super::{decimal_number, instant};
 use crate::base::{ByteSize, Kind};
 use crate::catalog::keys::Role;
 use crate::catalog::system::SystemError;
-use crate::price::{BookText, Model, ModelText, Price, PriceText, Prices, Tier, TierText, UsageKind, WhenText};
+use crate::price::{
+    BookText, Model, ModelText, Price, PriceText, Prices, Tier, TierText, UsageKind, WhenText, per_unit,
+};
 
 const BODY_MAX: ByteSize = ByteSize::mib(1);
 const PAGE_MAX: usize = 100;
@@ -294,10 +296,7 @@ impl One<'_> {
     fn shown(&self) -> Value {
         let id = self.id();
         let last = self.price.tiers.last();
-        let rate = |kind: UsageKind| {
-            let rate = last.and_then(|tier| tier.rates().find(|(known, ..)| *known == kind));
-            rate.map_or(Value::Null, |(_, usd, per_million)| unit_price(usd, per_million))
-        };
+        let rate = |kind: UsageKind| last.and_then(|tier| tier.usd_per_unit(kind)).map_or(Value::Null, decimal_number);
         let tiers: Vec<Value> =
             self.price.tiers.iter().enumerate().map(|(priority, tier)| shown_tier(&id, priority, tier)).collect();
         let by_kind = last.map_or_else(Map::new, |tier| rates(tier, |price| json!({ "price": price })));
@@ -352,15 +351,8 @@ fn shown_tier(id: &str, place: usize, tier: &Tier) -> Value {
 
 fn rates(tier: &Tier, value: impl Fn(Value) -> Value) -> Map<String, Value> {
     tier.rates()
-        .map(|(kind, usd, per_million)| (kind.as_str().to_owned(), value(unit_price(usd, per_million))))
+        .map(|(kind, usd, per_million)| (kind.as_str().to_owned(), value(decimal_number(per_unit(usd, per_million)))))
         .collect()
-}
-
-/// A number with the digits of the decimal.
-fn unit_price(usd: Decimal, per_million: bool) -> Value {
-    let price = if per_million { usd / MILLION } else { usd };
-    let text = price.normalize().to_string();
-    text.parse::<f64>().ok().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
 }
 
 /// Made of what it stands for, so that it is the same on every node.

@@ -127,6 +127,8 @@ async fn grpc_web_goes_through_the_guard_in_both_its_forms() {
     refused(&ask(&key, "MetricsService/PlatformStats", framed(&[])).await, 7, "platform");
     refused(&ask(&key, "MetricsService/Query", vec![0, 0, 0x20, 0, 0]).await, 8, "1mib");
     refused(&ask(&key, "MetricsService/Qery", framed(&[])).await, 12, "");
+    // Whoever sends too much is heard out, and so hears why.
+    refused(&ask(&key, "MetricsService/Query", framed(&vec![0; 9 << 20])).await, 8, "1mib");
     world.web(&key, "MetricsService/Query", "application/grpc", asked.clone()).await.is(415, "gRPC-Web only");
     assert_eq!(world.answers.asked.lock().len(), 2, "what was refused was not asked");
 }

@@ -253,7 +253,8 @@ fn of_entry(scope: Scope, entry: &Entry, name: &str) -> Result<Field, QueryError
                 _ => (FieldKind::Whole, try_cast(by_name(), DataType::Int64), own(sum)),
             }
         }
-        How::Count(None) => (FieldKind::Whole, by_name(), own(count(lit(1)))),
+        // A trace without observations is a row without a type.
+        How::Count(None) => (FieldKind::Whole, by_name(), own(count(ident("type")))),
         How::Count(Some(passes)) => (FieldKind::Whole, by_name(), own(count(built(when(passes(), lit(1)).end())?))),
         How::Any(passes) => {
             (FieldKind::Boolean, by_name().gt(lit(0i64)), own(count(built(when(passes(), lit(1)).end())?)))

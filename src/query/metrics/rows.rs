@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::Column;
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::error::Result;
@@ -32,12 +32,18 @@ pub(super) struct Tables {
     scores: Option<Arc<dyn TableProvider>>,
     facts: Option<Arc<dyn TableProvider>>,
     observations: Option<Arc<dyn TableProvider>>,
+    /// Of the view of traces.
+    traces: Option<Arc<dyn TableProvider>>,
 }
 
 impl Tables {
     pub(super) async fn of(question: &Question, query: &Query) -> Result<Self, QueryError> {
         let main = field::table_of(question.view);
-        let mut this = Self { main: (main, query.table(main).await?), scores: None, facts: None, observations: None };
+        let main = (main, query.table(main).await?);
+        let mut this = Self { main, scores: None, facts: None, observations: None, traces: None };
+        if question.view == View::Traces {
+            this.traces = Some(query.table(Table::TraceFacts).await?);
+        }
         if !question.needs.scores.is_empty() || question.needs.scores_given {
             this.scores = Some(query.table(Table::Scores).await?);
         }
@@ -65,17 +71,19 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
                 View::Users => 0,
                 _ => GROUP_SPAN_MAX_US,
             };
-            let rows = rows.filter(within(&time, from_us.saturating_sub(around), to_us.saturating_add(around)))?;
-            let rows = rows.filter(ident(by).is_not_null())?;
-            let rows = if question.needs.steps { reached(question, rows, by)? } else { rows };
+            let around = (from_us.saturating_sub(around), to_us.saturating_add(around));
             let needs = &question.needs;
-            let aggregates: Vec<Expr> = needs
-                .aggregates
-                .iter()
-                .filter(|(name, _)| name != by)
-                .map(|(name, part)| part.clone().alias(name))
-                .collect();
-            let mut groups = rows.aggregate(vec![ident(by)], aggregates)?;
+            let aggregates = needs.aggregates.iter().filter(|(name, _)| name != by);
+            let aggregates: Vec<Expr> = aggregates.map(|(name, part)| part.clone().alias(name)).collect();
+            let together = |rows: LogicalPlanBuilder| {
+                let rows = rows.filter(ident(by).is_not_null())?;
+                let rows = if needs.steps { reached(question, rows, by)? } else { rows };
+                rows.aggregate(vec![ident(by)], aggregates.clone())
+            };
+            let mut groups = together(rows.filter(within(&time, around.0, around.1))?)?;
+            if let Some(facts) = &tables.traces {
+                groups = groups.union(together(bare_traces(facts, provider, around)?)?.build()?)?;
+            }
             if !needs.windows.is_empty() {
                 groups = groups.window(needs.windows.iter().map(|(name, window)| window.clone().alias(name)))?;
             }
@@ -110,6 +118,47 @@ pub(in crate::query) fn within(time: &Expr, from_us: TimestampUs, to_us: Timesta
     let at = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
     time.clone().gt_eq(at(from_us)).and(time.clone().lt(at(to_us)))
 }
+
+/// Traces without observations, as rows of `observations` that say nothing but what is said about the trace. Of nearly
+/// all traces a root is known, and nothing is looked for.
+fn bare_traces(
+    facts: &Arc<dyn TableProvider>,
+    observations: &Arc<dyn TableProvider>,
+    (from_us, to_us): (TimestampUs, TimestampUs),
+) -> Result<LogicalPlanBuilder> {
+    const SEEN: &str = "seen trace";
+    let near = (from_us.saturating_sub(GROUP_SPAN_MAX_US), to_us.saturating_add(GROUP_SPAN_MAX_US));
+    let seen = scan(Table::Observations, observations)?
+        .filter(within(&ident("start_time"), near.0, near.1))?
+        .project([ident("trace_id").alias(SEEN)])?
+        .build()?;
+    let on = (vec![Column::new_unqualified("trace_id")], vec![Column::new_unqualified(SEEN)]);
+    let said = scan(Table::TraceFacts, facts)?
+        .filter(within(&ident("timestamp"), from_us, to_us).and(ident("root_id").is_null()))?
+        .join(seen, JoinType::LeftAnti, on, None)?;
+    // By names of their own first: the two tables call different things `name`, and the optimizer moves expressions about.
+    let said = said.project(BARE.map(|(_, of_facts)| ident(of_facts).alias(of_trace_name(of_facts))))?;
+    let column = |field: &Arc<Field>| match BARE.iter().find(|(name, _)| name == field.name()) {
+        Some((name, of_facts)) => Ok(ident(of_trace_name(of_facts)).alias(*name)),
+        None => Ok(lit(ScalarValue::try_from(field.data_type())?).alias(field.name())),
+    };
+    said.project(observations.schema().fields().iter().map(column).collect::<Result<Vec<Expr>>>()?)
+}
+
+/// Columns of `observations` that are known of a trace without any, and what they are in `trace_facts`.
+const BARE: [(&str, &str); 11] = [
+    ("trace_id", "trace_id"),
+    ("start_time", "timestamp"),
+    ("trace_name", "name"),
+    ("user_id", "user_id"),
+    ("session_id", "session_id"),
+    ("tags", "tags"),
+    ("release", "release"),
+    ("version", "version"),
+    ("environment", "environment"),
+    ("metadata", "metadata"),
+    ("ingested_at", "ingested_at"),
+];
 
 /// Adds for each step when its group first reached it: the first of its observations to begin after the step before.
 fn reached(question: &Question, mut rows: LogicalPlanBuilder, by: &str) -> Result<LogicalPlanBuilder> {

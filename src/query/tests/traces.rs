@@ -7,9 +7,11 @@ use futures::StreamExt;
 use super::requests::filter;
 use super::*;
 use crate::base::Kind;
-use crate::model::tables::{IoRow, OBSERVATION_IO};
+use crate::model::TraceFacts;
+use crate::model::tables::{IoRow, OBSERVATION_IO, TRACE_FACTS, TraceRow};
 use crate::wire::{
-    FilterOperator as F, GetTraceRequest, GetTraceResponse, ListTracesRequest, SearchIn, SearchTracesRequest, TimeRange,
+    Aggregation, FilterOperator as F, GetTraceRequest, GetTraceResponse, ListTracesRequest, Measure, SearchIn,
+    SearchTracesRequest, TimeRange, View, metric_value,
 };
 
 fn all() -> Option<TimeRange> {
@@ -74,6 +76,78 @@ async fn traces_that_began_at_the_same_moment_are_on_one_page_each() {
     let setting = acme(&rows).await;
     let asked = ListTracesRequest { range: all(), limit: 3, ..Default::default() };
     assert_eq!(pages(&setting, asked).await, (newest_first(&rows, |_| true), 4));
+}
+
+#[tokio::test]
+async fn a_trace_of_which_nothing_but_itself_was_said_is_a_trace_too() {
+    let rows = observations(34, 30, 5);
+    let setting = acme(&rows).await;
+    let said = |trace: &str, root: Option<&str>, hour: i64| TraceRow {
+        facts: Arc::new(TraceFacts {
+            trace_id: trace.into(),
+            timestamp_us: Some(START_US + hour * HOUR_US),
+            name: Some("bare".into()),
+            user_id: Some("nobody else".into()),
+            session_id: Some("its own".into()),
+            tags: vec!["quiet".into()],
+            metadata: [("team".to_owned(), "red".to_owned())].into(),
+            root_id: root.map(str::to_owned),
+            ..Default::default()
+        }),
+        ingested_at_us: START_US,
+        provenance: None,
+    };
+    // One whose root is said to be there is a trace of observations; its rows may be gone by retention.
+    let facts =
+        [said("bare", None, 1), said("rooted", Some("r"), 1), said("trace-34-4", None, 1), said("later", None, 800)];
+    let facts = batch(Table::TraceFacts, TRACE_FACTS, &facts);
+    setting.add_file("acme", Table::TraceFacts, Day::of_us(START_US), facts).await;
+
+    let asked = ListTracesRequest {
+        range: all(),
+        filters: vec![filter("tags", F::HasAny, &["quiet"])],
+        fields: vec!["metadata:team".to_owned()],
+        ..Default::default()
+    };
+    let page = setting.engine.list_traces(all_of("acme"), asked).await.unwrap();
+    let [bare] = page.traces.as_slice() else { panic!("{:?}", page.traces) };
+    assert_eq!((bare.id.as_str(), bare.name.as_deref(), bare.observations), ("bare", Some("bare"), 0));
+    assert_eq!((bare.start_unix_micros, bare.latency_ms), (START_US + HOUR_US, None));
+    assert_eq!((bare.total_cost.clone(), bare.calls, bare.errors), (None, 0, 0));
+    assert_eq!(bare.values[0].value, Some(metric_value::Value::Text("red".into())));
+
+    let listed = pages(&setting, ListTracesRequest { range: all(), limit: 4, ..Default::default() }).await.0;
+    assert_eq!(listed.len(), newest_first(&rows, |_| true).len() + 1);
+    let count = |view: View, field: &str| MetricsRequest {
+        view: view.into(),
+        range: all(),
+        measures: vec![
+            Measure { aggregation: Aggregation::Count.into(), ..Default::default() },
+            Measure { field: field.to_owned(), aggregation: Aggregation::Sum.into(), ..Default::default() },
+        ],
+        ..Default::default()
+    };
+    for (view, more) in [(View::Traces, 1), (View::Sessions, 0), (View::Users, 0), (View::Observations, 0)] {
+        let groups = |rows: &[ObservationRow]| -> BTreeSet<String> {
+            let of = |row: &ObservationRow| match view {
+                View::Traces => Some(row.observation.trace_id.clone()),
+                View::Sessions => row.observation.session_id.clone(),
+                View::Users => row.observation.user_id.clone(),
+                _ => Some(format!("{} {}", row.observation.trace_id, row.observation.id)),
+            };
+            rows.iter().filter_map(of).collect()
+        };
+        let field = if view == View::Observations { "latency_ms" } else { "observations" };
+        let answer = setting.engine.metrics(all_of("acme"), vec![count(view, field)]).await.unwrap().remove(0);
+        let counted = answer.rows[0].measures[0].clone();
+        let expected = groups(&rows).len() as i64 + more;
+        assert_eq!(counted.value, Some(metric_value::Value::Integer(expected)), "{view:?}");
+    }
+    let asked = GetTraceRequest { trace_id: "bare".into(), ..Default::default() };
+    let parts = setting.engine.trace(all_of("acme"), asked).await.unwrap();
+    let parts: Vec<GetTraceResponse> = parts.map(Result::unwrap).collect().await;
+    assert_eq!(parts[0].trace.as_ref().unwrap().id, "bare");
+    assert!(parts.iter().all(|part| part.observations.is_empty()));
 }
 
 #[tokio::test]

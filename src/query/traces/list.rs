@@ -109,14 +109,16 @@ impl Pages<'_> {
         while from_us < to_us && found.len() <= self.limit {
             let start_us = from_us.max(to_us.saturating_sub(width_us));
             let wanted = self.limit + 1 - found.len();
-            let rows = Listing::of_traces((start_us, to_us), self.filters, &KEYS)?.rows(query).await?;
+            let listing = Listing::of_traces((start_us, to_us), self.filters, &KEYS)?;
+            let rows = listing.rows(query).await?;
             let plan = rows.and_then(&narrowed).and_then(|rows| newest(rows, &KEYS, after.as_ref(), wanted));
             let plan = plan.map_err(|e| query.translate(e))?;
             for batch in query.collect(&plan, wanted as u64).await? {
-                let cells = Cells(&batch);
+                let named = listing.named(&batch);
+                let cells = Cells(&named);
                 let keys = (0..batch.num_rows()).map(|row| Key {
-                    start_us: cells.time_us(&Listing::column(1), row).unwrap_or_default(),
-                    id: cells.key(&Listing::column(0), row),
+                    start_us: cells.time_us("start_time", row).unwrap_or_default(),
+                    id: cells.key("trace_id", row),
                 });
                 // A trace of several days may seem to begin twice.
                 found.extend(keys.filter(|key| ids.insert(key.id.clone())));

@@ -109,24 +109,14 @@ impl Life {
         let (deleted, other) = (&self.clients[gone], &self.clients[1 - gone]);
         let (process, catalog) = Process::start(&self.location, &self.time, 0).unwrap();
         let left = process.run_well(names(&catalog, &store::tenant_root(&deleted.tenant)));
-        self.hold(if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{} is deleted, and there are {left:?}", deleted.tenant))
-        });
+        self.hold_that(left.is_empty(), || format!("{} is deleted, and there are {left:?}", deleted.tenant));
         for node in self.nodes.iter().flatten() {
             for table in Table::ALL {
                 let rows = node.answer(&deleted.tenant, &format!("SELECT count(*) AS n FROM {}", table.name()));
-                let is_empty = rows[0]["n"] == 0;
-                self.hold(if is_empty {
-                    Ok(())
-                } else {
-                    Err(format!("{} of a deleted tenant: {rows:?}", table.name()))
-                });
+                self.hold_that(rows[0]["n"] == 0, || format!("{} of a deleted tenant: {rows:?}", table.name()));
             }
-            self.hold(
-                checks::all(node, other).map_err(|wrong| format!("{}, after the other went: {wrong}", other.tenant)),
-            );
+            let held = checks::all(node, other);
+            self.hold(held.map_err(|wrong| format!("{}, after the other went: {wrong}", other.tenant)));
         }
         self.examine();
     }

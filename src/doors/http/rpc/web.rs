@@ -3,16 +3,22 @@
 //! Only the frames are turned, by tonic's own layer: what arrives at the guard is a gRPC call like any other, so that
 //! keys, roles, limits and the audit are those of the gRPC port.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
+use futures::stream;
+use tokio::sync::Mutex;
 use tonic::codegen::Service;
+use tonic::{Code, Status};
 use tonic_web::GrpcWebLayer;
 
-use super::super::super::Doors;
+use super::super::super::body::{self, Pieces};
+use super::super::super::{Doors, Refusal};
 use super::super::problem::Problem;
 use super::schema::Schema;
 
@@ -39,6 +45,15 @@ async fn call(mut services: Router, request: Request) -> Response {
         let message = format!("this path takes gRPC-Web only: {}; JSON is at /api/v1/", MEDIA_TYPES.join(", "));
         return Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
     }
-    let Ok(response) = services.call(request).await;
+    let (parts, body) = request.into_parts();
+    let pieces = Arc::new(Mutex::new(Pieces::new(body)));
+    let passed_on = stream::try_unfold(Arc::clone(&pieces), async |pieces| {
+        let piece = pieces.lock().await.next().await?;
+        Ok::<_, Refusal>(piece.map(|piece| (piece, Arc::clone(&pieces))))
+    });
+    let Ok(response) = services.call(Request::from_parts(parts, Body::from_stream(passed_on))).await;
+    if Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok) {
+        body::hear_out(&mut *pieces.lock().await).await;
+    }
     response.map(Body::new)
 }

@@ -13,6 +13,7 @@ mod cursor;
 mod filters;
 mod parameters;
 mod shapes;
+mod unit_prices;
 
 use axum::extract::Request;
 use axum::http::StatusCode;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
-use super::super::super::instant;
+use super::super::super::{decimal_number, instant};
+use super::unit_prices::UnitPrices;
 use crate::base::TimestampUs;
 use crate::query::records::{ObservationRecord, ScoreRecord, ScoredTrace, SessionRecord, TraceRecord};
 use crate::wire::{Observation, ObservationText};
@@ -96,8 +97,8 @@ pub(super) fn session(session: &SessionRecord, project: &str) -> Map<String, Val
 }
 
 /// Of the first generation.
-pub(super) fn observation(record: &ObservationRecord, project: &str) -> Value {
-    let (seen, said) = (&record.seen, said(record));
+pub(super) fn observation(record: &ObservationRecord, project: &str, prices: &UnitPrices) -> Value {
+    let (seen, said, price) = (&record.seen, said(record), prices.of(record));
     let text = record.text.clone().unwrap_or_default();
     let io = |text: &Option<String>| text.as_deref().map_or(Value::Null, loose);
     let count = |count: Option<i64>| count.unwrap_or_default();
@@ -143,8 +144,8 @@ pub(super) fn observation(record: &ObservationRecord, project: &str) -> Value {
         "usagePricingTierId": seen.price_id,
         "usagePricingTierName": tier(record),
         "modelId": seen.model_id,
-        "inputPrice": null,
-        "outputPrice": null,
+        "inputPrice": price.input.map(decimal_number),
+        "outputPrice": price.output.map(decimal_number),
         "totalPrice": null,
         "calculatedInputCost": number(seen.input_cost.as_ref()),
         "calculatedOutputCost": number(seen.output_cost.as_ref()),
@@ -183,8 +184,13 @@ impl Groups {
 }
 
 /// Of the second generation: only the groups that were asked for.
-pub(super) fn observation_in_groups(record: &ObservationRecord, project: &str, groups: &Groups) -> Value {
-    let (seen, said) = (&record.seen, said(record));
+pub(super) fn observation_in_groups(
+    record: &ObservationRecord,
+    project: &str,
+    groups: &Groups,
+    prices: &UnitPrices,
+) -> Value {
+    let (seen, said, price) = (&record.seen, said(record), prices.of(record));
     let ObservationText { input, output, .. } = record.text.clone().unwrap_or_default();
     let io = |text: Option<String>| match text {
         Some(text) if groups.parse_io => loose(&text),
@@ -228,6 +234,8 @@ pub(super) fn observation_in_groups(record: &ObservationRecord, project: &str, g
             "providedModelName": said.model,
             "internalModelId": seen.model_id,
             "modelId": seen.model_id,
+            "inputPrice": price.input.map(|usd| usd.to_string()),
+            "outputPrice": price.output.map(|usd| usd.to_string()),
             "modelParameters": parameters(&said.model_parameters),
         }),
         "usage" => json!({

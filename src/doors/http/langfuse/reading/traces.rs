@@ -100,7 +100,9 @@ pub(in crate::doors::http::langfuse) async fn one(
             let mut observations = found.observations()?.0;
             // As they happened.
             observations.reverse();
-            let observations = observations.iter().map(|observation| shapes::observation(observation, project));
+            let prices = asked.unit_prices(&observations).await?;
+            let observations =
+                observations.iter().map(|observation| shapes::observation(observation, project, &prices));
             shown.insert("observations".to_owned(), observations.collect());
         }
         if parts.scores {
