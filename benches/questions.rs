@@ -1,8 +1,10 @@
 //! What `answers` asks, in three languages. Of the day that the corpus covers; in the statements the tables are named in
 //! braces.
 
+use tracelake::query::presets::{Comparison, Preset};
 use tracelake::wire::{
-    Aggregation, Filter, FilterOperator, Measure, MetricsRequest, TimeBucket, TimeRange, TimeUnit, View,
+    Aggregation, Cohort, CompareMeasure, CompareRequest, Filter, FilterOperator, Measure, MetricsRequest, TimeBucket,
+    TimeRange, TimeUnit, View,
 };
 
 use crate::corpus::config;
@@ -176,18 +178,22 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "two variants compared",
         ask: Ask::Metrics(|| {
-            let of = |tag: &str| {
-                let mut asked = Asked::of(View::Traces).average("latency_ms").average("total_cost").count();
-                asked.0.filters = vec![filter("tags", FilterOperator::HasAny, &[tag])];
-                asked.request()
-            };
-            vec![of("variant_A"), of("variant_B")]
+            let measure = |field: &str| CompareMeasure { field: field.into(), ..Default::default() };
+            let cohort =
+                |tag: &str| Cohort { name: tag.into(), filters: vec![filter("tags", FilterOperator::HasAny, &[tag])] };
+            let compared = Comparison(CompareRequest {
+                range: Some(day()),
+                cohorts: ["variant_A", "variant_B"].map(cohort).into(),
+                measures: ["latency_ms", "total_cost"].map(measure).into(),
+                ..Default::default()
+            });
+            compared.asks(0).expect("a comparison")
         }),
-        duckdb: "SELECT v, avg(l), avg(c), count(*) FROM (SELECT CASE WHEN list_contains(any_value(tags), 'variant_A') \
+        duckdb: "SELECT v, avg(l), stddev(l), avg(c), stddev(c), count(*) FROM (SELECT CASE WHEN list_contains(any_value(tags), 'variant_A') \
             THEN 'A' WHEN list_contains(any_value(tags), 'variant_B') THEN 'B' END AS v, sum(total_cost) AS c, \
             epoch_us(max(end_time)) - epoch_us(min(start_time)) AS l FROM {observations} GROUP BY trace_id) \
             WHERE v IS NOT NULL GROUP BY 1",
-        chdb: "SELECT v, avg(l), avg(c), count() FROM (SELECT multiIf(has(any(tags), 'variant_A'), 'A', \
+        chdb: "SELECT v, avg(l), stddevSamp(l), avg(c), stddevSamp(c), count() FROM (SELECT multiIf(has(any(tags), 'variant_A'), 'A', \
             has(any(tags), 'variant_B'), 'B', '') AS v, sum(total_cost) AS c, \
             toUnixTimestamp64Micro(assumeNotNull(max(end_time))) - toUnixTimestamp64Micro(assumeNotNull(min(start_time))) AS l \
             FROM {observations} GROUP BY trace_id) WHERE v != '' GROUP BY v",

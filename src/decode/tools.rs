@@ -1,10 +1,11 @@
 //! Tools that a call of a model names: those it offers to the model, and those its answer asks for. No dialect says so
 //! in one word; all of them say it in the payloads that they copy from the provider.
 //!
-//! Offered: OpenAI's `tools` and `functions`, Anthropic's and Google's `tools`, the AI SDK's, and what instrumentations
+//! Offered: the `tools` of OpenAI (once `functions`), Anthropic, Google, Bedrock and the AI SDK, and what instrumentations
 //! put beside the payload (`gen_ai.tool.definitions`, `ai.prompt.tools`, `llm.tools.N.…`, `llm.request.functions.N.name`).
 //! Asked for, in the output only, since the input repeats the calls of earlier steps: `tool_calls`, `function_call`,
-//! Anthropic's `tool_use`, Google's `functionCall`, OpenTelemetry's parts of type `tool_call`, the AI SDK's `toolCalls`.
+//! Anthropic's `tool_use`, Google's `functionCall`, Bedrock's `toolUse`, OpenTelemetry's parts of type `tool_call`, the AI
+//! SDK's `toolCalls`.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -55,7 +56,11 @@ fn offered(said: &Observation) -> Vec<String> {
     for (prefix, suffix) in PIECES {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let pieces = said.attributes.range::<str, _>(from).take_while(|(key, _)| key.starts_with(prefix));
-        for (_, text) in pieces.filter(|(key, _)| key.ends_with(suffix)) {
+        let number = |key: &str| key[prefix.len()..].split('.').next().and_then(|number| number.parse::<u32>().ok());
+        let mut pieces: Vec<(&String, &String)> = pieces.filter(|(key, _)| key.ends_with(suffix)).collect();
+        // By their numbers: as text the tenth comes before the second.
+        pieces.sort_by_key(|(key, _)| number(key));
+        for (_, text) in pieces {
             match suffix {
                 ".name" => names.add(text),
                 _ => names.define_in(text),
@@ -65,8 +70,8 @@ fn offered(said: &Observation) -> Vec<String> {
     let input = said.input.as_deref().map(str::trim_start).filter(|input| input.starts_with('{'));
     if let Some(input) = input.filter(|input| looks(input, &["\"tools\"", "\"functions\""])) {
         let payload: Payload = serde_json::from_str(input).unwrap_or_default();
-        let inner =
-            [&payload.config, &payload.kwargs].into_iter().flat_map(|inner| [&inner["tools"], &inner["functions"]]);
+        let inner = [&payload.config, &payload.kwargs, &payload.tool_config];
+        let inner = inner.into_iter().flat_map(|inner| [&inner["tools"], &inner["functions"]]);
         [&payload.tools, &payload.functions].into_iter().chain(inner).for_each(|tools| names.define(tools, true));
     }
     names.names
@@ -110,6 +115,9 @@ struct Payload {
     config: Value,
     /// Of wrappers that log a function's arguments.
     kwargs: Value,
+    /// Amazon Bedrock's.
+    #[serde(rename = "toolConfig")]
+    tool_config: Value,
 }
 
 #[derive(Default)]
@@ -187,7 +195,7 @@ impl Calls {
                         ("tool_calls" | "toolCalls", Value::Array(list)) => {
                             list.iter().filter_map(Value::as_object).for_each(|one| self.add(one));
                         }
-                        ("function_call" | "functionCall", Value::Object(one)) => self.add(one),
+                        ("function_call" | "functionCall" | "toolUse", Value::Object(one)) => self.add(one),
                         _ => self.look(inner),
                     }
                 }
@@ -199,7 +207,7 @@ impl Calls {
     fn add(&mut self, said: &Map<String, Value>) {
         let Some(name) = name_of(said).filter(|name| is_name(name)) else { return };
         let id = |said: &Map<String, Value>| {
-            let id = ["id", "call_id", "toolCallId"].iter().find_map(|key| said.get(*key)?.as_str())?;
+            let id = ["id", "call_id", "toolCallId", "toolUseId"].iter().find_map(|key| said.get(*key)?.as_str())?;
             Some(id.to_owned())
         };
         let id = id(said).or_else(|| id(said.get("tool_call")?.as_object()?)).filter(|id| !id.is_empty());

@@ -60,6 +60,10 @@ fn what_an_answer_asks_for_is_found_in_every_shape() {
             "OpenInference",
             json!([{"message": {"tool_calls": [{"tool_call": {"function": {"name": "a"}}}, {"tool_call": {"function": {"name": "b"}}}]}}]),
         ),
+        (
+            "Bedrock",
+            json!({"output": {"message": {"content": [{"text": "x"}, {"toolUse": {"toolUseId": "1", "name": "a", "input": {}}}, {"toolUse": {"toolUseId": "2", "name": "b"}}]}}}),
+        ),
         ("AI SDK", json!([{"toolCallId": "1", "toolName": "a", "input": "{}"}, {"toolCallId": "2", "toolName": "b"}])),
         ("LangChain", json!({"tool_calls": [{"name": "a", "args": {}}, {"name": "b", "args": {}}], "content": ""})),
     ];
@@ -82,6 +86,10 @@ fn what_a_call_offers_is_found_in_every_shape() {
         ("OpenAI, before tools", json!({"functions": [{"name": "a"}, {"name": "b"}]})),
         ("Anthropic", json!({"tools": [{"name": "a", "input_schema": {"name": "x"}}, {"name": "b"}, {"name": "a"}]})),
         ("Google", json!({"config": {"tools": [{"functionDeclarations": [{"name": "a"}, {"name": "b"}]}]}})),
+        (
+            "Bedrock",
+            json!({"toolConfig": {"tools": [{"toolSpec": {"name": "a", "inputSchema": {}}}, {"toolSpec": {"name": "b"}}], "toolChoice": {"any": {}}}}),
+        ),
         ("by name", json!({"tools": {"a": {"description": "x"}, "b": {}}})),
     ];
     for (whose, input) in cases {
@@ -96,6 +104,7 @@ fn what_a_call_offers_is_found_in_every_shape() {
         offered_beside(&[("llm.tools.0.tool.json_schema", &one), ("llm.tools.1.tool.json_schema", &other)]),
         ["a", "b"]
     );
+    assert_eq!(offered_beside(&[("llm.tools.10.name", "b"), ("llm.tools.2.name", "a")]), ["a", "b"], "by number");
     assert_eq!(
         offered_beside(&[("llm.request.functions.0.name", "a"), ("llm.request.functions.0.parameters", "{}")]),
         ["a"]

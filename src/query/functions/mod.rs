@@ -1,5 +1,6 @@
 //! The functions we add to the engine's own. Names and meanings are part of what SQL users rely on.
 
+mod any_case;
 mod bounded;
 mod exact;
 mod fingerprint;
@@ -53,6 +54,10 @@ pub(super) fn exact_ratio() -> ScalarUDF {
 }
 pub(super) fn error_fingerprint() -> ScalarUDF {
     ScalarUDF::from(fingerprint::ErrorFingerprint::new())
+}
+/// Not for SQL: it takes a text of ASCII only.
+pub(super) fn holds_any_case() -> ScalarUDF {
+    ScalarUDF::from(any_case::HoldsAnyCase::new())
 }
 pub(super) fn samples() -> AggregateUDF {
     AggregateUDF::from(samples::Samples::new())

@@ -13,7 +13,7 @@ use crate::query::functions::SKETCH_ERROR;
 use crate::wire::{Aggregation, Filter, MetricsRequest, TimeUnit, View};
 
 /// What one request may ask at most.
-const MEASURES_MAX: usize = 50;
+pub(super) const MEASURES_MAX: usize = 50;
 const DIMENSIONS_MAX: usize = 10;
 const STEPS_MAX: usize = 10;
 const BINS_DEFAULT: u32 = 10;

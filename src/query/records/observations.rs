@@ -34,7 +34,7 @@ pub(super) async fn page(
             let plan = base.page(query, asked, &TIES, &["trace_id", "id", "start_time"])?;
             let mut keys: Vec<(Key, TimestampUs)> = Vec::new();
             for batch in query.collect(&plan, asked.limit as u64).await? {
-                let cells = Cells(&batch);
+                let cells = Cells::of(&batch);
                 keys.extend((0..batch.num_rows()).map(|row| {
                     let key = (cells.key("trace_id", row), cells.key("id", row));
                     (key, cells.time_us("start_time", row).unwrap_or_default())
@@ -50,7 +50,8 @@ pub(super) async fn page(
 }
 
 fn records(batch: &RecordBatch) -> Vec<ObservationRecord> {
-    let record = |row| ObservationRecord { seen: observation(&Cells(batch), row), text: None };
+    let cells = Cells::of(batch);
+    let record = |row| ObservationRecord { seen: observation(&cells, row), text: None };
     (0..batch.num_rows()).map(record).collect()
 }
 
@@ -89,7 +90,7 @@ async fn add_texts(query: &Query, found: &mut [ObservationRecord]) -> Result<(),
     let rows = having(query, Table::ObservationIo, (of.0, &of.1), None).await?;
     let plan = rows.and_then(LogicalPlanBuilder::build).map_err(|e| query.translate(e))?;
     for batch in query.collect(&plan, 2 * RECORDS_MAX as u64).await? {
-        let cells = Cells(&batch);
+        let cells = Cells::of(&batch);
         for row in 0..batch.num_rows() {
             by_key.insert((cells.key("trace_id", row), cells.key("id", row)), text(&cells, row));
         }

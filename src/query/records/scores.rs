@@ -24,7 +24,7 @@ pub(super) async fn page(query: &Query, base: &Base, asked: &RecordsAsked) -> Re
 }
 
 fn records(batch: &RecordBatch) -> Vec<ScoreRecord> {
-    let cells = Cells(batch);
+    let cells = Cells::of(batch);
     let record = |row| ScoreRecord {
         id: cells.key("id", row),
         trace_id: cells.text("trace_id", row),
@@ -55,7 +55,7 @@ async fn add_traces(query: &Query, scores: &mut [ScoreRecord]) -> Result<(), Que
         let rows = having(query, Table::TraceFacts, ("trace_id", &ids), None).await?;
         let plan = rows.and_then(LogicalPlanBuilder::build).map_err(|e| query.translate(e))?;
         for batch in query.collect(&plan, RECORDS_MAX as u64).await? {
-            let cells = Cells(&batch);
+            let cells = Cells::of(&batch);
             said.extend((0..batch.num_rows()).map(|row| {
                 let trace = ScoredTrace {
                     user_id: cells.text("user_id", row),

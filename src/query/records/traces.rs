@@ -40,7 +40,7 @@ pub(super) async fn page(query: &Query, base: &Base, asked: &RecordsAsked) -> Re
     let plan = base.page(query, asked, &["id"], &COLUMNS)?;
     let (mut traces, mut roots) = (Vec::new(), HashMap::new());
     for batch in query.collect(&plan, asked.limit as u64).await? {
-        let cells = Cells(&batch);
+        let cells = Cells::of(&batch);
         for row in 0..batch.num_rows() {
             traces.push(record(&cells, row));
             roots.insert(cells.key("id", row), cells.key("root_id", row));
@@ -103,7 +103,8 @@ async fn each(
         .map_err(|e| query.translate(e))?;
     let batches: Vec<RecordBatch> = query.collect(&plan, MEMBERS_MAX).await?;
     for batch in &batches {
-        (0..batch.num_rows()).for_each(|row| take(&Cells(batch), row));
+        let cells = Cells::of(batch);
+        (0..batch.num_rows()).for_each(|row| take(&cells, row));
     }
     Ok(())
 }
@@ -180,7 +181,7 @@ async fn add_texts(
         .map_err(|e| query.translate(e))?;
     let mut found: HashMap<(String, String), Sides> = HashMap::new();
     for batch in query.collect(&plan, MEMBERS_MAX).await? {
-        let cells = Cells(&batch);
+        let cells = Cells::of(&batch);
         for row in 0..batch.num_rows() {
             let sides = (cells.text("input", row), cells.text("output", row));
             found.insert((cells.key("trace_id", row), cells.key("id", row)), sides);
@@ -215,7 +216,7 @@ pub(super) async fn sessions(
     let plan = base.page(query, asked, &["id"], &["id", "timestamp", "environment"])?;
     let batches = query.collect(&plan, asked.limit as u64).await?;
     let record = |batch: &RecordBatch, row: usize| {
-        let cells = Cells(batch);
+        let cells = Cells::of(batch);
         SessionRecord {
             id: cells.key("id", row),
             created_us: cells.time_us("timestamp", row).unwrap_or_default(),

@@ -6,14 +6,20 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 
+use crate::base::RowMap;
 use crate::query::metrics::amount;
 
-/// Of one batch. A column that is not there reads as null.
-pub(in crate::query) struct Cells<'a>(pub(in crate::query) &'a RecordBatch);
+/// Of one batch, for all of its rows. A column that is not there reads as null.
+pub(in crate::query) struct Cells<'a>(RowMap<&'a str, &'a ArrayRef>);
 
-impl Cells<'_> {
-    fn at(&self, column: &str, row: usize) -> Option<&ArrayRef> {
-        self.0.column_by_name(column).filter(|array| array.is_valid(row))
+impl<'a> Cells<'a> {
+    pub(in crate::query) fn of(batch: &'a RecordBatch) -> Self {
+        let fields = batch.schema_ref().fields().iter();
+        Self(fields.zip(batch.columns()).map(|(field, column)| (field.name().as_str(), column)).collect())
+    }
+
+    fn at(&self, column: &str, row: usize) -> Option<&'a ArrayRef> {
+        self.0.get(column).copied().filter(|array| array.is_valid(row))
     }
 
     pub(in crate::query) fn text(&self, column: &str, row: usize) -> Option<String> {
@@ -52,8 +58,8 @@ impl Cells<'_> {
 
     pub(in crate::query) fn texts(&self, column: &str, row: usize) -> Vec<String> {
         let Some(lists) = self.at(column, row).and_then(|array| array.as_list_opt::<i32>()) else { return Vec::new() };
-        let values = lists.value(row);
-        (0..values.len()).filter_map(|at| text_of(&values, at)).collect()
+        let offsets = lists.value_offsets();
+        (offsets[row] as usize..offsets[row + 1] as usize).filter_map(|at| text_of(lists.values(), at)).collect()
     }
 
     pub(in crate::query) fn map<T>(
@@ -63,10 +69,9 @@ impl Cells<'_> {
         value: fn(&ArrayRef, usize) -> Option<T>,
     ) -> BTreeMap<String, T> {
         let Some(maps) = self.at(column, row).and_then(|array| array.as_map_opt()) else { return BTreeMap::new() };
-        let entries = maps.value(row);
-        let (keys, values) = (entries.column(0), entries.column(1));
-        let entry = |at: usize| Some((text_of(keys, at)?, value(values, at)?));
-        (0..entries.len()).filter_map(entry).collect()
+        let offsets = maps.value_offsets();
+        let entry = |at: usize| Some((text_of(maps.keys(), at)?, value(maps.values(), at)?));
+        (offsets[row] as usize..offsets[row + 1] as usize).filter_map(entry).collect()
     }
 }
 
@@ -74,8 +79,12 @@ pub(in crate::query) fn text_of(array: &ArrayRef, row: usize) -> Option<String> 
     if array.is_null(row) {
         return None;
     }
-    let one = cast(&array.slice(row, 1), &DataType::Utf8).ok()?;
-    Some(one.as_string_opt::<i32>()?.value(0).to_owned())
+    let text = match array.data_type() {
+        DataType::Utf8View => array.as_string_view().value(row).to_owned(),
+        DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
+        _ => cast(&array.slice(row, 1), &DataType::Utf8).ok()?.as_string_opt::<i32>()?.value(0).to_owned(),
+    };
+    Some(text)
 }
 
 pub(super) fn long_of(array: &ArrayRef, row: usize) -> Option<i64> {

@@ -115,7 +115,7 @@ impl Pages<'_> {
             let plan = plan.map_err(|e| query.translate(e))?;
             for batch in query.collect(&plan, wanted as u64).await? {
                 let named = listing.named(&batch);
-                let cells = Cells(&named);
+                let cells = Cells::of(&named);
                 let keys = (0..batch.num_rows()).map(|row| Key {
                     start_us: cells.time_us("start_time", row).unwrap_or_default(),
                     id: cells.key("trace_id", row),
@@ -152,17 +152,20 @@ impl Pages<'_> {
         let rows = listing.rows(query).await?;
         let plan = rows.and_then(|rows| newest(rows, &SUMMARY, None, count)).map_err(|e| query.translate(e))?;
         let batches = query.collect(&plan, count as u64).await?;
-        let of = |batch| (0..RecordBatch::num_rows(batch)).map(|row| self.summary(&listing, batch, row));
-        Ok(batches.iter().flat_map(of).collect())
+        let mut summaries = Vec::with_capacity(count);
+        for batch in &batches {
+            let named = listing.named(batch);
+            let cells = Cells::of(&named);
+            summaries.extend((0..batch.num_rows()).map(|row| self.summary(&listing, batch, &cells, row)));
+        }
+        Ok(summaries)
     }
 
     fn names(&self) -> Vec<&str> {
         SUMMARY.into_iter().chain([COST]).chain(self.fields.iter().map(String::as_str)).collect()
     }
 
-    fn summary(&self, listing: &Listing, batch: &RecordBatch, row: usize) -> TraceSummary {
-        let named = listing.named(batch);
-        let cells = Cells(&named);
+    fn summary(&self, listing: &Listing, batch: &RecordBatch, cells: &Cells<'_>, row: usize) -> TraceSummary {
         let extra = SUMMARY.len() + 1;
         TraceSummary {
             id: cells.key("trace_id", row),

@@ -94,9 +94,9 @@ async fn each(
     let (plan, mut rows) = query.stream(&plan).await?;
     let (mut part, mut held, mut bytes) = (GetTraceResponse::default(), 0, 0);
     while let Some(batch) = rows.try_next().await.map_err(|e| query.translate(e))? {
-        let row_bytes = bytes_per_row(&batch);
+        let (cells, row_bytes) = (Cells::of(&batch), bytes_per_row(&batch));
         for row in 0..batch.num_rows() {
-            add(&Cells(&batch), row, &mut part);
+            add(&cells, row, &mut part);
             (held, bytes) = (held + 1, bytes + row_bytes);
             if held >= PART_ROWS || bytes >= PART_BYTES {
                 put(parts, std::mem::take(&mut part)).await;

@@ -18,6 +18,7 @@ use super::list::{FIRST_US, Pages, limit};
 use crate::model::tables::Table;
 use crate::query::engine::Query;
 use crate::query::error::QueryError;
+use crate::query::functions;
 use crate::query::metrics::{GROUP_SPAN_MAX_US, Listing, scan, within};
 use crate::wire::{FoundTrace, Reading, SearchIn, SearchTracesRequest, SearchTracesResponse, Snippet, TimeRange};
 
@@ -63,7 +64,7 @@ pub(in crate::query) async fn search(
         };
         let counted = rows().and_then(|rows| looked.counted(rows)).map_err(|e| query.translate(e))?;
         for batch in query.collect(&counted, limit as u64).await? {
-            let cells = Cells(&batch);
+            let cells = Cells::of(&batch);
             for row in 0..batch.num_rows() {
                 found.entry(cells.key("trace_id", row)).or_default().0 = cells.long("hits", row).unwrap_or_default();
             }
@@ -71,7 +72,7 @@ pub(in crate::query) async fn search(
         let most = (limit * SNIPPETS_MAX * 20) as u64;
         let snippets = rows().and_then(|rows| looked.snippets(rows, most as usize)).map_err(|e| query.translate(e))?;
         for batch in query.collect(&snippets, most).await? {
-            let cells = Cells(&batch);
+            let cells = Cells::of(&batch);
             for row in 0..batch.num_rows() {
                 let Some((_, snippets)) = found.get_mut(&cells.key("trace_id", row)) else { continue };
                 for (column, is_output) in [("input", false), ("output", true)] {
@@ -115,7 +116,10 @@ impl Looked<'_> {
     }
 
     fn holds(&self, side: &str) -> Expr {
-        contains(self.cased(ident(side)), lit(self.text()))
+        match self.request.case_sensitive || !self.request.text.is_ascii() {
+            true => contains(self.cased(ident(side)), lit(self.text())),
+            false => functions::holds_any_case().call(vec![ident(side), lit(self.text())]),
+        }
     }
 
     fn text(&self) -> String {

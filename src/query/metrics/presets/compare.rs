@@ -5,21 +5,64 @@ use super::statistics::{self, Estimate, Mean, Share};
 use super::{Preset, and, missing, named, percentile, readings};
 use crate::query::error::QueryError;
 use crate::query::functions;
+use crate::query::metrics::request;
 use crate::wire::metric_value::Value;
 use crate::wire::{
-    Aggregation as A, CohortFigure, CompareMeasure, CompareRequest, CompareResponse, ComparedMeasure, Measure,
-    MetricsRequest, MetricsResponse, Statistic, View,
+    Aggregation as A, Cohort, CohortFigure, CompareMeasure, CompareRequest, CompareResponse, ComparedMeasure, Filter,
+    Measure, MetricsRequest, MetricsResponse, Statistic, View,
 };
 
 pub struct Comparison(pub CompareRequest);
 
 const COHORTS_MAX: usize = 10;
 const MEASURES_MAX: usize = 10;
+/// Of one measure of a cohort, what is asked.
+const PARTS_MAX: usize = 3;
 const CONFIDENCE: f64 = 0.95;
 /// Below, an interval says little.
 const SMALL_BELOW: f64 = 30.0;
 
 impl Comparison {
+    /// The rows are read once for so many cohorts: as many as have room among the measures of one question.
+    fn cohorts_at_once(&self) -> usize {
+        (request::MEASURES_MAX / (PARTS_MAX * self.0.measures.len()).max(1)).max(1)
+    }
+
+    /// What must be known of one measure of a cohort, by names that [`Side::of`] looks up.
+    fn measures(
+        &self,
+        cohort: usize,
+        of_cohort: &Cohort,
+        measure: usize,
+        said: &CompareMeasure,
+    ) -> Result<Vec<Measure>, QueryError> {
+        let name = |what: &str| part_name(what, cohort, measure);
+        let of = |what: &str, field: &str, aggregation| Measure {
+            filters: and(&of_cohort.filters, said.filters.iter().cloned()),
+            ..named(&name(what), field, aggregation)
+        };
+        Ok(match self.statistic(said)? {
+            Statistic::Rate if said.filters.is_empty() => {
+                return Err(QueryError::invalid("a rate needs filters: it is the share that passes them"));
+            }
+            Statistic::Rate => {
+                let all = Measure { filters: of_cohort.filters.clone(), ..named(&name("n"), "", A::Count) };
+                vec![of("passed", "", A::Count), all]
+            }
+            Statistic::Percentile => {
+                let own = percentile("", &said.field, Self::q(said));
+                let value = of("value", &said.field, A::Unspecified);
+                let value = Measure { name: value.name, filters: value.filters, ..own };
+                vec![value, of("sketch", &said.field, A::Sketch), of("n", &said.field, A::Count)]
+            }
+            _ => vec![
+                of("value", &said.field, A::Avg),
+                of("deviation", &said.field, A::Stddev),
+                of("n", &said.field, A::Count),
+            ],
+        })
+    }
+
     fn confidence(&self) -> f64 {
         if self.0.confidence == 0.0 { CONFIDENCE } else { self.0.confidence }
     }
@@ -51,41 +94,32 @@ impl Preset for Comparison {
         if !(0.5..1.0).contains(&self.confidence()) {
             return Err(QueryError::invalid(format!("{} is not a confidence from 0.5 to below 1", self.0.confidence)));
         }
-        let mut asked: Vec<Measure> = Vec::new();
-        for (at, measure) in measures.iter().enumerate() {
-            let of = |name: &str, aggregation| Measure {
-                filters: measure.filters.clone(),
-                ..named(&format!("{name} {at}"), &measure.field, aggregation)
-            };
-            match self.statistic(measure)? {
-                Statistic::Rate if measure.filters.is_empty() => {
-                    return Err(QueryError::invalid("a rate needs filters: it is the share that passes them"));
-                }
-                Statistic::Rate => {
-                    asked.push(Measure { field: String::new(), ..of("passed", A::Count) });
-                    asked.push(named(&format!("n {at}"), "", A::Count));
-                }
-                Statistic::Percentile => {
-                    let own = percentile("", &measure.field, Self::q(measure));
-                    asked.push(Measure { name: format!("value {at}"), filters: measure.filters.clone(), ..own });
-                    asked.extend([of("sketch", A::Sketch), of("n", A::Count)]);
-                }
-                _ => asked.extend([of("value", A::Avg), of("deviation", A::Stddev), of("n", A::Count)]),
-            }
-        }
         let view = if *view == 0 { View::Traces.into() } else { *view };
-        let ask = |cohort: &crate::wire::Cohort| MetricsRequest {
-            view,
-            range: *range,
-            filters: and(filters, cohort.filters.iter().cloned()),
-            measures: asked.clone(),
-            ..Default::default()
+        let asked = |(from, cohorts): (usize, &[Cohort])| -> Result<MetricsRequest, QueryError> {
+            let mut asked = Vec::new();
+            for (at, cohort) in cohorts.iter().enumerate() {
+                for (measure, said) in measures.iter().enumerate() {
+                    asked.extend(self.measures(from + at, cohort, measure, said)?);
+                }
+            }
+            // What is in none of them need not be looked at.
+            let all_of = |cohort: &Cohort| Filter { all_of: cohort.filters.clone(), ..Filter::default() };
+            let are_some = cohorts.iter().all(|cohort| !cohort.filters.is_empty());
+            let any = are_some.then(|| Filter { any_of: cohorts.iter().map(all_of).collect(), ..Filter::default() });
+            Ok(MetricsRequest {
+                view,
+                range: *range,
+                filters: and(filters, any),
+                measures: asked,
+                ..Default::default()
+            })
         };
-        Ok(cohorts.iter().map(ask).collect())
+        let some = self.cohorts_at_once();
+        cohorts.chunks(some).enumerate().map(|(at, cohorts)| asked((at * some, cohorts))).collect()
     }
 
     fn answer(&self, answers: Vec<MetricsResponse>) -> Result<CompareResponse, QueryError> {
-        if answers.len() != self.0.cohorts.len() {
+        if answers.len() != self.0.cohorts.len().div_ceil(self.cohorts_at_once()) {
             return Err(missing());
         }
         let mut measures = Vec::with_capacity(self.0.measures.len());
@@ -104,11 +138,11 @@ impl Comparison {
         answers: &[MetricsResponse],
     ) -> Result<ComparedMeasure, QueryError> {
         let statistic = self.statistic(measure)?;
-        let sides: Vec<Side> = answers
-            .iter()
-            .enumerate()
-            .map(|(cohort, answer)| Side::of(Figures(answer), at, statistic, Self::q(measure), cohort as u64))
-            .collect();
+        let side = |cohort: usize| {
+            let figures = Figures(&answers[cohort / self.cohorts_at_once()]);
+            Side::of(figures, (cohort, at), statistic, Self::q(measure))
+        };
+        let sides: Vec<Side> = (0..self.0.cohorts.len()).map(side).collect();
         let baseline = &sides[0];
         let confidence = self.confidence();
         let differences: Vec<Option<Estimate>> =
@@ -146,6 +180,10 @@ impl Comparison {
     }
 }
 
+fn part_name(what: &str, cohort: usize, measure: usize) -> String {
+    format!("{what} {cohort} {measure}")
+}
+
 /// What is known of one cohort.
 enum Side {
     Mean(Option<Mean>, f64),
@@ -154,16 +192,16 @@ enum Side {
 }
 
 impl Side {
-    fn of(figures: Figures<'_>, at: usize, statistic: Statistic, q: f64, stream: u64) -> Self {
+    fn of(figures: Figures<'_>, (cohort, measure): (usize, usize), statistic: Statistic, q: f64) -> Self {
         let row = figures.one();
-        let number = |name: &str| figures.number(row, &format!("{name} {at}"));
+        let number = |what: &str| figures.number(row, &part_name(what, cohort, measure));
         let n = number("n").unwrap_or(0.0);
         match statistic {
             Statistic::Rate => Self::Share(Share { n, passed: number("passed").unwrap_or(0.0) }),
             Statistic::Percentile => {
-                let drawn = match figures.value(row, &format!("sketch {at}")) {
+                let drawn = match figures.value(row, &part_name("sketch", cohort, measure)) {
                     Some(Value::Sketch(bytes)) if n > 0.0 => match functions::quantiles(bytes) {
-                        Some(quantile) => statistics::bootstrap(n, q / 100.0, stream, quantile),
+                        Some(quantile) => statistics::bootstrap(n, q / 100.0, cohort as u64, quantile),
                         None => Vec::new(),
                     },
                     _ => Vec::new(),
