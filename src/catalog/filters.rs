@@ -13,9 +13,9 @@ use crate::format::index::{self, IndexObject, LoadedFilter};
 use crate::model::tables::Table;
 use crate::store::{self, Store};
 
-/// Memory for the filters of all tenants. At 4.5 bytes a key this is 56 million rows; beyond it the filters asked for
+/// Memory for the filters of all tenants. At 4.5 bytes a key this is 110 million rows; beyond it the filters asked for
 /// least recently are loaded again when needed.
-pub const KEY_FILTERS_MAX: ByteSize = ByteSize::mib(256);
+pub const KEY_FILTERS_MAX: ByteSize = ByteSize::mib(512);
 
 #[derive(Debug)]
 pub(super) struct Filters {

@@ -221,11 +221,16 @@ impl Bag {
 
     /// Whatever no one asked for is an attribute too.
     pub(super) fn into_rest(mut self) -> BTreeMap<String, String> {
-        for slot in std::mem::replace(&mut self.slots, [const { None }; Slot::COUNT]).into_iter().flatten() {
-            self.keep(slot.key, slot.value);
+        // One by one: the lists are kilobytes, and mostly empty.
+        for at in 0..self.slots.len() {
+            if let Some(slot) = self.slots[at].take() {
+                self.keep(slot.key, slot.value);
+            }
         }
-        for count in self.take_counts().into_iter().flatten() {
-            self.keep(count.key, count.value);
+        for at in 0..self.counts.len() {
+            if let Some(count) = self.counts[at].take() {
+                self.keep(count.key, count.value);
+            }
         }
         for (_, cost) in std::mem::take(&mut self.costs) {
             self.keep(cost.key, cost.value);

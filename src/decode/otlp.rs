@@ -9,7 +9,7 @@ use prost::Message;
 use super::dialect::{Meaning, Slot, Target, meaning};
 use super::fit::fit;
 use super::value::{environment, text, without_nul};
-use super::{DecodeError, DecodeLimits, Decoded, Sdk, json, span, trace};
+use super::{DecodeError, DecodeLimits, Decoded, Sdk, cut, json, media, span, trace};
 use crate::model::{EventBatch, Rejection};
 
 /// Resource attributes without a column that are copied to each span: resource detectors add dozens.
@@ -81,8 +81,9 @@ fn decode(
     }
     let mut facts = trace::facts(&batch.events, said);
     for facts in &mut facts {
-        // What is not its texts was in the spans, which are bounded; so it always fits.
-        _ = fit(facts, true, limits, &mut media);
+        media::take_out(facts, limits, &mut media);
+        // What does not fit even so is kept: its spans are, and each of those does.
+        _ = cut::event(facts, limits);
     }
     batch.events.extend(facts);
     batch.count_rejections(&rejections);

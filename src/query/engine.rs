@@ -406,6 +406,11 @@ impl Query {
     }
 
     /// What the plan has read is part of what was read.
+    /// Nobody's rows are kept from whoever asks.
+    pub(super) fn sees_all(&self) -> bool {
+        self.told.is_some()
+    }
+
     pub(super) fn note(&self, plan: &Arc<dyn ExecutionPlan>) {
         self.scanned.lock().add(plan);
     }

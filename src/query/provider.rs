@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 
 use super::patch::{Patch, PatchExec};
 use super::prune::Window;
+use crate::base::RowSet;
 use crate::catalog::{Changes, DataFile, FreshTable, Snapshot};
 use crate::model::tables::Table;
 
@@ -45,13 +46,14 @@ pub(super) struct TableAt {
     fresh: Vec<RecordBatch>,
     changes: Changes,
     reader: Arc<dyn ParquetFileReaderFactory>,
-    touched: Mutex<Touched>,
+    /// The files that scans chose; none: there was no scan yet.
+    chosen: Mutex<Option<RowSet<String>>>,
 }
 
-/// What all scans of a table together looked at.
+/// What all scans of a table together look at: each file counts once, however many of them choose it. One that turns out
+/// not to be needed, as where a join has nothing to look for, chooses the files of another.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Touched {
-    /// Opened, once for each scan.
     pub(super) files: u64,
     /// Left alone because of their times.
     pub(super) files_pruned: u64,
@@ -76,7 +78,7 @@ impl TableAt {
         reader: Arc<dyn ParquetFileReaderFactory>,
     ) -> Self {
         let FreshTable { batches: fresh, changes } = fresh;
-        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader, touched: Mutex::default() }
+        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader, chosen: Mutex::default() }
     }
 
     pub(super) fn version(&self) -> Option<u64> {
@@ -84,17 +86,13 @@ impl TableAt {
     }
 
     pub(super) fn touched(&self) -> Touched {
-        *self.touched.lock()
-    }
-
-    fn note(&self, files: usize) {
-        let this = Touched {
+        let chosen = self.chosen.lock();
+        let Some(files) = chosen.as_ref().map(RowSet::len) else { return Touched::default() };
+        Touched {
             files: files as u64,
             files_pruned: (self.snapshot.files.len() - files) as u64,
             fresh_rows: self.fresh.iter().map(|batch| batch.num_rows() as u64).sum(),
-        };
-        let mut touched = self.touched.lock();
-        *touched = touched.and(this);
+        }
     }
 }
 
@@ -123,7 +121,7 @@ impl TableProvider for TableAt {
         let window = Window::of(filters, self.table.time_column());
         let files: Vec<&DataFile> =
             self.snapshot.files.values().map(Arc::as_ref).filter(|file| window.may_hold(file)).collect();
-        self.note(files.len());
+        self.chosen.lock().get_or_insert_default().extend(files.iter().map(|file| file.path.clone()));
         // A limit below a filter would count rows that do not pass it.
         let limit = limit.filter(|_| filters.is_empty());
         let patch = Patch::of(self.table, &self.changes, projection)?;

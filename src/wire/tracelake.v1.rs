@@ -2181,7 +2181,8 @@ pub struct MetricsRequest {
     /// All must hold.
     #[prost(message, repeated, tag = "4")]
     pub filters: ::prost::alloc::vec::Vec<Filter>,
-    /// Required. By start time of the observation, of the trace's earliest observation, or of the score.
+    /// Required. By start time of the observation, of the trace's earliest observation, or of the score; of a trace without
+    /// observations by its own time.
     #[prost(message, optional, tag = "5")]
     pub range: ::core::option::Option<TimeRange>,
     /// Absent: one row per group over the whole range.
@@ -3102,7 +3103,8 @@ pub enum View {
     /// One row per span, generation or event.
     Observations = 1,
     /// One row per trace: latency from earliest start to latest end, tokens and cost summed over its observations. A trace
-    /// of which nothing but itself was said is a row too, of no observations; account, project and flow of it are not known.
+    /// of which nothing but itself was said is a row too, of no observations: one whose root is not known and that has no
+    /// observation within a day. It never failed, and its account, project and flow are not known.
     Traces = 2,
     /// One row per score.
     Scores = 3,
@@ -6927,7 +6929,7 @@ pub struct TraceSummary {
     pub id: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "2")]
     pub name: ::core::option::Option<::prost::alloc::string::String>,
-    /// The earliest start of an observation; microseconds since 1970-01-01 UTC.
+    /// The earliest start of an observation, of a trace without any its own time; microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "3")]
     pub start_unix_micros: i64,
     /// The latest end.
@@ -7169,7 +7171,7 @@ pub mod trace_service_client {
             self
         }
         /// One trace: its summary, then its observations by their starts, then, when asked for, inputs and outputs, then its
-        /// scores. In parts of about a mebibyte, however long it is. NOT_FOUND when no observation of it is there.
+        /// scores. In parts of about a mebibyte, however long it is. NOT_FOUND when nothing of it is there.
         pub async fn get_trace(
             &mut self,
             request: impl tonic::IntoRequest<super::GetTraceRequest>,
@@ -7292,7 +7294,7 @@ pub mod trace_service_server {
             + std::marker::Send
             + 'static;
         /// One trace: its summary, then its observations by their starts, then, when asked for, inputs and outputs, then its
-        /// scores. In parts of about a mebibyte, however long it is. NOT_FOUND when no observation of it is there.
+        /// scores. In parts of about a mebibyte, however long it is. NOT_FOUND when nothing of it is there.
         async fn get_trace(
             &self,
             request: tonic::Request<super::GetTraceRequest>,

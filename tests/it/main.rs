@@ -31,6 +31,7 @@ mod repeated;
 mod s3;
 mod schema;
 mod spans;
+mod subscribe;
 mod tail;
 mod tools;
 mod two_nodes;

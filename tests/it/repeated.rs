@@ -4,11 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::grpc::basic;
-use crate::http::HttpRequest;
 use crate::json_spans::{send, span};
-use crate::langfuse_reads::escaped;
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
+use crate::langfuse_reads::{Reader, escaped};
+use crate::process::{ServerProcess, path, rows};
 
 /// A call of a model by the GenAI conventions.
 fn call(trace: u8, id: u8, parent: u8, name: &str, response: &str, more: &Value) -> Value {
@@ -62,9 +60,7 @@ async fn total_by_kind(server: &ServerProcess) -> i64 {
 }
 
 pub(crate) async fn langfuse_metrics(server: &ServerProcess, query: &Value) -> Value {
-    let request = HttpRequest::get(&format!("/api/public/metrics?query={}", escaped(query)));
-    let answer = request.header("authorization", &basic(PUBLIC_KEY, SECRET_KEY)).send(&server.http_addr).await;
-    serde_json::from_str(&answer.text()).unwrap()
+    Reader(server).get(&format!("metrics?query={}", escaped(query))).await
 }
 
 fn has_files(data: &Path) -> bool {

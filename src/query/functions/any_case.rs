@@ -1,5 +1,6 @@
-//! Whether a text holds another one, whatever the case of the letters A to Z: what `contains(lower(text), …)` says of
-//! such a text, without a copy of every text in small letters.
+//! Whether a text holds another one, whatever the case of the letters A to Z: what `contains(lower(text), …)` says,
+//! without a copy of every text in small letters. Signs that are no such letters but become one in small letters (the
+//! Kelvin sign) are not found by it.
 
 use std::sync::Arc;
 
@@ -10,9 +11,9 @@ use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
-use memchr::{memchr_iter, memchr2_iter};
+use memchr::{memchr_iter, memchr2_iter, memmem};
 
-/// Of a column and a constant text of ASCII.
+/// Of a column and a constant text of ASCII in small letters.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct HoldsAnyCase {
     signature: Signature,
@@ -72,9 +73,23 @@ impl<'a> Sought<'a> {
         let is_here = |at: usize| begins(at).is_some_and(|here| here.eq_ignore_ascii_case(self.text));
         let (small, large) = (rarest.to_ascii_lowercase(), rarest.to_ascii_uppercase());
         match small == large {
-            true => memchr_iter(small, text).any(is_here),
-            false => memchr2_iter(small, large, text).any(is_here),
+            true => self.is_at(memchr_iter(small, text), text, is_here),
+            false => self.is_at(memchr2_iter(small, large, text), text, is_here),
         }
+    }
+
+    /// Where each place costs as much as the text is long, a text full of such places is looked through another way.
+    fn is_at(&self, places: impl Iterator<Item = usize>, text: &[u8], is_here: impl Fn(usize) -> bool) -> bool {
+        let places_max = 16 + 8 * text.len() / self.text.len();
+        for (tried, at) in places.enumerate() {
+            if tried > places_max {
+                return memmem::find(&text.to_ascii_lowercase(), self.text).is_some();
+            }
+            if is_here(at) {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -88,10 +103,15 @@ mod tests {
             ["", "a", "Where is my Order ORD-77?", "order", "ORDE", "rOrDeR", "Größe des ORDERS", "ord\u{0}er", "é"];
         let sought = ["", "a", "order", "ORD-77", "?", " o", "z", "größ", "order orders and orders", "\u{0}"];
         for text in texts {
-            for one in sought.into_iter().filter(|one| one.is_ascii()) {
-                let expected = text.to_lowercase().contains(&one.to_lowercase());
-                assert_eq!(Sought::new(one).is_in(text.as_bytes()), expected, "{one:?} in {text:?}");
+            for one in sought.into_iter().filter(|one| one.is_ascii()).map(str::to_lowercase) {
+                let expected = text.to_lowercase().contains(&one);
+                assert_eq!(Sought::new(&one).is_in(text.as_bytes()), expected, "{one:?} in {text:?}");
             }
         }
+        let (many, sought) = ("Q".repeat(100_000), format!("{}z", "q".repeat(999)));
+        assert!(!Sought::new(&sought).is_in(many.as_bytes()));
+        let sought = format!("{}a", "q".repeat(999));
+        assert!(!Sought::new(&sought).is_in(many.as_bytes()));
+        assert!(Sought::new(&sought).is_in(format!("{many}A").as_bytes()), "however many places look like it");
     }
 }

@@ -197,7 +197,7 @@ pub(super) const FIELDS: &[Entry] = &[
     Entry { name: "path", views: TRACES, unit: "", meaning: "Names of the observations below the root in the order of their starts, the first twenty.", how: Path(|| ident("name"), || ident("is_root").is_not_true()) },
     Entry { name: "path", views: SESSIONS, unit: "", meaning: "Names of the traces in the order of their starts, the first twenty.", how: Path(|| ident("trace_name"), || ident("is_root").is_true()) },
 
-    Entry { name: "start_time", views: GROUPS, unit: "", meaning: "The earliest start of an observation.", how: Start },
+    Entry { name: "start_time", views: GROUPS, unit: "", meaning: "The earliest start of an observation; of a trace without any its own time.", how: Start },
     Entry { name: "end_time", views: GROUPS, unit: "", meaning: "The latest end of an observation.", how: End },
     Entry { name: "ingested_at", views: GROUPS, unit: "", meaning: "When the last part of it came in.", how: Latest("ingested_at") },
     Entry { name: "latency_ms", views: TRACES, unit: "ms", meaning: "From the earliest start to the latest end.", how: Span },

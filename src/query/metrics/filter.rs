@@ -21,7 +21,7 @@ use crate::wire::{Filter, FilterOperator};
 const VALUES_MAX: usize = 1000;
 
 /// Filters nest this deep.
-const LEVELS_MAX: usize = 16;
+pub(super) const LEVELS_MAX: usize = 16;
 /// Comparisons of one request.
 pub(super) const FILTERS_MAX: usize = 200;
 

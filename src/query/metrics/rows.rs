@@ -32,22 +32,19 @@ pub(super) struct Tables {
     scores: Option<Arc<dyn TableProvider>>,
     facts: Option<Arc<dyn TableProvider>>,
     observations: Option<Arc<dyn TableProvider>>,
-    /// Of the view of traces.
-    traces: Option<Arc<dyn TableProvider>>,
 }
 
 impl Tables {
     pub(super) async fn of(question: &Question, query: &Query) -> Result<Self, QueryError> {
         let main = field::table_of(question.view);
         let main = (main, query.table(main).await?);
-        let mut this = Self { main, scores: None, facts: None, observations: None, traces: None };
-        if question.view == View::Traces {
-            this.traces = Some(query.table(Table::TraceFacts).await?);
-        }
+        let mut this = Self { main, scores: None, facts: None, observations: None };
+        // Who is bound to one account or user sees of traces only those with observations of that one.
+        let has_bare_traces = question.view == View::Traces && query.sees_all();
         if !question.needs.scores.is_empty() || question.needs.scores_given {
             this.scores = Some(query.table(Table::Scores).await?);
         }
-        if !question.needs.of_trace.is_empty() {
+        if !question.needs.of_trace.is_empty() || has_bare_traces {
             this.facts = Some(query.table(Table::TraceFacts).await?);
         }
         if !question.needs.of_observation.is_empty() {
@@ -81,8 +78,10 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
                 rows.aggregate(vec![ident(by)], aggregates.clone())
             };
             let mut groups = together(rows.filter(within(&time, around.0, around.1))?)?;
-            if let Some(facts) = &tables.traces {
-                groups = groups.union(together(bare_traces(facts, provider, around)?)?.build()?)?;
+            if let Some(facts) = tables.facts.as_ref().filter(|_| question.view == View::Traces) {
+                // Others than those of the range are asked for only by what looks at the traces before.
+                let of = if needs.windows.is_empty() { (from_us, to_us) } else { around };
+                groups = groups.union(together(bare_traces(facts, provider, of)?)?.build()?)?;
             }
             if !needs.windows.is_empty() {
                 groups = groups.window(needs.windows.iter().map(|(name, window)| window.clone().alias(name)))?;
@@ -98,7 +97,7 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
     if let Some(scores) = tables.scores.as_ref().filter(|_| question.needs.scores_given) {
         rows = scores_given(question, rows, scores)?;
     }
-    if let Some(facts) = &tables.facts {
+    if let Some(facts) = tables.facts.as_ref().filter(|_| !question.needs.of_trace.is_empty()) {
         rows = of_traces(question, rows, facts)?;
     }
     if let Some(observations) = &tables.observations {
@@ -164,6 +163,8 @@ const BARE: [(&str, &str); 11] = [
 fn reached(question: &Question, mut rows: LogicalPlanBuilder, by: &str) -> Result<LogicalPlanBuilder> {
     let time = field::time_of(question.view);
     for (step, is_step) in question.steps.iter().enumerate() {
+        // A trace without observations has done no step.
+        let is_step = &is_step.clone().and(ident("type").is_not_null());
         let follows = match step {
             0 => is_step.clone(),
             _ => is_step.clone().and(time.clone().gt(ident(step_name(step - 1)))),

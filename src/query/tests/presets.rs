@@ -192,6 +192,14 @@ async fn cohorts_are_compared_with_the_first() {
     let nothing = &mean.cohorts[2];
     assert_eq!((nothing.n, nothing.value, nothing.difference, nothing.is_small), (0, None, None, true));
     assert_eq!(run(&setting, presets::Comparison(asked.clone()), 0).await.measures, compared.measures);
+    // As many filters as one question may have, of each cohort: each is asked by itself.
+    let mut apart = asked.clone();
+    for cohort in &mut apart.cohorts {
+        cohort.filters = vec![cohort.filters[0].clone(); 150];
+    }
+    assert_eq!(presets::Comparison(apart.clone()).asks(0).unwrap().len(), 3);
+    assert_eq!(presets::Comparison(asked.clone()).asks(0).unwrap().len(), 1);
+    assert_eq!(run(&setting, presets::Comparison(apart), 0).await.measures, compared.measures);
     let alone = CompareRequest { cohorts: vec![cohort("variant-a")], ..asked };
     assert!(presets::Comparison(alone).asks(0).unwrap_err().to_string().contains("2 to 10"));
 }

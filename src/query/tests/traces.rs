@@ -143,6 +143,15 @@ async fn a_trace_of_which_nothing_but_itself_was_said_is_a_trace_too() {
         let expected = groups(&rows).len() as i64 + more;
         assert_eq!(counted.value, Some(metric_value::Value::Integer(expected)), "{view:?}");
     }
+    let funnel = MetricsRequest {
+        steps: vec![filter("environment", F::IsNotNull, &[])],
+        ..count(View::Traces, "steps_reached")
+    };
+    let answer = setting.engine.metrics(all_of("acme"), vec![funnel]).await.unwrap().remove(0);
+    let reached = answer.rows[0].measures[1].clone().value;
+    let traces = newest_first(&rows, |_| true).len() as i64;
+    assert_eq!(reached, Some(metric_value::Value::Integer(traces)), "it has done no step");
+    assert_eq!(answer.reading.unwrap().files_pruned, 0);
     let asked = GetTraceRequest { trace_id: "bare".into(), ..Default::default() };
     let parts = setting.engine.trace(all_of("acme"), asked).await.unwrap();
     let parts: Vec<GetTraceResponse> = parts.map(Result::unwrap).collect().await;

@@ -44,7 +44,7 @@ pub(in crate::query) async fn send(query: &Query, request: &GetTraceRequest, par
     };
     let pages = Pages { range, filters: &[id], fields: &[], limit: 1, first_us: i64::MAX };
     let (mut found, _) = pages.page(query, None, Ok).await?;
-    let trace = found.pop().ok_or(QueryError::NotFound("no observation of this trace is there"))?;
+    let trace = found.pop().ok_or(QueryError::NotFound("nothing of this trace is there"))?;
     // All of it lies near its start.
     let near = TimeRange {
         from_unix_micros: trace.start_unix_micros,

@@ -46,14 +46,18 @@ async fn call(mut services: Router, request: Request) -> Response {
         return Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
     }
     let (parts, body) = request.into_parts();
-    let pieces = Arc::new(Mutex::new(Pieces::new(body)));
+    let mut pieces = Pieces::new(body);
+    // How long a message may take is the guard's to say.
+    pieces.message_ends();
+    let pieces = Arc::new(Mutex::new(pieces));
     let passed_on = stream::try_unfold(Arc::clone(&pieces), async |pieces| {
         let piece = pieces.lock().await.next().await?;
         Ok::<_, Refusal>(piece.map(|piece| (piece, Arc::clone(&pieces))))
     });
     let Ok(response) = services.call(Request::from_parts(parts, Body::from_stream(passed_on))).await;
-    if Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok) {
-        body::hear_out(&mut *pieces.lock().await).await;
+    let is_refused = Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok);
+    if let (true, Ok(mut pieces)) = (is_refused, pieces.try_lock()) {
+        body::hear_out(&mut pieces).await;
     }
     response.map(Body::new)
 }

@@ -5,7 +5,7 @@ use super::statistics::{self, Estimate, Mean, Share};
 use super::{Preset, and, missing, named, percentile, readings};
 use crate::query::error::QueryError;
 use crate::query::functions;
-use crate::query::metrics::request;
+use crate::query::metrics::{filter, request};
 use crate::wire::metric_value::Value;
 use crate::wire::{
     Aggregation as A, Cohort, CohortFigure, CompareMeasure, CompareRequest, CompareResponse, ComparedMeasure, Filter,
@@ -16,6 +16,8 @@ pub struct Comparison(pub CompareRequest);
 
 const COHORTS_MAX: usize = 10;
 const MEASURES_MAX: usize = 10;
+/// Around the filters of several cohorts: one of them, all of its own.
+const LEVELS_AROUND: usize = 2;
 /// Of one measure of a cohort, what is asked.
 const PARTS_MAX: usize = 3;
 const CONFIDENCE: f64 = 0.95;
@@ -23,22 +25,28 @@ const CONFIDENCE: f64 = 0.95;
 const SMALL_BELOW: f64 = 30.0;
 
 impl Comparison {
-    /// The rows are read once for so many cohorts: as many as have room among the measures of one question.
+    /// The rows are read once for so many cohorts: as many as have room in one question.
     fn cohorts_at_once(&self) -> usize {
+        let lists = self.0.cohorts.iter().map(|cohort| &cohort.filters);
+        let lists = lists.chain(self.0.measures.iter().map(|measure| &measure.filters)).chain([&self.0.filters]);
+        let sizes: Vec<(usize, usize)> = lists.map(|filters| size(filters)).collect();
+        let (comparisons, levels) = sizes.into_iter().fold((0, 0), |a, b| (a.0 + b.0, a.1.max(b.1)));
+        if comparisons > filter::FILTERS_MAX || levels + LEVELS_AROUND > filter::LEVELS_MAX {
+            return 1;
+        }
         (request::MEASURES_MAX / (PARTS_MAX * self.0.measures.len()).max(1)).max(1)
     }
 
-    /// What must be known of one measure of a cohort, by names that [`Side::of`] looks up.
+    /// What must be known of one measure of a cohort, by names that [`Side::of`] looks up. `of_cohort`: what tells its
+    /// rows from those of the others in the question.
     fn measures(
         &self,
-        cohort: usize,
-        of_cohort: &Cohort,
-        measure: usize,
-        said: &CompareMeasure,
+        (cohort, of_cohort): (usize, &[Filter]),
+        (measure, said): (usize, &CompareMeasure),
     ) -> Result<Vec<Measure>, QueryError> {
         let name = |what: &str| part_name(what, cohort, measure);
         let of = |what: &str, field: &str, aggregation| Measure {
-            filters: and(&of_cohort.filters, said.filters.iter().cloned()),
+            filters: and(of_cohort, said.filters.iter().cloned()),
             ..named(&name(what), field, aggregation)
         };
         Ok(match self.statistic(said)? {
@@ -46,7 +54,7 @@ impl Comparison {
                 return Err(QueryError::invalid("a rate needs filters: it is the share that passes them"));
             }
             Statistic::Rate => {
-                let all = Measure { filters: of_cohort.filters.clone(), ..named(&name("n"), "", A::Count) };
+                let all = Measure { filters: of_cohort.to_vec(), ..named(&name("n"), "", A::Count) };
                 vec![of("passed", "", A::Count), all]
             }
             Statistic::Percentile => {
@@ -96,23 +104,24 @@ impl Preset for Comparison {
         }
         let view = if *view == 0 { View::Traces.into() } else { *view };
         let asked = |(from, cohorts): (usize, &[Cohort])| -> Result<MetricsRequest, QueryError> {
+            let is_one = cohorts.len() == 1;
             let mut asked = Vec::new();
             for (at, cohort) in cohorts.iter().enumerate() {
-                for (measure, said) in measures.iter().enumerate() {
-                    asked.extend(self.measures(from + at, cohort, measure, said)?);
+                let of_cohort = if is_one { &[][..] } else { &cohort.filters };
+                for said in measures.iter().enumerate() {
+                    asked.extend(self.measures((from + at, of_cohort), said)?);
                 }
             }
             // What is in none of them need not be looked at.
             let all_of = |cohort: &Cohort| Filter { all_of: cohort.filters.clone(), ..Filter::default() };
-            let are_some = cohorts.iter().all(|cohort| !cohort.filters.is_empty());
-            let any = are_some.then(|| Filter { any_of: cohorts.iter().map(all_of).collect(), ..Filter::default() });
-            Ok(MetricsRequest {
-                view,
-                range: *range,
-                filters: and(filters, any),
-                measures: asked,
-                ..Default::default()
-            })
+            let any_of = || vec![Filter { any_of: cohorts.iter().map(all_of).collect(), ..Filter::default() }];
+            let shared = match is_one {
+                true => cohorts[0].filters.clone(),
+                false if cohorts.iter().any(|cohort| cohort.filters.is_empty()) => Vec::new(),
+                false => any_of(),
+            };
+            let filters = and(filters, shared);
+            Ok(MetricsRequest { view, range: *range, filters, measures: asked, ..Default::default() })
         };
         let some = self.cohorts_at_once();
         cohorts.chunks(some).enumerate().map(|(at, cohorts)| asked((at * some, cohorts))).collect()
@@ -178,6 +187,15 @@ impl Comparison {
         };
         Ok(ComparedMeasure { name, method: method.to_owned(), cohorts: figures })
     }
+}
+
+/// How many comparisons these filters are, and how deep they nest.
+fn size(filters: &[Filter]) -> (usize, usize) {
+    let one = |filter: &Filter| match [&filter.all_of, &filter.any_of, &filter.none_of].map(|inner| size(inner)) {
+        [(0, _), (0, _), (0, _)] => (1, 1),
+        groups => groups.into_iter().fold((0, 0), |a, b| (a.0 + b.0, a.1.max(b.1 + 1))),
+    };
+    filters.iter().map(one).fold((0, 0), |a, b| (a.0 + b.0, a.1.max(b.1)))
 }
 
 fn part_name(what: &str, cohort: usize, measure: usize) -> String {

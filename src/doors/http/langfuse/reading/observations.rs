@@ -65,7 +65,7 @@ pub(in crate::doors::http::langfuse) async fn list(State(doors): State<Doors>, r
         let list = list_of(RecordKind::Observations, range, wanted(parameters)?, page.limit, with);
         let list = RecordsAsked { skip: page.skip(), ..list };
         let (observations, items) = asked.one(list).await?.observations()?;
-        let prices = asked.unit_prices(&observations).await?;
+        let prices = asked.unit_prices(&observations).await;
         let data = observations.iter().map(|observation| shapes::observation(observation, asked.project(), &prices));
         Ok(page_of(data.collect(), page, items))
     })
@@ -80,7 +80,7 @@ pub(in crate::doors::http::langfuse) async fn one(
     answered(doors, request, async |asked| {
         let with = With { texts: true, ..With::default() };
         let found = asked.one(one_of(RecordKind::Observations, "id", &id, with)).await?.observations()?.0;
-        let prices = asked.unit_prices(&found).await?;
+        let prices = asked.unit_prices(&found).await;
         let found = found.last().ok_or_else(|| not_found("observation", &id))?;
         Ok(shapes::observation(found, asked.project(), &prices))
     })
@@ -109,7 +109,8 @@ pub(in crate::doors::http::langfuse) async fn by_cursor(State(doors): State<Door
             let said = last.seen.observation.as_ref()?;
             Some(Cursor::at(last.seen.start_unix_micros, [&said.trace_id, &said.id]).text())
         });
-        let prices = asked.unit_prices(&observations).await?;
+        let priced = if groups.has("model") { &observations[..] } else { &[] };
+        let prices = asked.unit_prices(priced).await;
         let shown = |observation| shapes::observation_in_groups(observation, asked.project(), &groups, &prices);
         let data: Vec<Value> = observations.iter().map(shown).collect();
         let meta = last.map_or(json!({}), |cursor| json!({ "cursor": cursor }));

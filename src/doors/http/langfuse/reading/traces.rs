@@ -100,7 +100,7 @@ pub(in crate::doors::http::langfuse) async fn one(
             let mut observations = found.observations()?.0;
             // As they happened.
             observations.reverse();
-            let prices = asked.unit_prices(&observations).await?;
+            let prices = asked.unit_prices(&observations).await;
             let observations =
                 observations.iter().map(|observation| shapes::observation(observation, project, &prices));
             shown.insert("observations".to_owned(), observations.collect());

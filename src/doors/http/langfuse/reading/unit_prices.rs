@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rust_decimal::Decimal;
 
-use super::{Asked, Refusal};
+use super::Asked;
 use crate::price::UsageKind;
 use crate::query::records::ObservationRecord;
 
@@ -26,16 +26,21 @@ impl UnitPrices {
 }
 
 impl Asked {
-    pub(super) async fn unit_prices(&self, observations: &[ObservationRecord]) -> Result<UnitPrices, Refusal> {
+    /// What cannot be looked up now is not known: the page is answered all the same.
+    pub(super) async fn unit_prices(&self, observations: &[ObservationRecord]) -> UnitPrices {
         let mut known = UnitPrices::default();
         for id in observations.iter().filter_map(|record| record.seen.price_id.as_ref()) {
             if !known.0.contains_key(id) {
-                let tier = self.doors.prices.tier_of(&self.caller.tenant, id).await?;
+                let tier = self.doors.prices.tier_of(&self.caller.tenant, id).await;
+                let tier = tier.unwrap_or_else(|error| {
+                    tracing::warn!(price = id, tenant = %self.caller.tenant, %error, "a price cannot be looked up");
+                    None
+                });
                 let usd = |kind| tier.as_ref().and_then(|tier| tier.usd_per_unit(kind));
                 let price = UnitPrice { input: usd(UsageKind::Input), output: usd(UsageKind::Output) };
                 known.0.insert(id.clone(), price);
             }
         }
-        Ok(known)
+        known
     }
 }
