@@ -3,12 +3,14 @@
 //!
 //! By hand: `TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients` (the clients are installed into a cache).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tracelake::cli::Connection;
 
+use crate::isolation::{create_key, create_tenant};
 use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
 
 /// How a client's facts differ from the others'.
@@ -55,6 +57,39 @@ async fn what_each_client_sends_is_there_once_and_right() {
     let server = ServerProcess::start(path(folder.path()));
     all_are_right(&server.connect().await, &traces).await;
     all_is_read(&server, &traces);
+}
+
+/// Python's own gRPC learns every method from the server, and each answers it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_answers_a_client_that_has_no_protos() {
+    if std::env::var("TRACELAKE_TEST_CLIENTS").as_deref() != Ok("1") {
+        println!("not run: TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    create_tenant(path(folder.path()), "acme");
+    let (public_key, secret_key) = create_key(path(folder.path()), "acme", "ingest,read,admin,platform");
+    let server = ServerProcess::start(path(folder.path()));
+    let said = ran_by(&server, &client("grpc-py", ""), None, (&public_key, &secret_key));
+    let answers: BTreeMap<String, Vec<String>> = serde_json::from_str(&said).unwrap();
+    // Of these an empty answer says that it is done.
+    const DONE: [&str; 4] = ["CreateTenant", "RevokeKey", "SetRetention", "SetMasking"];
+    let says_nothing = |(name, fields): (&String, &Vec<String>)| {
+        let is_done = DONE.iter().any(|done| name.ends_with(done));
+        (fields.is_empty() != is_done).then(|| name.clone())
+    };
+    assert_eq!(answers.iter().filter_map(says_nothing).collect::<Vec<_>>(), [""; 0], "{said}");
+    for (name, field) in [
+        ("MetricsService/Query", "rows"),
+        ("MetricsService/Subscribe", "changed"),
+        ("MetricsService/Report", "totalCost"),
+        ("TraceService/GetTrace", "trace"),
+        ("TraceService/SearchTraces", "traces"),
+        ("SqlService/Query", "arrowIpc"),
+        ("PriceService/CheckPrice", "match"),
+    ] {
+        assert!(answers[name].iter().any(|said| said == field), "{name}: {:?}", answers[name]);
+    }
 }
 
 /// Langfuse's clients parse every answer and read what they sent, in each generation that they know.
@@ -138,14 +173,23 @@ fn run(server: &ServerProcess, client: &Client) -> String {
 
 /// Lets a client send, or read a trace; the last line that it says.
 fn ran(server: &ServerProcess, client: &Client, trace_id: Option<&str>) -> String {
+    ran_by(server, client, trace_id, (PUBLIC_KEY, SECRET_KEY))
+}
+
+fn ran_by(
+    server: &ServerProcess,
+    client: &Client,
+    trace_id: Option<&str>,
+    (public_key, secret_key): (&str, &str),
+) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/run.sh");
     let host = format!("http://{}", server.http_addr);
     let output = Command::new(script)
         .args([client.name, client.variant].into_iter().chain(trace_id))
         .env("LANGFUSE_HOST", &host)
         .env("LANGFUSE_BASE_URL", &host)
-        .env("LANGFUSE_PUBLIC_KEY", PUBLIC_KEY)
-        .env("LANGFUSE_SECRET_KEY", SECRET_KEY)
+        .env("LANGFUSE_PUBLIC_KEY", public_key)
+        .env("LANGFUSE_SECRET_KEY", secret_key)
         .env("TRACELAKE_GRPC", &server.grpc_addr)
         .output()
         .unwrap();

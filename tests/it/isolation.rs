@@ -82,12 +82,12 @@ fn tracelake(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn create_tenant(data: &str, tenant: &str) {
+pub(crate) fn create_tenant(data: &str, tenant: &str) {
     tracelake(&["tenant", "create", tenant, "--data", data]);
 }
 
 /// The public and the secret key, from what the command prints.
-fn create_key(data: &str, tenant: &str, roles: &str) -> (String, String) {
+pub(crate) fn create_key(data: &str, tenant: &str, roles: &str) -> (String, String) {
     key_printed(&["key", "create", tenant, "--roles", roles, "--data", data])
 }
 
