@@ -14,7 +14,7 @@ use tracelake::catalog::{Catalog, NoFreshRows};
 use tracelake::corpus::TextSize;
 use tracelake::model::tables::Table;
 use tracelake::model::{Event, EventKind, Observation, Order, Score};
-use tracelake::query::{Engine, QueryLimits};
+use tracelake::query::Engine;
 use tracelake::store::{Location, data_object};
 use tracelake::wire::{GetTraceRequest, ListTracesRequest, Reading, SearchTracesRequest};
 
@@ -23,7 +23,7 @@ use crate::questions::{Ask, LONG_TRACE, QUESTIONS, Question, TRACE_OBSERVATIONS,
 use crate::report::{Baseline, Report};
 use crate::timing;
 use crate::way_in::{Server, tenant};
-use crate::way_out::rows;
+use crate::way_out::{limits, rows};
 
 /// Each question again, until so many times or so long.
 const AGAIN: usize = 30;
@@ -88,7 +88,7 @@ impl Ours {
     fn of(server: &Server, question: &Question, again: usize) -> Self {
         let store = server.catalog.store();
         let catalog = Catalog::new(store.clone(), Arc::new(SystemClock));
-        let engine = Engine::new(catalog, Arc::new(NoFreshRows), QueryLimits::default()).expect("an engine");
+        let engine = Engine::new(catalog, Arc::new(NoFreshRows), limits()).expect("an engine");
         let counted = || {
             let counts = store.counts();
             counts.get + counts.list + counts.put

@@ -10,7 +10,7 @@ use tracelake::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use tracelake::format::parquet;
 use tracelake::model::tables::{SCORES, ScoreRow, Table, batch};
 use tracelake::model::{Event, EventKind, Observation, Order, Score, TraceFacts};
-use tracelake::query::{Engine, QueryLimits};
+use tracelake::query::Engine;
 use tracelake::store;
 
 use crate::Settings;
@@ -18,7 +18,7 @@ use crate::corpus::config;
 use crate::report::{Baseline, Report};
 use crate::timing::median;
 use crate::way_in::{Server, tenant};
-use crate::way_out::rows;
+use crate::way_out::{limits, rows};
 
 const SPANS_PER_REQUEST: usize = 100;
 const TRACE_SPANS: usize = 10_000;
@@ -85,7 +85,7 @@ fn facts_an_hour_later(settings: &Settings, report: &mut Report) {
     server.append((0..TRACE_SPANS).map(span).collect());
     server.run(server.ingest.flush(true)).expect("the flush is committed");
     let fresh: Arc<dyn FreshRows> = Arc::new(server.ingest.clone());
-    let engine = Engine::new(server.catalog.clone(), fresh, QueryLimits::default()).expect("an engine");
+    let engine = Engine::new(server.catalog.clone(), fresh, limits()).expect("an engine");
     let sql = "SELECT user_id, count(*) AS spans, sum(total_cost) AS cost FROM observations GROUP BY user_id";
     let ask = |()| server.run(rows(&engine, &tenant(), sql));
     let clean = median(|| (), ask);

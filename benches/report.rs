@@ -50,26 +50,14 @@ impl Report {
     ) {
         let share = |time: std::time::Duration| time.as_secs_f64() / timing.median.as_secs_f64();
         let spread = Some((share(timing.spread.0), share(timing.spread.1)));
-        self.figures.push(Figure {
-            what: what.into(),
-            value: timing.per_second(count),
-            unit,
-            baseline,
-            spread,
-            note: String::new(),
-        });
+        let value = timing.per_second(count);
+        self.add(Figure { what: what.into(), value, unit, baseline, spread, note: String::new() });
     }
 
     /// A size, a count or a price, against the most it may be: a ratio up to 1 is good.
     pub(crate) fn against(&mut self, what: &str, value: f64, unit: &'static str, most: Baseline) {
-        self.figures.push(Figure {
-            what: what.into(),
-            value,
-            unit,
-            baseline: Some(most),
-            spread: None,
-            note: String::new(),
-        });
+        let baseline = Some(most);
+        self.add(Figure { what: what.into(), value, unit, baseline, spread: None, note: String::new() });
     }
 
     /// A time, against what another needs for the same: a ratio below 1 is faster.
@@ -81,12 +69,18 @@ impl Report {
         baseline: Option<Baseline>,
         note: String,
     ) {
-        self.figures.push(Figure { what: what.into(), value, unit, baseline, spread: None, note });
+        self.add(Figure { what: what.into(), value, unit, baseline, spread: None, note });
     }
 
     /// A size or a count, measured against nothing.
     pub(crate) fn value(&mut self, what: &str, value: f64, unit: &'static str) {
-        self.figures.push(Figure { what: what.into(), value, unit, baseline: None, spread: None, note: String::new() });
+        self.add(Figure { what: what.into(), value, unit, baseline: None, spread: None, note: String::new() });
+    }
+
+    /// Says it at once, too: a long bench that does not end has said what it knew.
+    fn add(&mut self, figure: Figure) {
+        eprintln!("{}: {}: {} {}", self.bench, figure.what, short(figure.value), figure.unit);
+        self.figures.push(figure);
     }
 }
 

@@ -221,10 +221,60 @@ pub(crate) fn flush(settings: &Settings, report: &mut Report) {
         report.rate(&format!("flushed, {name}"), observations, "spans/s", &flushed, Some(limit));
         report.value(&format!("stored, {name}"), stored as f64 / observations as f64, "B/observation");
     }
+    uncounted(settings, report);
     let server = Server::start(settings);
     let nothing = median(|| (), |()| server.run(server.ingest.flush(true)).expect("nothing to flush"));
     report.rate("flushes of nothing", 1, "flushes/s", &nothing, None);
     server.kill();
+}
+
+/// Calls to models whose vocabulary is at hand, with usage as sent, and without: their tokens are counted.
+fn uncounted(settings: &Settings, report: &mut Report) {
+    let observations = (settings.observations / 10).clamp(1, OBSERVATIONS_MAX);
+    let bodies = bodies(observations, SPANS_PER_REQUEST, TextSize::Prompts);
+    let flushed = |says_usage: bool| {
+        let prepared = || {
+            let server = Server::start(settings);
+            for body in bodies.iter() {
+                let decoded = decode::otlp_protobuf(body, &DecodeLimits::default()).expect("the corpus is OTLP");
+                server.append(decoded.batch.events.into_iter().map(|event| of_gpt_4o(event, says_usage)).collect());
+            }
+            server
+        };
+        let flush = |server: Server| {
+            server.run(server.ingest.flush(true)).expect("the flush is committed");
+            server
+        };
+        median(prepared, flush)
+    };
+    let with_usage = flushed(true).per_second(observations);
+    let limit = Baseline { name: "the same, with usage", value: with_usage };
+    report.rate("flushed, prompts, tokens counted", observations, "spans/s", &flushed(false), Some(limit));
+}
+
+/// Every call is one to gpt-4o that has no tools.
+fn of_gpt_4o(mut event: Event, says_usage: bool) -> Event {
+    if let Some(EventKind::Observation(said)) = &mut event.kind {
+        said.model = said.model.take().map(|_| "gpt-4o".to_owned());
+        said.tools_offered.clear();
+        said.tools_called.clear();
+        if !says_usage {
+            said.usage.clear();
+            said.provided_cost.clear();
+            said.usage_source = None;
+            for tokens in [
+                &mut said.input_tokens,
+                &mut said.cached_input_tokens,
+                &mut said.cache_write_tokens,
+                &mut said.output_tokens,
+                &mut said.reasoning_tokens,
+                &mut said.total_tokens,
+            ] {
+                *tokens = None;
+            }
+        }
+    }
+    event
 }
 
 /// Bytes of all live files of the bench's tenant.

@@ -6,6 +6,7 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
 use tracelake::base::TenantId;
 use tracelake::catalog::NoFreshRows;
+use tracelake::config::Settings as ServerSettings;
 use tracelake::corpus::TextSize;
 use tracelake::query::presets::{cost_breakdown, latency_percentiles, time_series};
 use tracelake::query::{Engine, QueryLimits, SqlLimits};
@@ -19,6 +20,11 @@ use crate::corpus::config;
 use crate::report::{Baseline, Report};
 use crate::timing::median;
 use crate::way_in::Server;
+
+/// What a server on this machine allows its questions.
+pub(crate) fn limits() -> QueryLimits {
+    ServerSettings::for_demo(Location::Memory(Arc::default())).expect("the machine's defaults").server().query
+}
 
 /// Questions in SQL, as analysts ask them.
 const STATEMENTS: [(&str, &str); 5] = [
@@ -59,9 +65,8 @@ pub(crate) fn query(settings: &Settings, report: &mut Report) {
     server.fill(settings.observations, TextSize::None);
     server.run(server.ingest.flush(true)).expect("the flush is committed");
     let tenant: TenantId = "bench".parse().expect("a legal tenant id");
-    let engine = server.run(async {
-        Engine::new(server.catalog.clone(), Arc::new(NoFreshRows), QueryLimits::default()).expect("an engine")
-    });
+    let engine =
+        server.run(async { Engine::new(server.catalog.clone(), Arc::new(NoFreshRows), limits()).expect("an engine") });
     let plain = plain(&server);
     let corpus = config(settings.observations, TextSize::None);
     let range = TimeRange { from_unix_micros: corpus.start_us, to_unix_micros: corpus.end_us };

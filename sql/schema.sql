@@ -64,7 +64,7 @@ CREATE TABLE observations (
     reasoning_tokens        BIGINT,                     -- Spent on reasoning; a part of output_tokens.
     answer_tokens           BIGINT,                     -- output_tokens − reasoning_tokens, never below 0.
     total_tokens            BIGINT,                     -- As sent, else input + output.
-    usage_source            VARCHAR,                    -- provided, counted, none, or repeated (a span that sums up others, or a second report of one call: not counted).
+    usage_source            VARCHAR,                    -- provided, counted from the texts, none, or repeated (a span that sums up others, or a second report of one call: not counted).
     cost                    MAP(VARCHAR, DECIMAL(18,12)),-- USD by kind; of a repeated report as its sender says it, which counts nowhere.
     input_cost              DECIMAL(18,12),             -- USD for input, caches included.
     output_cost             DECIMAL(18,12),             -- USD for output, reasoning included.
@@ -137,9 +137,9 @@ CREATE TABLE scores (
 -- The books: sum(count) by day, door and outcome. received = stored + merged + rejected + erased, once all is flushed.
 CREATE TABLE ledger (
     ingested_at             TIMESTAMP WITH TIME ZONE,   -- The stamp of the log object that held the requests counted.
-    door                    VARCHAR,                    -- otlp-grpc, otlp-http, tracelake-grpc.
+    door                    VARCHAR,                    -- otlp-grpc, otlp-http, tracelake-grpc, langfuse-http; media, by whichever door.
     outcome                 VARCHAR,                    -- received, stored, merged, rejected, or erased before it was stored.
     reason                  VARCHAR,                    -- Why it was rejected.
-    count                   BIGINT,                     -- Observations and scores.
+    count                   BIGINT,                     -- Observations and scores; media of the door media.
     day                     DATE                        -- UTC day of placement (partition); prune by true times, not by it.
 );

@@ -10,6 +10,7 @@
 //! | 0 | [`base`] | words all share: ids, day, money, sizes, clock, budget, kinds of error |
 //! | 1 | [`model`] | what an observation, a trace fact and a score are; merge rules; the tables' columns |
 //! | 1 | [`price`] | price books, model matching, the cost of a usage |
+//! | 1 | [`tokens`] | tokens counted from texts, with a model's own vocabulary |
 //! | 1 | [`corpus`] | realistic traces from a seed, for the demo, the benches and the tests |
 //! | 2 | [`decode`] | OTLP with its dialects, Langfuse's own requests, and our own proto, into the model |
 //! | 2 | [`masking`] | what a tenant's rules take out of what was said, or name in it |
@@ -58,4 +59,5 @@ pub mod server;
 #[cfg(test)]
 mod simulation;
 pub mod store;
+pub mod tokens;
 pub mod wire;

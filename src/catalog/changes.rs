@@ -37,12 +37,16 @@ impl<'a> KeyParts<'a> {
     }
 
     pub fn is(&self, key: &RowKey) -> bool {
-        key.iter().map(AsRef::as_ref).eq(self.parts().iter().copied())
+        is_key(key, self.parts())
     }
 }
 
 pub fn row_key(parts: &[&str]) -> RowKey {
     parts.iter().map(|part| Box::from(*part)).collect()
+}
+
+fn is_key(key: &RowKey, parts: &[&str]) -> bool {
+    key.iter().map(AsRef::as_ref).eq(parts.iter().copied())
 }
 
 /// A set of row keys, asked by hash first and exactly then.
@@ -63,8 +67,7 @@ impl RowKeys {
     }
 
     pub fn contains(&self, hash: u64, parts: &[&str]) -> bool {
-        let equal = |key: &RowKey| key.iter().map(AsRef::as_ref).eq(parts.iter().copied());
-        self.by_hash.get(&hash).is_some_and(|same| same.iter().any(equal))
+        self.by_hash.get(&hash).is_some_and(|same| same.iter().any(|key| is_key(key, parts)))
     }
 
     /// Which rows have none of these keys, when only `candidates` can have one. `None`: all of them.
@@ -168,6 +171,6 @@ impl<'a> BatchKeys<'a> {
     }
 
     pub fn key(&self, row: usize) -> RowKey {
-        self.columns.iter().map(|column| Box::from(column.value(row))).collect()
+        row_key(&self.parts(row))
     }
 }

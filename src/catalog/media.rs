@@ -82,6 +82,16 @@ struct Mention<'a> {
     field: &'a str,
 }
 
+/// What became of bytes that were put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    Stored,
+    /// The same bytes stood there before.
+    StoredAgain,
+    /// No trace mentions them (any more): they are not kept.
+    Unmentioned,
+}
+
 /// What a link lets its holder do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaAction {
@@ -149,14 +159,16 @@ impl Media {
         Ok(is_there)
     }
 
-    /// Stores bytes that are `kind`'s, durable on return. False: no trace mentions them (any more), and they are not kept.
-    pub async fn put(&self, tenant: &TenantId, kind: &MediaKind, body: Bytes) -> Result<bool> {
-        let mentions = self.0.store.list(&store::media(tenant, Some(&kind.id)).join("of"), None).await?;
-        if mentions.is_empty() {
-            return Ok(false);
+    /// Stores bytes that are `kind`'s, durable on return.
+    pub async fn put(&self, tenant: &TenantId, kind: &MediaKind, body: Bytes) -> Result<Put> {
+        let listed = self.0.store.list(&store::media(tenant, Some(&kind.id)), None).await?;
+        let known = media_of(tenant, &listed).into_values().next().unwrap_or_default();
+        if known.mentions.is_empty() {
+            return Ok(Put::Unmentioned);
         }
+        // Also where they are there: somebody may be about to let go of them.
         self.store(tenant, kind, body).await?;
-        Ok(true)
+        Ok(if known.contents.is_empty() { Put::Stored } else { Put::StoredAgain })
     }
 
     /// Stores the bytes of a medium that was just mentioned, durable on return.
@@ -378,10 +390,10 @@ mod tests {
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "acme-2".parse().unwrap());
         let body = Bytes::from_static(b"a picture");
         let png = kind(&body);
-        assert!(!media.put(&acme, &png, body.clone()).await.unwrap(), "nobody mentions it");
+        assert_eq!(media.put(&acme, &png, body.clone()).await.unwrap(), Put::Unmentioned);
         assert!(!media.mention(&acme, &png, "t1", Some("o"), "input").await.unwrap());
         assert_eq!(media.find(&acme, &png.id).await.unwrap(), None, "it was not uploaded");
-        assert!(media.put(&acme, &png, body.clone()).await.unwrap());
+        assert_eq!(media.put(&acme, &png, body.clone()).await.unwrap(), Put::Stored);
         assert!(media.mention(&acme, &png, "t2", None, "output").await.unwrap(), "it is there");
         assert!(!media.mention(&other, &png, "t1", None, "output").await.unwrap(), "but not for another tenant");
         let found = media.find(&acme, &png.id).await.unwrap().unwrap();
@@ -398,7 +410,7 @@ mod tests {
         // Of two observations of a trace that is kept, one goes, and then the other.
         media.mention(&acme, &png, "t4", Some("a"), "input").await.unwrap();
         media.mention(&acme, &png, "t4", Some("b"), "input").await.unwrap();
-        assert!(media.put(&acme, &png, body.clone()).await.unwrap());
+        assert_eq!(media.put(&acme, &png, body.clone()).await.unwrap(), Put::Stored);
         let forget =
             async |id: &str| media.forget(&acme, HashSet::new(), [key_hash(&["t4", id])].into()).await.unwrap();
         assert_eq!(forget("a").await, 1);

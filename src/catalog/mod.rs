@@ -46,7 +46,7 @@ use crate::model::tables::Table;
 use crate::store::{Store, StoreError};
 
 use audit::Audit;
-pub use changes::{BatchKeys, Changes, KeyParts, RowKey, RowKeys, row_key, stamped};
+pub use changes::{BatchKeys, Changes, RowKey, RowKeys, row_key, stamped};
 pub use checkpoint::CHECKPOINT_EVERY;
 pub use clean::LOG_KEPT_MIN;
 pub use commit::{Append, Change, Checked, Committed, NewFile, Rewrite};

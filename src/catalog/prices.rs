@@ -123,20 +123,6 @@ impl PriceBooks {
         Ok(prices)
     }
 
-    /// What a row of this tenant was priced by, by the id it has; `None`: the store has no such book or price.
-    pub async fn tier_of(&self, tenant: &TenantId, price_id: &str) -> Result<Option<Tier>> {
-        let version = price_id.split('/').next().unwrap_or_default();
-        let book = match number_of(version) {
-            Some(number) => self.at_number(tenant, number).await.map(|prices| prices.own().cloned()),
-            None => self.shipped(version).await.map(Some),
-        };
-        match book {
-            Ok(book) => Ok(book.and_then(|book| book.tier_of(price_id).cloned())),
-            Err(SystemError::PricesMissing { .. } | SystemError::ShippedPricesMissing(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// The same for several stamps, by version.
     pub async fn at_each(
         &self,
@@ -149,6 +135,20 @@ impl PriceBooks {
             prices.insert(version.to_owned(), self.at(tenant, version).await?);
         }
         Ok(prices)
+    }
+
+    /// What a row of this tenant was priced by, by the id it has; `None`: the store has no such book or price.
+    pub async fn tier_of(&self, tenant: &TenantId, price_id: &str) -> Result<Option<Tier>> {
+        let version = price_id.split('/').next().unwrap_or_default();
+        let book = match number_of(version) {
+            Some(number) => self.at_number(tenant, number).await.map(|prices| prices.own().cloned()),
+            None => self.shipped(version).await.map(Some),
+        };
+        match book {
+            Ok(book) => Ok(book.and_then(|book| book.tier_of(price_id).cloned())),
+            Err(SystemError::PricesMissing { .. } | SystemError::ShippedPricesMissing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps the book of this program in the store, for the programs after it. Lists.

@@ -12,7 +12,7 @@ use super::fold::Fold;
 use super::plan::{Job, JobKind};
 use super::{CompactError, Result};
 use crate::base::{Day, TenantId, TimestampUs};
-use crate::catalog::{Asked, BatchKeys, Catalog, KeyParts, Late, RowKey, RowKeys, Snapshot, stamped};
+use crate::catalog::{Asked, BatchKeys, Catalog, Late, RowKey, RowKeys, Snapshot, stamped};
 use crate::format::parquet;
 use crate::model::tables::Table;
 use crate::model::{DimensionKeys, ReadError, TraceFacts};
@@ -101,8 +101,7 @@ async fn based(
         let days: &Date32Array = batch.column_by_name("day").expect("the table's schema").as_primitive();
         asked.extend((0..batch.num_rows()).map(|row| {
             let day = Day::from_days(days.value(row));
-            let key = KeyParts::of(&keys.parts(row));
-            Asked { hash: keys.hash(row), key, day: Some(day), since: Day::from_days(i32::MAX) }
+            Asked::about(&keys.parts(row), Some(day), Day::from_days(i32::MAX))
         }));
     }
     let files_only = snapshot.with_late(&[]);

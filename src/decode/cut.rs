@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::{DecodeLimits, reject};
-use crate::model::{Event, EventKind, Observation, RejectReason, Rejection, TraceFacts};
+use crate::model::{Event, EventKind, Observation, RejectReason, Rejection, TRUNCATED, TraceFacts};
 
-/// The attribute that says how many bytes are missing.
-pub(super) const TRUNCATED: &str = "truncated_bytes";
 /// What stands in the place of what was cut, and the count.
 const NOTE_BYTES: usize = 64;
 /// Of a text that is cut, so much stays at least.

@@ -14,6 +14,7 @@ use super::writers::Logs;
 use super::{Result, Round};
 use crate::base::TenantId;
 use crate::catalog::{Catalog, Snapshot};
+use crate::model::MediaCounts;
 use crate::model::tables::Table;
 
 impl Round {
@@ -58,7 +59,7 @@ impl Round {
     async fn sums(&self, tenant: &TenantId, ledger: &Snapshot) -> Result<Option<BTreeMap<String, i64>>> {
         let mut sums = BTreeMap::new();
         for file in ledger.files.values() {
-            let opened = self.open(tenant, Table::Ledger, file, &["outcome", "count"]).await;
+            let opened = self.open(tenant, Table::Ledger, file, &["door", "outcome", "count"]).await;
             let Ok((_, mut batches)) = opened else { return Ok(None) };
             loop {
                 let batch = match batches.try_next().await.map_err(unread) {
@@ -67,12 +68,16 @@ impl Round {
                     Err(Unread::Away(error)) => return Err(error),
                     Err(Unread::Damaged(_)) => return Ok(None),
                 };
-                let (Some(outcomes), Some(counts)) = (batch.column_by_name("outcome"), batch.column_by_name("count"))
+                let column = |name: &str| batch.column_by_name(name);
+                let (Some(doors), Some(outcomes), Some(counts)) = (column("door"), column("outcome"), column("count"))
                 else {
                     return Ok(None);
                 };
-                let counts = counts.as_primitive::<Int64Type>();
-                for (outcome, count) in outcomes.as_string_view().iter().zip(counts) {
+                let counted = outcomes.as_string_view().iter().zip(counts.as_primitive::<Int64Type>());
+                // Media have no rows, and books of their own.
+                let of_rows =
+                    doors.as_string_view().iter().zip(counted).filter(|(door, _)| *door != Some(MediaCounts::DOOR));
+                for (_, (outcome, count)) in of_rows {
                     *sums.entry(outcome.unwrap_or_default().to_owned()).or_default() += count.unwrap_or(0);
                 }
             }

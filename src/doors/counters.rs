@@ -109,8 +109,7 @@ impl Counters {
         _ = writeln!(text, "tracelake_media_total {media}");
         head(&mut text, "tracelake_media_bytes_total", "counter", "Bytes of media uploaded.");
         _ = writeln!(text, "tracelake_media_bytes_total {bytes}");
-        let help =
-            "Observations and scores as this process put them into ledgers; sums over tenants of the table `ledger`.";
+        let help = "What this process put into ledgers: observations and scores, and media of the door media; sums over tenants of the table `ledger`.";
         head(&mut text, "tracelake_ledger_total", "counter", help);
         for Booking { door, outcome, reason, count } in booked {
             let reason = reason.as_deref().unwrap_or_default();

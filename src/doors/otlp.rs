@@ -12,7 +12,7 @@ use crate::base::{Kind, Reservation};
 use crate::catalog::media::MediaKind;
 use crate::catalog::system::SystemError;
 use crate::decode::{Decoded, InlineMedium};
-use crate::model::{EventBatch, Rejection};
+use crate::model::{EventBatch, MediaCounts, Rejection};
 
 /// Larger requests are decoded on a thread of their own, so that small ones do not wait behind them.
 const DECODE_HERE_BYTES_MAX: usize = 256 << 10;
@@ -54,7 +54,7 @@ pub(super) async fn keep_decoded(
     let decoded = masked(doors, caller, bytes, decoded).await?;
     let Decoded { mut batch, items, mut rejections, media } = decoded;
     rejections.extend(doors.intake.refuse_erased(&caller.tenant, &mut batch).await);
-    keep_media(doors, caller, &batch, media).await?;
+    batch.media = keep_media(doors, caller, &batch, media).await?;
     doors.counters.received(door, bytes as u64, batch.received, &rejections);
     if items > 0 || !batch.events.is_empty() || !rejections.is_empty() {
         batch.door = door.as_str().to_owned();
@@ -69,9 +69,9 @@ async fn keep_media(
     caller: &Caller,
     batch: &EventBatch,
     media: Vec<InlineMedium>,
-) -> Result<(), Refusal> {
+) -> Result<Option<MediaCounts>, Refusal> {
     if media.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let kept: BTreeSet<&str> = batch.events.iter().filter_map(|event| event.kind.as_ref()?.trace_id()).collect();
     let mut alike: BTreeMap<([u8; 32], String), Vec<InlineMedium>> = BTreeMap::new();
@@ -81,7 +81,7 @@ async fn keep_media(
     let tenant = &caller.tenant;
     let stored = stream::iter(alike).map(|((sha256, content_type), mentions)| async move {
         let kind = MediaKind::new(&sha256, &content_type)?;
-        let mut is_there = false;
+        let (mut is_there, received) = (false, mentions.len() as u64);
         for medium in &mentions {
             let (trace, observation) = (medium.trace_id.as_str(), medium.observation_id.as_deref());
             is_there = doors.media.mention(tenant, &kind, trace, observation, medium.field).await?;
@@ -90,10 +90,12 @@ async fn keep_media(
             doors.counters.medium(medium.body.len() as u64);
             doors.media.store(tenant, &kind, medium.body).await?;
         }
-        Ok::<_, SystemError>(())
+        Ok::<_, SystemError>((received, u64::from(!is_there)))
     });
-    let stored: Result<Vec<()>, SystemError> = stored.buffer_unordered(PUTS_AT_ONCE).try_collect().await;
-    stored.map(drop).map_err(|error| Refusal::from(error).on_the_way_in())
+    let kept: Result<Vec<_>, SystemError> = stored.buffer_unordered(PUTS_AT_ONCE).try_collect().await;
+    let kept = kept.map_err(|error| Refusal::from(error).on_the_way_in())?;
+    let (received, stored) = kept.into_iter().fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1));
+    Ok(Some(MediaCounts { received, stored, merged: received - stored, ..Default::default() }))
 }
 
 /// Without what the tenant's masking rules take out: every door's requests come by here, before any of them is written.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::segment::BookKey;
 
-/// How many observations and scores. Doors, outcomes and reasons come from fixed sets.
+/// How many observations and scores, or media. Doors, outcomes and reasons come from fixed sets.
 pub type Booking = (Booked, i64);
 /// Door, outcome and reason.
 type Booked = (Arc<str>, &'static str, Option<String>);

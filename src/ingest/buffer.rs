@@ -15,7 +15,7 @@ use crate::base::{Reservation, TimestampUs};
 use crate::catalog::erasures::Denied;
 use crate::format::log::{CarryBatch, CarryGroup, CountsBatch};
 use crate::model::tables::Table;
-use crate::model::{Event, EventBatch, EventKind, TraceFacts};
+use crate::model::{Event, EventBatch, EventKind, MediaCounts, TraceFacts};
 use crate::price::Prices;
 
 /// Traces whose facts are kept after their flush, for rows that come later …
@@ -100,6 +100,9 @@ impl TenantBuffer {
         state.grow(position, held);
         if wanted.has(Table::Ledger) {
             state.count_request(position, &origin, head.received, &head.rejected);
+            if let Some(media) = &head.media {
+                state.count_media(position, &origin, media);
+            }
         }
         for gone in denied.map_or(Vec::new(), |denied| strip(&denied, &mut events, origin.stamp_us)) {
             let (counted, _) = state.is_gone(gone.kind);
@@ -355,6 +358,13 @@ impl State {
         for (reason, count) in rejected {
             self.active.count(position, origin, "rejected", Some(reason), *count);
         }
+    }
+
+    fn count_media(&mut self, position: u64, origin: &Origin, media: &MediaCounts) {
+        let origin = Origin { door: MediaCounts::DOOR.into(), ..origin.clone() };
+        self.count_request(position, &origin, media.received, &media.rejected);
+        self.active.count(position, &origin, "stored", None, media.stored);
+        self.active.count(position, &origin, "merged", None, media.merged);
     }
 
     fn hear(&mut self, event: PackedEvent, origin: &Origin, position: u64, wanted: TableSet) -> Heard {

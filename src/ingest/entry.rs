@@ -187,6 +187,7 @@ impl<T> Entry<T> {
             response: after.response.or(before.response),
             reports: before.reports || after.reports,
             may_sum_up: before.may_sum_up || after.may_sum_up,
+            may_be_counted: before.may_be_counted || after.may_be_counted,
         })
     }
 

@@ -7,6 +7,7 @@
 mod books;
 mod buffer;
 mod changes;
+mod counting;
 mod entry;
 mod erase;
 mod flush;

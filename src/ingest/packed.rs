@@ -4,12 +4,13 @@
 //! buffer of bytes holds ten times the rows in the same memory, and larger files come of it.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+use super::counting::{self, CountedBy, CountedTexts};
 use crate::base::TimestampUs;
 use crate::format::index::key_hash;
 use crate::model::{Event, EventBatch, EventKind, Observation, Order, Score, TraceFacts};
@@ -20,12 +21,15 @@ pub(super) struct Packed<T> {
     bytes: Bytes,
     /// Where the rarely asked for begins: an observation's texts and attributes.
     cold_from: usize,
+    /// Of what a call says without its usage: its texts in tokens, once somebody counted them.
+    texts: Option<Arc<OnceLock<(CountedBy, CountedTexts)>>>,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Packed<T> {
     fn clone(&self) -> Self {
-        Self { bytes: self.bytes.clone(), cold_from: self.cold_from, kind: PhantomData }
+        let texts = self.texts.clone();
+        Self { bytes: self.bytes.clone(), cold_from: self.cold_from, texts, kind: PhantomData }
     }
 }
 
@@ -59,6 +63,26 @@ impl<T: Message + Default> Packed<T> {
     }
 }
 
+impl Packed<Observation> {
+    /// It has texts that may be counted, and nobody did yet.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.texts.as_ref().is_some_and(|texts| texts.get().is_none())
+    }
+
+    /// Its texts in tokens, counted once for all its copies.
+    pub(super) fn texts(&self, by: CountedBy) -> CountedTexts {
+        if !self.has_cold() {
+            return CountedTexts::default();
+        }
+        let count = || by.count(&self.cold());
+        match self.texts.as_ref().map(|texts| texts.get_or_init(|| (by, count()))) {
+            Some((known, texts)) if *known == by => *texts,
+            // It is another model's call by now.
+            _ => count(),
+        }
+    }
+}
+
 fn decode<T: Message + Default>(bytes: Bytes) -> T {
     T::decode(bytes).expect("bytes that this room encoded")
 }
@@ -78,6 +102,8 @@ pub(super) struct Glance {
     pub(super) response: Option<u64>,
     pub(super) reports: bool,
     pub(super) may_sum_up: bool,
+    /// Of an observation: it may be a call whose tokens are counted from the texts that it says.
+    pub(super) may_be_counted: bool,
 }
 
 /// A batch ready for the log and for the buffer: the events share the payload's memory.
@@ -154,6 +180,7 @@ fn put(event: Event, buffer: &mut Vec<u8>) -> Option<Place> {
                 response: observation.response_id.as_deref().map(|response| key_hash(&[response])),
                 reports: observation.reports(),
                 may_sum_up: observation.may_sum_up(),
+                may_be_counted: counting::may_be_counted(&observation),
             };
             // Their tags are the highest, so that they stand last in prost's own order too.
             let cold = Observation {
@@ -219,11 +246,13 @@ impl Place {
     fn event(self, payload: &Bytes) -> PackedEvent {
         let Self { order, glance, from, cold_from, to, key } = self;
         fn packed<T>(payload: &Bytes, from: usize, cold_from: usize, to: usize) -> Packed<T> {
-            Packed { bytes: payload.slice(from..to), cold_from: cold_from - from, kind: PhantomData }
+            Packed { bytes: payload.slice(from..to), cold_from: cold_from - from, texts: None, kind: PhantomData }
         }
         let kind = match key {
             Key::Observation(trace_id, id) => {
-                PackedKind::Observation { trace_id, id, packed: packed(payload, from, cold_from, to) }
+                let texts = glance.may_be_counted.then(Arc::default);
+                let packed = Packed { texts, ..packed(payload, from, cold_from, to) };
+                PackedKind::Observation { trace_id, id, packed }
             }
             Key::Trace(trace_id) => PackedKind::Trace { trace_id, packed: packed(payload, from, cold_from, to) },
             Key::Score(id) => PackedKind::Score { id, packed: packed(payload, from, cold_from, to) },

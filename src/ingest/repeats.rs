@@ -1,16 +1,18 @@
 //! Which rows of a segment repeat what others of their traces report, though those came by other requests, or stand in
 //! files already. And which of those in files repeat what comes now: an agent whose calls come after it.
 //!
-//! What stands counts on, where two report one call; so no row is written again for it. An agent that repeats calls below
-//! it stays one that repeats, whatever they report later.
+//! What stands counts on, where two report one call; so no row is written again for it, but one that was counted from its
+//! texts and gives way to a report. An agent that repeats calls below it stays one that repeats, whatever they report
+//! later, and what gave way stays so.
 
+use super::counting;
 use super::packed::Packed;
 use super::rows::RowSettings;
 use super::segment::{ObservationKey, Segment};
 use super::standing::Standing;
 use crate::base::{Day, RowMap, RowSet};
 use crate::model::tables::Table;
-use crate::model::{Observation, Report, merge_observation, repeated};
+use crate::model::{Counted, Observation, Report, UsageSource, merge_observation, repeated};
 
 /// Rows whose usage is not to be counted.
 pub(super) struct Repeats<'a> {
@@ -33,7 +35,10 @@ pub(super) fn find<'a>(segment: &'a Segment, standing: &Standing) -> Repeats<'a>
         let base = standing.observations.get(key);
         let events = base.map_or(&[][..], |base| &base.events);
         let merged = entry.merged(Table::Observations, events, Packed::hot, merge_observation);
-        if let Some(merged) = merged {
+        if let Some(mut merged) = merged {
+            if let Some(Counted::Tokens(_)) = counting::counted(entry, &merged.row, base) {
+                merged.row.set_usage_source(UsageSource::Counted);
+            }
             let whose = Whose::Segment(key, base.is_some());
             traces.entry(&key.0).or_default().push((whose, merged.row.as_report()));
         }
@@ -66,12 +71,15 @@ enum Whose<'a> {
     File(ObservationKey),
 }
 
-/// Traces of which the segment reports usage, and the days on which what it may repeat would stand: a call and its
+/// Traces of which the segment reports usage, or a call whose usage may be counted; and the days on which what it may repeat would stand: a call and its
 /// repetition are not days apart.
 pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> RowMap<&'a str, (Day, Day)> {
     let mut traces: RowMap<&str, (Day, Day)> = RowMap::default();
     for ((trace, _), entry) in &segment.observations {
-        let Some(glance) = entry.glance(Table::Observations).filter(|glance| glance.reports) else { continue };
+        let Some(glance) = entry.glance(Table::Observations).filter(|glance| glance.reports || glance.may_be_counted)
+        else {
+            continue;
+        };
         let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);
         let near = |by: i32| Day::from_days(day.days() + by);
         let days = traces.entry(trace).or_insert((near(-1), near(1)));
@@ -80,13 +88,14 @@ pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> RowMap
     traces
 }
 
-/// Traces in which one response id stands on two observations, or a sum may stand. Of most there is nothing to unpack.
+/// Traces in which one response id stands on two observations, or a sum may stand, or a call whose usage may be counted. Of
+/// most there is nothing to unpack.
 fn suspects(segment: &Segment) -> RowSet<&str> {
     let mut suspects: RowSet<&str> = RowSet::default();
     let mut responses: RowMap<(&str, u64), &str> = RowMap::default();
     for ((trace, id), entry) in &segment.observations {
         for glance in entry.wanted_by(Table::Observations).map(|said| said.glance) {
-            if glance.may_sum_up {
+            if glance.may_sum_up || glance.may_be_counted {
                 suspects.insert(trace);
             }
             if let Some(response) = glance.response

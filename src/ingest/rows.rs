@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Date32Array, RecordBatch, StringViewArray};
 
+use super::counting;
 use super::entry::Entry;
 use super::packed::Packed;
 use super::repeats;
@@ -246,6 +247,8 @@ fn observations<'a>(making: Making<'a>) -> Box<dyn Iterator<Item = DayRows<'a>> 
         };
         if entry.is_none() || repeats.contains(key) {
             merged.row.repeat();
+        } else if let Some(counted) = entry.and_then(|entry| counting::counted(entry, &merged.row, base)) {
+            merged.row.count(counted);
         }
         let observation = Arc::new(merged.row);
         let arrived_us = |entry: &Arc<Entry<Observation>>| entry.origin().stamp_us;
@@ -314,8 +317,8 @@ fn orphan_roots<'a>(
     orphans
 }
 
-/// What the client says it cost, else what the price books say.
-/// Without prices: of a row that stands, and only now repeats another.
+/// What the client says it cost, else what the price books say; without prices: of a row that stands, and only now
+/// repeats another.
 fn cost(observation: &Observation, prices: Option<&Prices>, stamp_us: TimestampUs) -> RowCost {
     let is_repeated = observation.usage_source == Some(UsageSource::Repeated as i32);
     if !observation.provided_cost.is_empty() {

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::counting;
 use super::entry::{Entry, is_same};
 use super::repeats;
 use super::rows::{self, RowSettings};
 use super::segment::{ObservationKey, Segment, minute};
 use crate::base::{Day, RowMap, TenantId, TimestampUs};
 use crate::catalog::{Asked, Catalog, CatalogError, RowKey, Snapshot, StandingRow, row_key};
-use crate::model::tables::{self, IoEvents, Stamped, Table};
-use crate::model::{Observation, Order, ReadError, Score, TraceFacts};
+use crate::model::tables::{self, IoEvents, ReadObservation, Stamped, Table};
+use crate::model::{Counted, Observation, Order, ReadError, Score, TraceFacts};
 
 /// Days before a row's arrival that are always looked through, whatever the row says of its time.
 const RECENT_DAYS: i32 = 10;
@@ -48,6 +49,9 @@ pub(super) struct Base<T> {
     pub(super) ingested_at_us: TimestampUs,
     /// Of `observations`: what it has from its trace.
     pub(super) stamped: Stamped,
+    /// Of `observations`: what of its usage nobody said, and its texts where they are to be counted again.
+    pub(super) counted: Option<Counted>,
+    pub(super) texts: Vec<(Order, T)>,
     pub(super) row: StandingRow,
 }
 
@@ -142,6 +146,9 @@ pub(super) async fn find(
     if table == Table::Ledger {
         return Ok(standing);
     }
+    if table == Table::Observations {
+        counting::count_texts(segment).await;
+    }
     let asked = asked(table, segment, settings);
     standing.has_news = !asked.is_empty();
     standing.gone = catalog.gone(tenant, table, snapshot, &asked).await?;
@@ -150,6 +157,7 @@ pub(super) async fn find(
         standing.keep(table, &key, row).map_err(|source| damaged(tenant, table, &key, source))?;
     }
     if table == Table::Observations {
+        find_texts(catalog, tenant, segment, &mut standing).await?;
         find_facts(catalog, tenant, segment, snapshot, asker, &mut standing).await?;
         find_repeated(catalog, tenant, segment, settings, snapshot, &mut standing).await?;
     }
@@ -159,6 +167,33 @@ pub(super) async fn find(
 fn damaged(tenant: &TenantId, table: Table, key: &RowKey, source: ReadError) -> CatalogError {
     let reason = format!("the row of {key:?} cannot be read back: {source}");
     CatalogError::Corrupt { tenant: tenant.clone(), table: table.name(), reason }
+}
+
+/// The texts of rows that stand, of calls whose tokens are to be counted with what is said of them now.
+async fn find_texts(
+    catalog: &Catalog,
+    tenant: &TenantId,
+    segment: &Segment,
+    standing: &mut Standing,
+) -> Result<(), CatalogError> {
+    let said = standing.observations.iter().filter_map(|(key, base)| Some((key, segment.observations.get(key)?, base)));
+    let open = said.filter(|(_, entry, base)| counting::is_open(entry, base));
+    let everywhere = Day::from_days(i32::MIN);
+    let asked: Vec<Asked<'_>> = open.map(|((trace, id), ..)| Asked::about(&[trace, id], None, everywhere)).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let table = Table::ObservationIo;
+    let snapshot = catalog.snapshot_after(tenant, table, Table::Observations).await?;
+    let found = catalog.find(tenant, table, &snapshot, &asked).await?;
+    for (key, row) in found {
+        let read = tables::read_io(&row.rows, row.row).map_err(|source| damaged(tenant, table, &key, source))?;
+        let base = standing.observations.get_mut(&(Arc::from(&*key[0]), Arc::from(&*key[1])));
+        if let (IoEvents::Observation(events), Some(base)) = (read.said, base) {
+            base.texts = events;
+        }
+    }
+    Ok(())
 }
 
 /// What rows in files report of the segment's traces, and which of them count no more by what the segment says.
@@ -181,9 +216,8 @@ async fn find_repeated(
     for (key, row) in catalog.find(tenant, table, snapshot, &asked).await? {
         let read = tables::read_observation(&row.rows, row.row);
         let read = read.map_err(|source| damaged(tenant, table, &key, source))?;
-        let base = Base::new(table, read.events, read.ingested_at_us, row);
         let key = (Arc::from(&*key[0]), Arc::from(&*key[1]));
-        standing.repeated.insert(key, Base { stamped: read.stamped, ..base });
+        standing.repeated.insert(key, Base::of_observation(read, row));
     }
     Ok(())
 }
@@ -195,8 +229,7 @@ impl Standing {
         match table {
             Table::Observations => {
                 let read = tables::read_observation(rows, at)?;
-                let base = Base::new(table, read.events, read.ingested_at_us, row);
-                self.observations.insert((part(0), part(1)), Base { stamped: read.stamped, ..base });
+                self.observations.insert((part(0), part(1)), Base::of_observation(read, row));
             }
             Table::ObservationIo => match tables::read_io(rows, at)?.said {
                 IoEvents::Observation(events) => {
@@ -221,7 +254,14 @@ impl Standing {
 impl<T> Base<T> {
     fn new(table: Table, events: Vec<(Order, T)>, ingested_at_us: TimestampUs, row: StandingRow) -> Self {
         let (day, at_us) = (row.day(), row.time_us(table));
-        Self { events, day, at_us, ingested_at_us, stamped: Stamped::default(), row }
+        Self { events, day, at_us, ingested_at_us, stamped: Stamped::default(), counted: None, texts: Vec::new(), row }
+    }
+}
+
+impl Base<Observation> {
+    fn of_observation(read: ReadObservation, row: StandingRow) -> Self {
+        let base = Self::new(Table::Observations, read.events, read.ingested_at_us, row);
+        Self { stamped: read.stamped, counted: read.counted, ..base }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::model::tables::Table;
 use crate::model::{DimensionKeys, Event, EventKind, Observation, Order, TraceFacts};
 use crate::store::{self, Call, Fault, Faults, Location, Operation, SeededFaults, Store};
 
+mod counting;
 mod dimensions;
 mod erase;
 mod late;

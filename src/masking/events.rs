@@ -1,6 +1,6 @@
 //! The rules over all that a request says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::mask::{Become, Kinds, Mask};
 use super::path::Field;
@@ -35,6 +35,15 @@ impl Mask {
             self.field(field, text, &mut kinds);
         }
         self.tags(&mut said.tags, &mut kinds);
+        let tools = said.tools_offered.iter_mut().chain(&mut said.tools_called);
+        for name in tools.chain(&mut said.tool_name).chain(&mut said.agent_name) {
+            if let Some(new) = self.plain(name, &mut kinds) {
+                *name = new;
+            }
+        }
+        let mut offered = HashSet::new();
+        said.tools_offered.retain(|name| !name.is_empty() && offered.insert(name.clone()));
+        said.tools_called.retain(|name| !name.is_empty());
         self.map(Field::Metadata, &mut said.metadata, &mut kinds);
         self.map(Field::Attributes, &mut said.attributes, &mut kinds);
         self.map(Field::ModelParameters, &mut said.model_parameters, &mut kinds);

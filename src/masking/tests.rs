@@ -244,3 +244,20 @@ fn no_input_makes_it_panic() {
         assert!(!(valid(&text) && text.trim_start().starts_with(['{', '[', '"'])) || valid(&out), "{text} -> {out}");
     }
 }
+
+#[test]
+fn names_of_tools_and_agents_hide_nothing() {
+    let name = || "mail_ana@example.com".to_owned();
+    let said = Observation {
+        tools_offered: vec![name(), "search".into(), "mail_bob@example.com".into()],
+        tools_called: vec![name()],
+        tool_name: Some(name()),
+        agent_name: Some(name()),
+        ..Default::default()
+    };
+    let said = apply(&mask(&built_in(MaskingAction::Redact)), said);
+    let masked = "[email]";
+    assert_eq!((said.tools_offered, said.tools_called), (vec![masked.into(), "search".into()], vec![masked.into()]));
+    assert_eq!([said.tool_name, said.agent_name].map(Option::unwrap), [masked; 2]);
+    assert_eq!(said.sensitive_kinds, ["email"]);
+}

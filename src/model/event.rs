@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Observation, Score, TraceFacts};
+use super::{MediaCounts, Observation, Score, TraceFacts};
 
 /// Orders the events of one id: by time, then create before update, then by event id (`langfuse-wire` §1a).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Message)]
@@ -64,6 +64,9 @@ pub struct EventBatch {
     /// The version of the price book that prices the rows of this batch.
     #[prost(string, tag = "5")]
     pub price_book: String,
+    /// Media of the request: none of them is an event.
+    #[prost(message, optional, tag = "6")]
+    pub media: Option<MediaCounts>,
 }
 
 /// Why an event was refused. The names are a contract: they stand in the ledger and in metrics.
@@ -106,7 +109,7 @@ pub struct Rejection {
 impl EventBatch {
     /// Nothing to keep, and nothing to count.
     pub fn says_nothing(&self) -> bool {
-        self.events.is_empty() && self.received == 0 && self.rejected.is_empty()
+        self.events.is_empty() && self.received == 0 && self.rejected.is_empty() && self.media.is_none()
     }
 
     /// Counts `rejections` into this batch's books.

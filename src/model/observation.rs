@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The attribute that says how many bytes of an observation's texts were cut on their way in.
+pub const TRUNCATED: &str = "truncated_bytes";
+
 /// Times are nanoseconds since 1970, UTC. Absent means "not said", which is not the same as empty.
 ///
 /// The prost tags are the log's encoding: numbers are never used twice.

@@ -4,14 +4,14 @@
 //! agent's, a chain's) report the sum of theirs. Such an observation stays, and its usage and what its sender says it
 //! costs stay readable by kind, but its columns count nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Observation, ObservationType, UsageSource};
 
 impl Observation {
     /// It says what was used or what it cost, and that it is its own.
     pub fn reports(&self) -> bool {
-        let is_own = self.usage_source != Some(UsageSource::Repeated as i32);
+        let is_own = self.usage_source != Some(UsageSource::Repeated as i32) && !self.is_counted();
         is_own && !(self.usage.is_empty() && self.provided_cost.is_empty())
     }
 
@@ -73,6 +73,8 @@ pub struct Report<'a> {
 ///   that says a cost, else the one that says more kinds of usage; else the first to start.
 /// * An agent or a chain repeats what is below it, at any depth, if it says at least as much as they do together. It
 ///   counts where nothing below it reports anything, or where they report more than it does.
+/// * What is counted from texts gives way to every report of the same call: one under its response id, one around it or
+///   one below it. Of those counted around each other, the innermost counts; of those under one response id, one.
 pub fn repeated(trace: &[Report<'_>]) -> Vec<bool> {
     let mut repeats = vec![false; trace.len()];
     let mut by_response: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -86,7 +88,82 @@ pub fn repeated(trace: &[Report<'_>]) -> Vec<bool> {
         same.iter().filter(|at| **at != counts).for_each(|at| repeats[*at] = true);
     }
     sum_up(trace, &mut repeats);
+    give_way(trace, &mut repeats);
     repeats
+}
+
+fn give_way(trace: &[Report<'_>], repeats: &mut [bool]) {
+    if !trace.iter().any(|report| report.said.is_counted()) {
+        return;
+    }
+    let said: Vec<&Observation> = trace.iter().map(|report| report.said).collect();
+    let is_embedding = |at: usize| said[at].observation_type() == ObservationType::Embedding;
+    let counts: Vec<bool> = said.iter().zip(&*repeats).map(|(said, repeats)| said.reports() && !repeats).collect();
+    let reported: HashSet<&str> =
+        said.iter().filter(|said| said.reports()).filter_map(|said| said.response_id.as_deref()).collect();
+    let above = above(&said);
+    // To embed a text is no part of a call of a model to answer.
+    let calls = (0..said.len()).filter(|at| (counts[*at] || said[*at].is_counted()) && !is_embedding(*at));
+    let has_below = has_below(&above, calls);
+    let below_sums = is_below(&above, |at| counts[at] && said[at].may_sum_up());
+    let below_calls = is_below(&above, |at| counts[at] && !said[at].may_sum_up() && !is_embedding(at));
+    let mut by_response: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for at in (0..said.len()).filter(|at| said[*at].is_counted()) {
+        let response = said[at].response_id.as_deref();
+        let is_around = !is_embedding(at) && (has_below[at] || below_calls[at]);
+        repeats[at] = response.is_some_and(|response| reported.contains(response)) || below_sums[at] || is_around;
+        if let Some(response) = response.filter(|_| !repeats[at]) {
+            by_response.entry(response).or_default().push(at);
+        }
+    }
+    for same in by_response.values() {
+        let first = |at: &&usize| (!trace[**at].stands, said[**at].start_ns.unwrap_or(i64::MAX), &said[**at].id);
+        let counts = *same.iter().min_by_key(first).expect("one at least");
+        same.iter().filter(|at| **at != counts).for_each(|at| repeats[*at] = true);
+    }
+}
+
+/// Which have one of `marked` below them, at any depth.
+fn has_below(above: &[Option<usize>], marked: impl Iterator<Item = usize>) -> Vec<bool> {
+    let mut has_below = vec![false; above.len()];
+    for at in marked {
+        let mut next = above[at];
+        // Parents in a loop end where they began.
+        while let Some(parent) = next.filter(|parent| !has_below[*parent] && *parent != at) {
+            has_below[parent] = true;
+            next = above[parent];
+        }
+    }
+    has_below
+}
+
+/// Which have one of `marked` around them, at any distance. Each step of the way up is taken once.
+fn is_below(above: &[Option<usize>], marked: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut known: Vec<Option<bool>> = vec![None; above.len()];
+    for at in 0..above.len() {
+        let (mut way, mut next, mut found) = (Vec::new(), Some(at), false);
+        while let Some(here) = next {
+            if let Some(known) = known[here] {
+                found = known;
+                break;
+            }
+            known[here] = Some(false);
+            way.push(here);
+            next = above[here];
+            if next.is_some_and(&marked) {
+                found = true;
+                break;
+            }
+        }
+        way.into_iter().for_each(|here| known[here] = Some(found));
+    }
+    known.into_iter().map(|known| known == Some(true)).collect()
+}
+
+/// Where the parent of each is, if it is there.
+fn above(trace: &[&Observation]) -> Vec<Option<usize>> {
+    let places: HashMap<&str, usize> = trace.iter().enumerate().map(|(at, said)| (said.id.as_str(), at)).collect();
+    trace.iter().map(|said| places.get(said.parent_id.as_deref()?).copied()).collect()
 }
 
 /// The least of these counts.
@@ -109,8 +186,7 @@ fn sum_up(trace: &[Report<'_>], repeats: &mut [bool]) {
     if !trace.iter().zip(&*repeats).any(|(said, repeats)| said.may_sum_up() && !repeats) {
         return;
     }
-    let places: HashMap<&str, usize> = trace.iter().enumerate().map(|(at, said)| (said.id.as_str(), at)).collect();
-    let above: Vec<Option<usize>> = trace.iter().map(|said| places.get(said.parent_id.as_deref()?).copied()).collect();
+    let above = above(&trace);
     let mut children_left = vec![0usize; trace.len()];
     above.iter().flatten().for_each(|parent| children_left[*parent] += 1);
     let mut below = vec![(0i64, 0i64); trace.len()];
@@ -168,7 +244,7 @@ mod tests {
         }
     }
 
-    use ObservationType::{Agent, Chain, Generation, Span};
+    use ObservationType::{Agent, Chain, Embedding, Generation, Span};
 
     #[test]
     fn one_call_counts_once_however_many_report_it() {
@@ -226,6 +302,43 @@ mod tests {
         };
         check(&[cost("agent", None, Agent, 9), cost("call", Some("agent"), Generation, 9)], &["agent"]);
         check(&[cost("agent", None, Agent, 3), cost("call", Some("agent"), Generation, 9)], &[]);
+    }
+
+    #[test]
+    fn what_is_counted_gives_way_to_what_is_reported() {
+        let counted = |id: &str, parent: Option<&str>| {
+            let mut said = said(id, parent, Generation, 0);
+            said.set_usage_source(UsageSource::Counted);
+            said
+        };
+        let call = |id: &str, parent: &str, total| said(id, Some(parent), Generation, total);
+        check(&[counted("alone", None)], &[]);
+        // Under one response id.
+        let sibling = with_response(counted("c", Some("root")), "r1");
+        let reported = with_response(call("d", "root", 20), "r1");
+        check(&[said("root", None, Span, 0), sibling.clone(), reported], &["c"]);
+        check(&[said("root", None, Span, 0), sibling.clone(), with_response(call("d", "root", 20), "r2")], &[]);
+        // Around it, at any distance, and below it.
+        check(&[said("a", None, Agent, 30), said("b", Some("a"), Span, 0), counted("c", Some("b"))], &["c"]);
+        check(&[counted("c", None), said("b", Some("c"), Span, 0), call("d", "b", 20)], &["c"]);
+        check(&[counted("c", None), counted("d", Some("c")), counted("e", Some("d"))], &["c", "d"]);
+        // An agent that repeats one call says nothing of another.
+        let tree = [said("a", None, Agent, 30), call("b", "a", 30), counted("c", Some("a"))];
+        check(&tree, &["a"]);
+        // To embed is another call.
+        let mut embedding = said("e", Some("c"), Embedding, 0);
+        embedding.set_usage_source(UsageSource::Counted);
+        check(&[counted("c", None), embedding.clone()], &[]);
+        check(&[call("c", "root", 20), embedding.clone()], &[]);
+        check(&[said("c", None, Chain, 20), embedding], &["e"]);
+        // Reported by nobody, and counted twice.
+        let twins = ["x", "y"].map(|id| with_response(counted(id, Some("root")), "r1"));
+        check(&twins, &["y"]);
+        let around = [with_response(counted("x", None), "r1"), with_response(counted("y", Some("x")), "r1")];
+        check(&around, &["x"]);
+        // Parents in a loop.
+        check(&[counted("a", Some("b")), said("b", Some("a"), Span, 0)], &[]);
+        check(&[counted("a", Some("a"))], &[]);
     }
 
     #[test]

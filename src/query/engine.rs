@@ -405,12 +405,12 @@ impl Query {
         Ok((physical, rows.boxed()))
     }
 
-    /// What the plan has read is part of what was read.
     /// Nobody's rows are kept from whoever asks.
     pub(super) fn sees_all(&self) -> bool {
         self.told.is_some()
     }
 
+    /// What the plan has read is part of what was read.
     pub(super) fn note(&self, plan: &Arc<dyn ExecutionPlan>) {
         self.scanned.lock().add(plan);
     }

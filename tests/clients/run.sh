@@ -24,7 +24,8 @@ if [ -e "$client/package-lock.json" ]; then
     install "$client/package-lock.json"
     # Modules are looked for beside the script.
     cp "$client/$what.mjs" "$installed/$what.mjs"
-    exec node "$installed/$what.mjs" "$variant" "$trace"
+    # Debian 12's Node 18 has the global that newer ones have, and Langfuse's client hashes media with, only if asked.
+    exec node --experimental-global-webcrypto "$installed/$what.mjs" "$variant" "$trace"
 fi
 list=$client/requirements-$variant.txt
 [ -e "$list" ] || list=$client/requirements.txt

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracelake::cli::Connection;
 
 use crate::isolation::{create_key, create_tenant};
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, is_asked_for, path, rows};
 
 /// How a client's facts differ from the others'.
 struct Client {
@@ -41,8 +41,7 @@ const CLIENTS: [Client; 10] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_client_sends_is_there_once_and_right() {
-    if std::env::var("TRACELAKE_TEST_CLIENTS").as_deref() != Ok("1") {
-        println!("not run: TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients");
+    if !is_asked_for("CLIENTS", "clients") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -62,8 +61,7 @@ async fn what_each_client_sends_is_there_once_and_right() {
 /// Python's own gRPC learns every method from the server, and each answers it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_method_answers_a_client_that_has_no_protos() {
-    if std::env::var("TRACELAKE_TEST_CLIENTS").as_deref() != Ok("1") {
-        println!("not run: TRACELAKE_TEST_CLIENTS=1 cargo test --test it clients");
+    if !is_asked_for("CLIENTS", "clients") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ use tracelake::wire::{
     TimeUnit, View,
 };
 
-use crate::process::{ServerProcess, path, sql, texts};
+use crate::process::{ServerProcess, is_asked_for, path, sql, texts};
 
 const QUESTIONS: usize = 500;
 const OBSERVATIONS: u64 = 5_000;
@@ -28,8 +28,7 @@ const START_US: i64 = END_US - 30 * Day::US;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn duckdb_answers_random_questions_as_we_do() {
-    if std::env::var("TRACELAKE_TEST_READERS").as_deref() != Ok("1") {
-        println!("not run: TRACELAKE_TEST_READERS=1 cargo test --test it differential");
+    if !is_asked_for("READERS", "differential") {
         return;
     }
     let seed = std::env::var("TRACELAKE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);

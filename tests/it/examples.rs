@@ -5,12 +5,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path};
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, is_asked_for, path};
 
 #[test]
 fn each_example_reads_what_it_wrote() {
-    if std::env::var("TRACELAKE_TEST_CLIENTS").as_deref() != Ok("1") {
-        println!("not run: TRACELAKE_TEST_CLIENTS=1 cargo test --test it examples");
+    if !is_asked_for("CLIENTS", "examples") {
         return;
     }
     for language in ["python", "typescript", "rust"] {

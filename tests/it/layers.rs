@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors of `src/lib.rs`, from the ground up.
 const FLOORS: [&[&str]; 10] = [
     &["wire", "base"],
-    &["model", "price", "corpus"],
+    &["model", "price", "tokens", "corpus"],
     &["decode", "masking", "format"],
     &["store"],
     &["catalog"],

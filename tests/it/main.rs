@@ -6,6 +6,7 @@ mod batch;
 mod captures;
 mod clients;
 mod compaction;
+mod counted;
 mod differential;
 mod doors;
 mod erasure;

@@ -90,6 +90,20 @@ async fn a_medium_is_put_once_and_read_by_whoever_may() {
     let media = rows(&connection, "SELECT id, content_type, bytes, traces FROM media").await;
     let expected = json!({"id": id, "content_type": "image/png", "bytes": PICTURE.len(), "traces": 2});
     assert_eq!(media, [expected]);
+    assert_eq!(world.announce("t1", PICTURE, json!({"contentLength": 1u64 << 40})).await.status, 413);
+    let books =
+        "SELECT outcome, reason, sum(count) AS count FROM ledger WHERE door = 'media' GROUP BY 1, 2 ORDER BY 1, 2";
+    let books = rows(&connection, books).await;
+    let counted =
+        |outcome: &str, reason: Option<&str>, count: u64| json!({"outcome": outcome, "reason": reason, "count": count});
+    let expected = [
+        counted("merged", None, 1),
+        counted("received", None, 4),
+        counted("rejected", Some("malformed"), 1),
+        counted("rejected", Some("too_large"), 1),
+        counted("stored", None, 1),
+    ];
+    assert_eq!(books, expected);
     let metrics = HttpRequest::get("/metrics").send(&world.server.http_addr).await.text();
     assert!(metrics.contains("\ntracelake_media_total 1\n"), "{metrics}");
 

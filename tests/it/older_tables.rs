@@ -20,7 +20,7 @@ use tracelake::compact::{CompactSettings, Compactor};
 use tracelake::store::{Location, Store};
 
 use crate::grpc::{Caller, EXPORT};
-use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, path, rows};
+use crate::process::{PUBLIC_KEY, SECRET_KEY, ServerProcess, is_asked_for, path, rows};
 use crate::spans::{export, export_of, span};
 
 const NEW: &str = "sensitive_kinds";
@@ -165,7 +165,7 @@ async fn merge(folder: &Path) {
 
 /// By hand, as `readers` is: delta-rs, polars and ClickHouse read the table between its old and its new files.
 fn readers_agree(table: &Path, rows: u64) {
-    if std::env::var("TRACELAKE_TEST_READERS").as_deref() != Ok("1") {
+    if !is_asked_for("READERS", "older_tables") {
         return;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/run.sh");

@@ -12,6 +12,22 @@ use tracelake::wire::SqlRequest;
 pub(crate) const PUBLIC_KEY: &str = "pk-lf-test";
 pub(crate) const SECRET_KEY: &str = "sk-lf-test";
 
+/// Whether tests that need more than Rust are to run, by `TRACELAKE_TEST_<what>=1`; else says how they are.
+pub(crate) fn is_asked_for(what: &str, tests: &str) -> bool {
+    let name = format!("TRACELAKE_TEST_{what}");
+    let is_asked = std::env::var(&name).as_deref() == Ok("1");
+    if !is_asked {
+        println!("not run: {name}=1 cargo test --test it {tests}");
+    }
+    is_asked
+}
+
+/// Sends a SIGTERM; false if that failed. By the shell's own `kill`: a bare machine has no other.
+pub(crate) fn terminate(child: &Child) -> bool {
+    let killed = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &child.id().to_string()]).status();
+    killed.is_ok_and(|status| status.success())
+}
+
 /// A running `tracelake serve` on free ports of 127.0.0.1. Killed when dropped.
 pub(crate) struct ServerProcess {
     child: Child,
@@ -83,8 +99,7 @@ impl ServerProcess {
 
     /// Asks the process to stop with SIGTERM and waits for it.
     pub(crate) fn stop(mut self) -> std::process::ExitStatus {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(terminate(&self.child));
         self.child.wait().unwrap()
     }
 

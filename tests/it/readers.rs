@@ -19,7 +19,7 @@ use tracelake::corpus::{CorpusConfig, TextSize, requests};
 use tracelake::model::tables::Table;
 use tracelake::store::{Location, Store};
 
-use crate::process::{ServerProcess, path, sql, texts};
+use crate::process::{ServerProcess, is_asked_for, path, sql, texts};
 
 const LOAD: Duration = Duration::from_secs(15);
 /// Spans sent before the clock is asked again; each such part holds whole traces.
@@ -28,8 +28,7 @@ const TABLES: [&str; 3] = ["observations", "observation_io", "trace_facts"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_from_elsewhere_agree_with_sql_while_rows_come_in() {
-    if std::env::var("TRACELAKE_TEST_READERS").as_deref() != Ok("1") {
-        println!("not run: TRACELAKE_TEST_READERS=1 cargo test --test it readers");
+    if !is_asked_for("READERS", "readers") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -119,7 +119,8 @@ follow_input() {
 start() {
     local name=$1
     shift
-    "$@" >"$home/$name.log" 2>&1 &
+    # It gets a TERM should this script end without a word, as by KILL.
+    setpriv --pdeathsig TERM -- "$@" >"$home/$name.log" 2>&1 &
     printf -v "$name" '%s' "$!"
 }
 
@@ -153,7 +154,7 @@ create_bucket() {
 stop() {
     local pid
     # A second signal must not cut it short: one comes when our input ends while we stop.
-    trap '' TERM INT
+    trap '' TERM INT HUP PIPE
     for pid in $watch $setup $gateway $disk $mon; do
         kill "$pid" 2>/dev/null || continue
         for _ in $(seq 40); do

@@ -20,8 +20,8 @@ pub struct LedgerRow {
 #[rustfmt::skip]
 pub const LEDGER: &[Column<LedgerRow>] = &[
     Column { name: "ingested_at", kind: T::Timestamp, comment: "The stamp of the log object that held the requests counted.", fill: |r| fill::timestamp(r, |r| Some(r.ingested_at_us)) },
-    Column { name: "door", kind: T::Text, comment: "otlp-grpc, otlp-http, tracelake-grpc.", fill: |r| fill::text(r, |r| Some(&r.door)) },
+    Column { name: "door", kind: T::Text, comment: "otlp-grpc, otlp-http, tracelake-grpc, langfuse-http; media, by whichever door.", fill: |r| fill::text(r, |r| Some(&r.door)) },
     Column { name: "outcome", kind: T::Text, comment: "received, stored, merged, rejected, or erased before it was stored.", fill: |r| fill::text(r, |r| Some(r.outcome)) },
     Column { name: "reason", kind: T::Text, comment: "Why it was rejected.", fill: |r| fill::text(r, |r| r.reason.as_deref()) },
-    Column { name: "count", kind: T::Long, comment: "Observations and scores.", fill: |r| fill::long(r, |r| Some(r.count)) },
+    Column { name: "count", kind: T::Long, comment: "Observations and scores; media of the door media.", fill: |r| fill::long(r, |r| Some(r.count)) },
 ];

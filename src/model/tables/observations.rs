@@ -100,7 +100,7 @@ pub const OBSERVATIONS: &[Column<ObservationRow>] = &[
     Column { name: "reasoning_tokens", kind: T::Long, comment: "Spent on reasoning; a part of output_tokens.", fill: |r| fill::long(r, |r| r.observation.reasoning_tokens) },
     Column { name: "answer_tokens", kind: T::Long, comment: "output_tokens − reasoning_tokens, never below 0.", fill: |r| fill::long(r, |r| less(r.observation.output_tokens, &[r.observation.reasoning_tokens])) },
     Column { name: "total_tokens", kind: T::Long, comment: "As sent, else input + output.", fill: |r| fill::long(r, |r| r.observation.total_tokens) },
-    Column { name: "usage_source", kind: T::Text, comment: "provided, counted, none, or repeated (a span that sums up others, or a second report of one call: not counted).", fill: |r| fill::text(r, |r| Some(word(r.observation.usage_source, UsageSource::as_str, UsageSource::None))) },
+    Column { name: "usage_source", kind: T::Text, comment: "provided, counted from the texts, none, or repeated (a span that sums up others, or a second report of one call: not counted).", fill: |r| fill::text(r, |r| Some(word(r.observation.usage_source, UsageSource::as_str, UsageSource::None))) },
     Column { name: "cost", kind: T::MoneyMap, comment: "USD by kind; of a repeated report as its sender says it, which counts nowhere.", fill: |r| fill::money_map(r, |r| &r.cost.by_kind) },
     Column { name: "input_cost", kind: T::Money, comment: "USD for input, caches included.", fill: |r| fill::money(r, |r| r.cost.input) },
     Column { name: "output_cost", kind: T::Money, comment: "USD for output, reasoning included.", fill: |r| fill::money(r, |r| r.cost.output) },

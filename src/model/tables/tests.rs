@@ -10,7 +10,8 @@ use super::*;
 use crate::base::Money;
 use crate::model::tests::random::Random;
 use crate::model::{
-    CostSource, DimensionKeys, Merge, Merged, Observation, Order, ReadError, Score, TraceFacts, UsageSource, trace_bits,
+    CostSource, Counted, CountedTokens, DimensionKeys, Merge, Merged, Observation, Order, ReadError, Score, TraceFacts,
+    UsageSource, trace_bits,
 };
 
 fn merge<T: Merge>(events: &[(Order, T)]) -> Merged<T> {
@@ -68,8 +69,18 @@ fn cost(random: &mut Random, observation: &Observation) -> RowCost {
     }
 }
 
+/// Of some rows that say no usage, it is counted.
+fn count_silent(random: &mut Random, row: &mut Observation) {
+    let is_silent = row.usage.is_empty() && row.provided_cost.is_empty() && row.usage_source.is_none();
+    if is_silent && row.tokens().iter().all(Option::is_none) && random.chance(70) {
+        let tokens = CountedTokens { input: 7, output: random.chance(50).then_some(5) };
+        row.count(if random.chance(30) { Counted::GaveWay } else { Counted::Tokens(tokens) });
+    }
+}
+
 fn observation_row(random: &mut Random) -> ObservationRow {
-    let merged = merge(&random.events(hot, own_time_us));
+    let mut merged = merge(&random.events(hot, own_time_us));
+    count_silent(random, &mut merged.row);
     let orphan = random
         .chance(50)
         .then(|| Orphan { name: random.chance(70).then(|| "stray".into()), is_root: random.chance(50) });
@@ -116,7 +127,10 @@ proptest! {
         let standing = with_day(&mut random, Table::Observations, &before);
         let read: Vec<ReadObservation> = (0..rows.len()).map(|row| read_observation(&standing, row).unwrap()).collect();
         let again = |read: &ReadObservation, facts, orphan| {
-            let merged = merge(&read.events);
+            let mut merged = merge(&read.events);
+            if let Some(counted) = read.counted {
+                merged.row.count(counted);
+            }
             ObservationRow {
                 facts,
                 orphan,

@@ -96,6 +96,9 @@ impl Random {
     }
 
     fn observation_saying_all(&mut self) -> Observation {
+        let usage = self.longs();
+        // Nobody says that it was counted, or repeats what it does not say.
+        let sources: &[i32] = if usage.is_empty() { &[0, 1] } else { &[0, 1, 3] };
         Observation {
             cleared: 0,
             sensitive_kinds: self.tags(),
@@ -132,14 +135,14 @@ impl Random {
             model_parameters: self.texts(),
             prompt_name: self.text(20),
             prompt_version: self.number(20),
-            usage: self.longs(),
+            usage,
             input_tokens: self.number(20),
             cached_input_tokens: self.number(20),
             cache_write_tokens: self.number(20),
             output_tokens: self.number(20),
             reasoning_tokens: self.number(20),
             total_tokens: self.number(20),
-            usage_source: self.number(30).map(|n| n as i32 % 4),
+            usage_source: self.number(30).map(|n| sources[n as usize % sources.len()]),
             provided_cost: self.longs(),
             service_tier: self.text(20),
             metadata: self.texts(),

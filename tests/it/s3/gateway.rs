@@ -12,6 +12,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use parking_lot::Mutex;
 
+use crate::process::{is_asked_for, terminate};
+
 pub(super) const BUCKET: &str = "traces";
 pub(super) const ACCESS: &str = "AKTRACELAKETEST";
 pub(super) const SECRET: &str = "a-secret-of-the-tests-0123456789";
@@ -29,8 +31,7 @@ static RUNNING: Mutex<Weak<Gateway>> = Mutex::new(Weak::new());
 impl Gateway {
     /// The running gateway, or a new one. `None`, and a line that says how, unless these tests were asked for.
     pub(super) fn shared() -> Option<Arc<Self>> {
-        if std::env::var("TRACELAKE_TEST_S3").as_deref() != Ok("1") {
-            println!("not run; on Debian 12: TRACELAKE_TEST_S3=1 cargo test --test it s3");
+        if !is_asked_for("S3", "s3") {
             return None;
         }
         let mut running = RUNNING.lock();
@@ -93,7 +94,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         // TERM, not KILL: the script stops its three daemons, in their order.
-        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        terminate(&self.process);
         let _ = self.process.wait();
     }
 }

@@ -25,8 +25,8 @@ use super::super::request::text;
 use super::{Posted, answer, post_request};
 use crate::base::{Kind, Reservation, TenantId, TimestampUs};
 use crate::catalog::keys::Role;
-use crate::catalog::media::{MediaAction, MediaKind, Medium};
-use crate::model::{Event, EventBatch, EventKind, TraceFacts};
+use crate::catalog::media::{MediaAction, MediaKind, Medium, Put};
+use crate::model::{Event, EventBatch, EventKind, MediaCounts, RejectReason, TraceFacts};
 
 const LINK_GOOD_FOR_US: TimestampUs = 3_600_000_000;
 const PIECE_BYTES: usize = 256 << 10;
@@ -55,6 +55,7 @@ pub(in crate::doors::http) async fn announce(State(doors): State<Doors>, request
     let base = base_of(request.headers());
     post_request(doors, request, async move |doors, posted| {
         let Posted { caller, held, .. } = posted;
+        let count = |counts: MediaCounts| count(&doors, &caller.tenant, held.room, counts);
         let invalid = |why: String| Refusal::new(Kind::Invalid, why);
         let said: Announced = serde_json::from_slice(&held.bytes).map_err(|e| invalid(format!("the body: {e}")))?;
         if !FIELDS.contains(&said.field.as_str()) {
@@ -64,20 +65,22 @@ pub(in crate::doors::http) async fn announce(State(doors): State<Doors>, request
             return Err(invalid("traceId has no letter, or more than 800".to_owned()));
         }
         if said.content_length > REQUEST_MAX.bytes() {
+            count(MediaCounts::one_rejected(RejectReason::TooLarge)).await.ok();
             return Err(Refusal::new(Kind::TooLarge, format!("a medium has at most {REQUEST_MAX}")));
         }
         let hash = BASE64_STANDARD.decode(&said.sha256_hash).unwrap_or_default();
         let kind = MediaKind::new(&hash, &said.content_type)?;
-        let is_there = match is_erased(&doors, &caller.tenant, &said.trace_id).await {
+        let (trace, observation) = (said.trace_id.as_str(), said.observation_id.as_deref());
+        let link = match is_erased(&doors, &caller.tenant, trace).await {
             // As if it were there: clients ask no further.
-            true => true,
-            false => {
-                let (trace, observation) = (said.trace_id.as_str(), said.observation_id.as_deref());
-                doors.media.mention(&caller.tenant, &kind, trace, observation, &said.field).await?
+            true => {
+                count(MediaCounts::one_rejected(RejectReason::Erased)).await?;
+                None
             }
-        };
-        let link = match is_there {
-            true => None,
+            false if doors.media.mention(&caller.tenant, &kind, trace, observation, &said.field).await? => {
+                count(MediaCounts::one_merged()).await?;
+                None
+            }
             false => Some(link(&doors, &base, MediaAction::Upload, &caller.tenant, &kind).await?.0),
         };
         Ok(answer(StatusCode::CREATED, &json!({ "mediaId": kind.id, "uploadUrl": link })))
@@ -174,14 +177,21 @@ pub(in crate::doors::http) async fn upload(
         let admission = Admission::Intake(doors.intake.clone());
         let held = body::read(admission, &mut pieces, length, Encoding::Identity, REQUEST_MAX).await?;
         if !kind.is_of(&held.bytes) {
+            drop(held.bytes);
+            count(&doors, &tenant, held.room, MediaCounts::one_rejected(RejectReason::Malformed)).await.ok();
             return Err(Refusal::new(Kind::Invalid, "these are other bytes than were announced"));
         }
         let bytes = held.bytes.len() as u64;
-        match doors.media.put(&tenant, &kind, held.bytes).await? {
-            true => doors.counters.medium(bytes),
-            false => return Err(missing(&id)),
+        let (counts, stored) = match doors.media.put(&tenant, &kind, held.bytes).await? {
+            Put::Stored => (MediaCounts::one_stored(), Ok(())),
+            Put::StoredAgain => (MediaCounts::one_merged(), Ok(())),
+            Put::Unmentioned => (MediaCounts::one_rejected(RejectReason::Erased), Err(missing(&id))),
+        };
+        count(&doors, &tenant, held.room, counts).await?;
+        if stored.is_ok() {
+            doors.counters.medium(bytes);
         }
-        Ok::<_, Refusal>(())
+        stored
     };
     match stored.await {
         Ok(()) => {
@@ -214,6 +224,14 @@ async fn found(doors: &Doors, headers: &HeaderMap, id: &str) -> Result<(TenantId
     }
     let medium = doors.media.find(&who.tenant, id).await?.ok_or_else(|| missing(id))?;
     Ok((who.tenant, medium))
+}
+
+/// Puts what became of a medium into the books, durable on return. Whoever is refused is so with or without it; whoever is
+/// not puts the medium again, which is then counted as merged though nobody counted it as stored.
+async fn count(doors: &Doors, tenant: &TenantId, room: Reservation, media: MediaCounts) -> Result<(), Refusal> {
+    let door = Door::LangfuseHttp.as_str().to_owned();
+    let batch = EventBatch { door, media: Some(media), ..Default::default() };
+    doors.intake.append(tenant, batch, room).await.map_err(Refusal::on_the_way_in)
 }
 
 fn missing(id: &str) -> Refusal {

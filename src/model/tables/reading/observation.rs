@@ -11,7 +11,8 @@ use super::super::{Orphan, RowCost};
 use super::{events, within};
 use crate::base::{Money, TimestampUs};
 use crate::model::{
-    CostSource, DimensionKeys, Level, Observation, ObservationType, Order, ReadError, Status, TraceFacts, UsageSource,
+    CostSource, Counted, DimensionKeys, Level, Observation, ObservationType, Order, ReadError, Status, TraceFacts,
+    UsageSource,
 };
 
 /// A row of `observations`.
@@ -21,6 +22,8 @@ pub struct ReadObservation {
     /// that stands there.
     pub events: Vec<(Order, Observation)>,
     pub ingested_at_us: TimestampUs,
+    /// What of its usage nobody said.
+    pub counted: Option<Counted>,
     /// As it was priced.
     pub cost: RowCost,
     /// What stands there because its trace says so.
@@ -83,10 +86,12 @@ impl ObservationReader {
         within(row, self.rows)?;
         let own = self.own(row);
         let cost = self.cost(row);
-        let observation = self.observation(row, own, &cost)?;
+        let mut observation = self.observation(row, own, &cost)?;
+        let counted = observation.take_counted();
         let stamped = self.stamped(row, own, &observation.trace_id);
         let events = events(observation, self.columns._merge.get(row))?;
-        Ok(ReadObservation { events, ingested_at_us: self.columns.ingested_at.always(row)?, cost, stamped })
+        let ingested_at_us = self.columns.ingested_at.always(row)?;
+        Ok(ReadObservation { events, ingested_at_us, counted, cost, stamped })
     }
 
     /// Of a file that is older than the column, everything that stands there is taken for the row's own: nothing said
