@@ -121,9 +121,14 @@ impl CountedBy {
     }
 }
 
-/// Part of what is said of a call, as far as it tells, with a text and with neither usage nor cost.
+/// Part of what is said of a call, as far as it tells, with neither usage nor cost: to a model whose vocabulary is at hand,
+/// or a text without a model.
 pub(super) fn may_be_counted(said: &Observation) -> bool {
-    is_silent_call(said) && (said.input.is_some() || said.output.is_some())
+    is_silent_call(said)
+        && match said.model.as_deref() {
+            Some(model) => Vocabulary::of(model).is_some(),
+            None => said.input.is_some() || said.output.is_some(),
+        }
 }
 
 fn is_silent_call(said: &Observation) -> bool {

@@ -250,7 +250,7 @@ impl Place {
         }
         let kind = match key {
             Key::Observation(trace_id, id) => {
-                let texts = glance.may_be_counted.then(Arc::default);
+                let texts = (glance.may_be_counted && cold_from < to).then(Arc::default);
                 let packed = Packed { texts, ..packed(payload, from, cold_from, to) };
                 PackedKind::Observation { trace_id, id, packed }
             }
