@@ -17,6 +17,16 @@ use crate::catalog::{Catalog, Snapshot};
 use crate::model::MediaCounts;
 use crate::model::tables::Table;
 
+/// What is counted. Media have no rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Rows,
+    Media,
+}
+
+/// By outcome.
+type Sums = BTreeMap<(Of, String), i64>;
+
 impl Round {
     pub(super) async fn books(&mut self, tenant: &TenantId, logs: &Logs) -> Result<()> {
         let place = Place::tenant(tenant);
@@ -38,26 +48,29 @@ impl Round {
             return Ok(());
         }
         let Some(sums) = self.sums(tenant, &ledger).await? else { return Ok(()) };
-        let sum = |outcome: &str| sums.get(outcome).copied().unwrap_or(0);
+        let sum = |of: Of, outcome: &str| sums.get(&(of, outcome.to_owned())).copied().unwrap_or(0);
         let stands = observations.rows() + scores.rows();
         let dropped = observations.dropped_rows + scores.dropped_rows;
-        if sum("stored") != (stands + dropped) as i64 {
-            let stored = sum("stored");
+        let stored = sum(Of::Rows, "stored");
+        if stored != (stands + dropped) as i64 {
             let what =
                 format!("the ledger says that {stored} rows were stored; {stands} stand and {dropped} were dropped");
             self.found.error(&place, what);
         }
-        let (received, kept) = (sum("received"), sum("stored") + sum("merged") + sum("rejected") + sum("erased"));
-        if received != kept {
-            let what = format!("the ledger says that {received} were received, and tells the fate of {kept}");
-            self.found.error(&place, what);
+        for (of, what) in [(Of::Rows, ""), (Of::Media, " media")] {
+            let received = sum(of, "received");
+            let kept: i64 = ["stored", "merged", "rejected", "erased"].map(|outcome| sum(of, outcome)).iter().sum();
+            if received != kept {
+                let what = format!("the ledger says that {received}{what} were received, and tells the fate of {kept}");
+                self.found.error(&place, what);
+            }
         }
         Ok(())
     }
 
     /// The ledger's counts by outcome; `None` if some of it cannot be read, which was told.
-    async fn sums(&self, tenant: &TenantId, ledger: &Snapshot) -> Result<Option<BTreeMap<String, i64>>> {
-        let mut sums = BTreeMap::new();
+    async fn sums(&self, tenant: &TenantId, ledger: &Snapshot) -> Result<Option<Sums>> {
+        let mut sums = Sums::new();
         for file in ledger.files.values() {
             let opened = self.open(tenant, Table::Ledger, file, &["door", "outcome", "count"]).await;
             let Ok((_, mut batches)) = opened else { return Ok(None) };
@@ -74,11 +87,9 @@ impl Round {
                     return Ok(None);
                 };
                 let counted = outcomes.as_string_view().iter().zip(counts.as_primitive::<Int64Type>());
-                // Media have no rows, and books of their own.
-                let of_rows =
-                    doors.as_string_view().iter().zip(counted).filter(|(door, _)| *door != Some(MediaCounts::DOOR));
-                for (_, (outcome, count)) in of_rows {
-                    *sums.entry(outcome.unwrap_or_default().to_owned()).or_default() += count.unwrap_or(0);
+                for (door, (outcome, count)) in doors.as_string_view().iter().zip(counted) {
+                    let of = if door == Some(MediaCounts::DOOR) { Of::Media } else { Of::Rows };
+                    *sums.entry((of, outcome.unwrap_or_default().to_owned())).or_default() += count.unwrap_or(0);
                 }
             }
         }

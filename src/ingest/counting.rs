@@ -1,13 +1,16 @@
 //! Calls whose sender says no usage: their tokens, counted from the texts.
 //!
-//! Each text is counted once, where rows are made of it: off the way to the ack, and in a thread for such work. What is
-//! counted depends on all that was ever said of a call and not on when, so that its row is the same fresh, flushed, after a
+//! Counting is done where rows are made: off the way to the ack, in a thread for such work, and once for what one event says.
+//! What is counted depends on all that was said of a call and not on when, so that its row is the same fresh, flushed, after a
 //! replay, and however often it is sent again: texts that stand in files are read again where something new is said.
+
+use std::sync::Arc;
 
 use super::entry::Entry;
 use super::packed::Packed;
-use super::segment::Segment;
+use super::segment::{ObservationKey, Segment};
 use super::standing::Base;
+use crate::base::RowMap;
 use crate::model::tables::Table;
 use crate::model::{
     Counted, CountedTokens, Level, Observation, ObservationType, Order, Status, TRUNCATED, merge_observation,
@@ -21,21 +24,31 @@ pub(super) fn counted(
     row: &Observation,
     base: Option<&Base<Observation>>,
 ) -> Option<Counted> {
+    if gave_way(base) && is_silent_call(row) {
+        return Some(Counted::GaveWay);
+    }
     let by = CountedBy::of(row)?;
-    if let Some(base) = base.filter(|base| !says_more(entry, base)) {
-        return base.counted;
+    let before = base.and_then(|base| base.counted);
+    if base.is_some_and(|base| !is_counted_anew(entry, base, by)) {
+        return before;
     }
     let said = entry.wanted_by(Table::Observations).map(|said| (&said.order, said.packed.texts(by)));
-    let stood = base.map_or(&[][..], |base| &base.texts).iter().map(|(order, said)| (order, by.count(said)));
+    let stood = base.map_or(&[][..], |base| &base.texts).iter().map(|(order, texts)| (order, *texts));
     let mut texts: Vec<(&Order, CountedTexts)> = stood.chain(said).collect();
-    // As in the merged row, who says a text last decides.
-    texts.sort_by_key(|(order, _)| *order);
-    let input = texts.iter().rev().find_map(|(_, texts)| texts.input);
-    let output = texts.iter().rev().find_map(|(_, texts)| texts.output);
-    if input.or(output).is_none() {
-        // Texts may be kept less long than their rows.
-        return base.and_then(|base| base.counted);
+    if texts.iter().any(|(_, texts)| texts.are_parts) {
+        return None;
     }
+    // As in the merged row, who says a text last decides. Texts may be kept less long than what was counted of them.
+    texts.sort_by_key(|(order, _)| *order);
+    let before = match before {
+        Some(Counted::Tokens(tokens)) => Some(tokens),
+        _ => None,
+    };
+    let tokens = |count: i64| Count::Tokens(count as u64);
+    let input = texts.iter().rev().find_map(|(_, texts)| texts.input);
+    let input = input.or(before.map(|before| tokens(before.input)));
+    let output = texts.iter().rev().find_map(|(_, texts)| texts.output);
+    let output = output.or(before.and_then(|before| before.output).map(tokens));
     let Count::Tokens(input) = input? else { return None };
     let output = match output {
         _ if by.is_embedding => None,
@@ -46,22 +59,39 @@ pub(super) fn counted(
     Some(Counted::Tokens(CountedTokens { input: input as i64, output }))
 }
 
-/// Whether the texts that stand are needed to count what is said now.
-pub(super) fn is_open(entry: &Entry<Observation>, base: &Base<Observation>) -> bool {
-    let merged = || entry.merged(Table::Observations, &base.events, Packed::hot, merge_observation);
-    says_more(entry, base) && merged().is_some_and(|merged| CountedBy::of(&merged.row).is_some())
+/// What gave way to a report stays so, whatever else is said of it but its usage.
+fn gave_way(base: Option<&Base<Observation>>) -> bool {
+    base.is_some_and(|base| base.counted == Some(Counted::GaveWay))
 }
 
-/// What gave way to a report stays so, whatever else is said of it but its usage.
-fn says_more(entry: &Entry<Observation>, base: &Base<Observation>) -> bool {
-    base.counted != Some(Counted::GaveWay) && entry.says_more(Table::Observations, &base.events)
+/// By what a row that stands is to be counted again with the texts that stand; none: they are not needed.
+pub(super) fn is_open(entry: &Entry<Observation>, base: &Base<Observation>) -> Option<CountedBy> {
+    if gave_way(Some(base)) || !entry.says_more(Table::Observations, &base.events) {
+        return None;
+    }
+    let merged = entry.merged(Table::Observations, &base.events, Packed::hot, merge_observation)?;
+    CountedBy::of(&merged.row).filter(|by| is_counted_anew(entry, base, *by))
+}
+
+/// Something is said that may change the count of a row that stands: a text, or what makes it a call of this model.
+fn is_counted_anew(entry: &Entry<Observation>, base: &Base<Observation>, by: CountedBy) -> bool {
+    if !entry.says_more(Table::Observations, &base.events) {
+        return false;
+    }
+    let says_text = || entry.wanted_by(Table::Observations).any(|said| said.packed.has_cold());
+    let stood_by = || {
+        let events: Vec<(&Order, &Observation)> = base.events.iter().map(|(order, event)| (order, event)).collect();
+        CountedBy::of(&merge_observation(&events).row)
+    };
+    base.counted.is_none() || says_text() || stood_by() != Some(by)
 }
 
 /// Counts the texts of a segment that nobody counted yet, in a thread for such work.
 pub(super) async fn count_texts(segment: &Segment) {
     let mut open: Vec<(Packed<Observation>, CountedBy)> = Vec::new();
     for entry in segment.observations.values() {
-        let is_open = entry.wanted_by(Table::Observations).any(|said| said.packed.is_uncounted());
+        let may_be = entry.glance(Table::Observations).is_some_and(|glance| glance.may_be_counted);
+        let is_open = may_be && entry.wanted_by(Table::Observations).any(|said| said.packed.is_uncounted());
         let merged = || entry.merged(Table::Observations, &[], Packed::hot, merge_observation);
         if let Some(by) = is_open.then(merged).flatten().and_then(|merged| CountedBy::of(&merged.row)) {
             open.extend(entry.wanted_by(Table::Observations).map(|said| (said.packed.clone(), by)));
@@ -72,6 +102,29 @@ pub(super) async fn count_texts(segment: &Segment) {
         // Should it fail, they are counted where rows are made.
         _ = tokio::task::spawn_blocking(count).await;
     }
+}
+
+/// A row that stands, and the events it can be taken apart into.
+type StandingTexts = (ObservationKey, Vec<(Order, Observation)>);
+
+/// Counts texts that stand, and what `said` adds to them, in a thread for such work.
+pub(super) async fn count_standing(
+    said: Vec<(Arc<Entry<Observation>>, CountedBy)>,
+    standing: Vec<StandingTexts>,
+    by: RowMap<ObservationKey, CountedBy>,
+) -> Vec<(ObservationKey, Vec<(Order, CountedTexts)>)> {
+    let count = move || {
+        for (entry, by) in said {
+            entry.wanted_by(Table::Observations).for_each(|said| _ = said.packed.texts(by));
+        }
+        let counted = standing.into_iter().filter_map(|(key, events)| {
+            let by = by.get(&key)?;
+            Some((key, events.into_iter().map(|(order, event)| (order, by.count(&event))).collect()))
+        });
+        counted.collect()
+    };
+    // Should it fail, what was counted before stays.
+    tokio::task::spawn_blocking(count).await.unwrap_or_default()
 }
 
 /// What the texts of a call are counted by.
@@ -86,10 +139,15 @@ pub(super) struct CountedBy {
 pub(super) struct CountedTexts {
     input: Option<Count>,
     output: Option<Count>,
+    /// Something of them was cut, or stands elsewhere.
+    are_parts: bool,
 }
 
 /// What stands in a text for a medium that was taken out of it.
 const MEDIUM: &str = "@@@langfuseMedia:";
+/// Attributes that are a part of what a model is given; events are kept as JSON in one attribute.
+const MORE_INPUT: [&str; 2] = ["gen_ai.system_instructions", "gen_ai.tool.definitions"];
+const EVENTS: &str = "events";
 
 impl CountedBy {
     /// Only for a call that went well, of which neither usage nor cost is said, to a model whose vocabulary is at hand.
@@ -106,8 +164,14 @@ impl CountedBy {
 
     pub(super) fn count(self, said: &Observation) -> CountedTexts {
         let Self { vocabulary, is_embedding } = self;
-        let was_cut = said.attributes.contains_key(TRUNCATED);
-        let is_whole = |text: &str| !was_cut && !text.contains(MEDIUM);
+        let attribute = |key: &str| said.attributes.get(key).map(String::as_str);
+        let in_events = |key: &&str| attribute(EVENTS).is_some_and(|events| events.contains(*key));
+        let are_parts =
+            attribute(TRUNCATED).is_some() || MORE_INPUT.iter().any(|key| attribute(key).is_some() || in_events(key));
+        if are_parts {
+            return CountedTexts { are_parts, ..CountedTexts::default() };
+        }
+        let is_whole = |text: &str| !text.contains(MEDIUM);
         let given = |text: &str| match is_embedding {
             _ if !is_whole(text) => Count::Unknown,
             true => vocabulary.count_embedded(text),
@@ -117,6 +181,7 @@ impl CountedBy {
         CountedTexts {
             input: said.input.as_deref().map(given),
             output: said.output.as_deref().filter(|_| !is_embedding).map(answered),
+            are_parts,
         }
     }
 }

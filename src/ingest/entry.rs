@@ -187,7 +187,8 @@ impl<T> Entry<T> {
             response: after.response.or(before.response),
             reports: before.reports || after.reports,
             may_sum_up: before.may_sum_up || after.may_sum_up,
-            may_be_counted: before.may_be_counted || after.may_be_counted,
+            // Whoever says usage or cost is not unsaid by others.
+            may_be_counted: (before.may_be_counted || after.may_be_counted) && !before.reports && !after.reports,
         })
     }
 

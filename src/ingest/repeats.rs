@@ -36,8 +36,10 @@ pub(super) fn find<'a>(segment: &'a Segment, standing: &Standing) -> Repeats<'a>
         let events = base.map_or(&[][..], |base| &base.events);
         let merged = entry.merged(Table::Observations, events, Packed::hot, merge_observation);
         if let Some(mut merged) = merged {
-            if let Some(Counted::Tokens(_)) = counting::counted(entry, &merged.row, base) {
-                merged.row.set_usage_source(UsageSource::Counted);
+            match counting::counted(entry, &merged.row, base) {
+                Some(Counted::Tokens(_)) => merged.row.set_usage_source(UsageSource::Counted),
+                Some(Counted::GaveWay) => merged.row.repeat(),
+                None => {}
             }
             let whose = Whose::Segment(key, base.is_some());
             traces.entry(&key.0).or_default().push((whose, merged.row.as_report()));
@@ -71,18 +73,23 @@ enum Whose<'a> {
     File(ObservationKey),
 }
 
-/// Traces of which the segment reports usage, or a call whose usage may be counted; and the days on which what it may repeat would stand: a call and its
-/// repetition are not days apart.
-pub(super) fn traces<'a>(segment: &'a Segment, settings: &RowSettings) -> RowMap<&'a str, (Day, Day)> {
+/// Traces of which the segment reports usage, or a call whose usage may be counted, and the days on which what it may
+/// repeat would stand: a call and its repetition are not days apart.
+pub(super) fn traces<'a>(
+    segment: &'a Segment,
+    standing: &Standing,
+    settings: &RowSettings,
+) -> RowMap<&'a str, (Day, Day)> {
     let mut traces: RowMap<&str, (Day, Day)> = RowMap::default();
-    for ((trace, _), entry) in &segment.observations {
-        let Some(glance) = entry.glance(Table::Observations).filter(|glance| glance.reports || glance.may_be_counted)
-        else {
+    for (key, entry) in &segment.observations {
+        let Some(glance) = entry.glance(Table::Observations) else { continue };
+        let is_open = || Some(counting::is_open(entry, standing.observations.get(key)?).is_some());
+        if !glance.reports && !glance.may_be_counted && is_open() != Some(true) {
             continue;
-        };
+        }
         let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);
         let near = |by: i32| Day::from_days(day.days() + by);
-        let days = traces.entry(trace).or_insert((near(-1), near(1)));
+        let days = traces.entry(&key.0).or_insert((near(-1), near(1)));
         *days = (days.0.min(near(-1)), days.1.max(near(1)));
     }
     traces
@@ -94,8 +101,11 @@ fn suspects(segment: &Segment) -> RowSet<&str> {
     let mut suspects: RowSet<&str> = RowSet::default();
     let mut responses: RowMap<(&str, u64), &str> = RowMap::default();
     for ((trace, id), entry) in &segment.observations {
+        if entry.glance(Table::Observations).is_some_and(|glance| glance.may_be_counted) {
+            suspects.insert(trace);
+        }
         for glance in entry.wanted_by(Table::Observations).map(|said| said.glance) {
-            if glance.may_sum_up || glance.may_be_counted {
+            if glance.may_sum_up {
                 suspects.insert(trace);
             }
             if let Some(response) = glance.response

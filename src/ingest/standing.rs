@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::counting;
+use super::counting::{self, CountedBy, CountedTexts};
 use super::entry::{Entry, is_same};
 use super::repeats;
 use super::rows::{self, RowSettings};
@@ -16,6 +16,8 @@ use crate::model::{Counted, Observation, Order, ReadError, Score, TraceFacts};
 
 /// Days before a row's arrival that are always looked through, whatever the row says of its time.
 const RECENT_DAYS: i32 = 10;
+/// Rows whose texts are held at once, at most 10 MiB each.
+const TEXTS_AT_ONCE: usize = 16;
 
 /// The rows of one table that a segment speaks about and that stand already.
 #[derive(Debug, Default)]
@@ -49,9 +51,9 @@ pub(super) struct Base<T> {
     pub(super) ingested_at_us: TimestampUs,
     /// Of `observations`: what it has from its trace.
     pub(super) stamped: Stamped,
-    /// Of `observations`: what of its usage nobody said, and its texts where they are to be counted again.
+    /// Of `observations`: what of its usage nobody said, and its texts in tokens where they are to be counted again.
     pub(super) counted: Option<Counted>,
-    pub(super) texts: Vec<(Order, T)>,
+    pub(super) texts: Vec<(Order, CountedTexts)>,
     pub(super) row: StandingRow,
 }
 
@@ -169,7 +171,8 @@ fn damaged(tenant: &TenantId, table: Table, key: &RowKey, source: ReadError) -> 
     CatalogError::Corrupt { tenant: tenant.clone(), table: table.name(), reason }
 }
 
-/// The texts of rows that stand, of calls whose tokens are to be counted with what is said of them now.
+/// The texts of rows that stand, of calls whose tokens are to be counted with what is said of them now: a few at a time,
+/// of which only the counts are kept.
 async fn find_texts(
     catalog: &Catalog,
     tenant: &TenantId,
@@ -177,20 +180,26 @@ async fn find_texts(
     standing: &mut Standing,
 ) -> Result<(), CatalogError> {
     let said = standing.observations.iter().filter_map(|(key, base)| Some((key, segment.observations.get(key)?, base)));
-    let open = said.filter(|(_, entry, base)| counting::is_open(entry, base));
-    let everywhere = Day::from_days(i32::MIN);
-    let asked: Vec<Asked<'_>> = open.map(|((trace, id), ..)| Asked::about(&[trace, id], None, everywhere)).collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
-    let table = Table::ObservationIo;
-    let snapshot = catalog.snapshot_after(tenant, table, Table::Observations).await?;
-    let found = catalog.find(tenant, table, &snapshot, &asked).await?;
-    for (key, row) in found {
-        let read = tables::read_io(&row.rows, row.row).map_err(|source| damaged(tenant, table, &key, source))?;
-        let base = standing.observations.get_mut(&(Arc::from(&*key[0]), Arc::from(&*key[1])));
-        if let (IoEvents::Observation(events), Some(base)) = (read.said, base) {
-            base.texts = events;
+    let open = said.filter_map(|(key, entry, base)| Some((key.clone(), counting::is_open(entry, base)?)));
+    let open: Vec<(ObservationKey, CountedBy)> = open.collect();
+    let (table, everywhere) = (Table::ObservationIo, Day::from_days(i32::MIN));
+    for some in open.chunks(TEXTS_AT_ONCE) {
+        let snapshot = catalog.snapshot_after(tenant, table, Table::Observations).await?;
+        let asked = some.iter().map(|((trace, id), _)| Asked::about(&[trace, id], None, everywhere));
+        let found = catalog.find(tenant, table, &snapshot, &asked.collect::<Vec<_>>()).await?;
+        let mut texts = Vec::new();
+        for (key, row) in found {
+            let read = tables::read_io(&row.rows, row.row).map_err(|source| damaged(tenant, table, &key, source))?;
+            if let IoEvents::Observation(events) = read.said {
+                texts.push(((Arc::from(&*key[0]), Arc::from(&*key[1])), events));
+            }
+        }
+        let said = some.iter().filter_map(|(key, by)| Some((Arc::clone(segment.observations.get(key)?), *by)));
+        let by: RowMap<ObservationKey, CountedBy> = some.iter().cloned().collect();
+        for (key, counted) in counting::count_standing(said.collect(), texts, by).await {
+            if let Some(base) = standing.observations.get_mut(&key) {
+                base.texts = counted;
+            }
         }
     }
     Ok(())
@@ -206,7 +215,7 @@ async fn find_repeated(
     standing: &mut Standing,
 ) -> Result<(), CatalogError> {
     let table = Table::Observations;
-    standing.reports = catalog.reports(tenant, snapshot, &repeats::traces(segment, settings)).await?;
+    standing.reports = catalog.reports(tenant, snapshot, &repeats::traces(segment, standing, settings)).await?;
     if standing.reports.is_empty() {
         return Ok(());
     }

@@ -44,6 +44,8 @@ impl Mask {
         let mut offered = HashSet::new();
         said.tools_offered.retain(|name| !name.is_empty() && offered.insert(name.clone()));
         said.tools_called.retain(|name| !name.is_empty());
+        said.tool_name.take_if(|name| name.is_empty());
+        said.agent_name.take_if(|name| name.is_empty());
         self.map(Field::Metadata, &mut said.metadata, &mut kinds);
         self.map(Field::Attributes, &mut said.attributes, &mut kinds);
         self.map(Field::ModelParameters, &mut said.model_parameters, &mut kinds);

@@ -11,8 +11,13 @@ use super::{Observation, ObservationType, UsageSource};
 impl Observation {
     /// It says what was used or what it cost, and that it is its own.
     pub fn reports(&self) -> bool {
-        let is_own = self.usage_source != Some(UsageSource::Repeated as i32) && !self.is_counted();
+        let is_own = !self.repeats() && !self.is_counted();
         is_own && !(self.usage.is_empty() && self.provided_cost.is_empty())
+    }
+
+    /// What it says is another's.
+    fn repeats(&self) -> bool {
+        self.usage_source == Some(UsageSource::Repeated as i32)
     }
 
     /// It may stand around the calls of others, and say their sum.
@@ -102,11 +107,14 @@ fn give_way(trace: &[Report<'_>], repeats: &mut [bool]) {
     let reported: HashSet<&str> =
         said.iter().filter(|said| said.reports()).filter_map(|said| said.response_id.as_deref()).collect();
     let above = above(&said);
-    // To embed a text is no part of a call of a model to answer.
-    let calls = (0..said.len()).filter(|at| (counts[*at] || said[*at].is_counted()) && !is_embedding(*at));
-    let has_below = has_below(&above, calls);
+    // To embed a text is no part of a call of a model to answer. A report that repeats another is one all the same.
+    let is_call = |at: usize| {
+        let tells = said[at].reports() || said[at].is_counted() || said[at].repeats();
+        tells && !is_embedding(at)
+    };
+    let has_below = has_below(&above, (0..said.len()).filter(|at| is_call(*at)));
     let below_sums = is_below(&above, |at| counts[at] && said[at].may_sum_up());
-    let below_calls = is_below(&above, |at| counts[at] && !said[at].may_sum_up() && !is_embedding(at));
+    let below_calls = is_below(&above, |at| said[at].reports() && !said[at].may_sum_up() && !is_embedding(at));
     let mut by_response: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for at in (0..said.len()).filter(|at| said[*at].is_counted()) {
         let response = said[at].response_id.as_deref();
@@ -325,6 +333,14 @@ mod tests {
         // An agent that repeats one call says nothing of another.
         let tree = [said("a", None, Agent, 30), call("b", "a", 30), counted("c", Some("a"))];
         check(&tree, &["a"]);
+        // A report that repeats another tells of a call all the same; so does what gave way.
+        let mut told = with_response(call("e", "root", 20), "r1");
+        told.provided_cost = [("total".to_owned(), 5)].into();
+        let around = [told.clone(), counted("c", Some("root")), with_response(call("d", "c", 20), "r1")];
+        check(&around, &["c", "d"]);
+        let mut gave_way = said("d", Some("c"), Generation, 0);
+        gave_way.repeat();
+        check(&[told, counted("c", Some("root")), gave_way], &["c"]);
         // To embed is another call.
         let mut embedding = said("e", Some("c"), Embedding, 0);
         embedding.set_usage_source(UsageSource::Counted);

@@ -1,7 +1,8 @@
 //! What a chat adds to its texts. By OpenAI's own account (its cookbook, "How to count tokens with tiktoken"): three tokens
 //! around each message beside those of its role and content, one more for a name, and three that begin the answer.
 //!
-//! JSON is read into what is counted and nothing else, so that a sender's JSON takes little more memory than its text.
+//! JSON is read into what is counted and nothing else, so that a sender's JSON takes no more than some ten times the memory
+//! of its text.
 
 use std::borrow::Cow;
 
@@ -29,6 +30,12 @@ struct Payload<'a> {
     tools: Option<Vec<IgnoredAny>>,
     #[serde(default)]
     functions: Option<Vec<IgnoredAny>>,
+    #[serde(default)]
+    system: Option<IgnoredAny>,
+    #[serde(default)]
+    instructions: Option<IgnoredAny>,
+    #[serde(default)]
+    response_format: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +77,8 @@ pub(super) fn prompt(vocabulary: Vocabulary, text: &str) -> Option<u64> {
         Some('{') => {
             let payload: Payload<'_> = read(text)?;
             let has_tools = [payload.tools, payload.functions].iter().flatten().any(|tools| !tools.is_empty());
-            (!has_tools).then_some(payload.messages)?
+            let more = [payload.system, payload.instructions, payload.response_format];
+            (!has_tools && more.iter().all(Option::is_none)).then_some(payload.messages)?
         }
         _ => return Some(vocabulary.tokens(text)),
     };

@@ -1,7 +1,7 @@
 //! Tokens counted from texts, for calls whose sender says no usage.
 //!
-//! Promises: a count is one that the model's provider would have made of these texts, or there is none. So nothing is
-//! counted without the model's own vocabulary; of a call with images, sounds or tools, whose tokens no text shows; or of
+//! Promises: a count is one that the model's provider would have made of these texts, as they are, or there is none. So nothing
+//! is counted without the model's own vocabulary; of a call with images, sounds or tools, whose tokens no text shows; or of
 //! a model that thinks before it answers, whose thoughts are paid for and not seen. Time grows with the text's length and
 //! no faster, whatever the text.
 //! Must never know: what an observation is, and what a token costs. Pure: no IO, no clock.

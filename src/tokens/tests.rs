@@ -78,6 +78,7 @@ fn what_is_more_than_its_texts_is_not_counted() {
         r#"[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}]"#,
         r#"[{"role": "assistant", "content": "", "tool_calls": [{"id": "c1"}]}, {"role": "user", "content": "so?"}]"#,
         r#"{"messages": [{"role": "user", "content": "why?"}], "tools": [{"type": "function"}]}"#,
+        r#"{"messages": [{"role": "user", "content": "why?"}], "system": "be brief"}"#,
     ] {
         assert_eq!(O200kBase.count_prompt(prompt), Count::Unknown, "{prompt}");
     }

@@ -41,7 +41,7 @@ pub(super) fn routes(doors: &Doors, services: Router) -> Router {
     router = serve(router, "/ready", get(health::ready));
     router = serve(router, "/metrics", get(health::metrics));
     router = serve(router, "/api/public/models", get(models::list).post(models::create));
-    router = serve(router, "/api/public/models/{id}", get(models::one).delete(models::delete));
+    router = serve(router, "/api/public/models/{id}", get(models::one).put(models::replace).delete(models::delete));
     router = serve(router, "/api/public/health", get(health::langfuse_health));
     router = serve(router, "/api/public/ready", get(health::ready));
     router = langfuse::routes(router);

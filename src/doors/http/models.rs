@@ -110,48 +110,48 @@ pub(super) async fn one(State(doors): State<Doors>, Path(id): Path<String>, head
 }
 
 pub(super) async fn create(State(doors): State<Doors>, request: Request) -> Response {
-    let created = async {
-        let (parts, body) = request.into_parts();
-        let caller = auth::caller(&doors, &parts.headers, Role::Admin).await?;
-        let mut pieces = Pieces::new(body);
-        let admission = Admission::Intake(doors.intake.clone());
-        let held = body::read(admission, &mut pieces, None, Encoding::Identity, BODY_MAX).await?;
-        let said: Said =
-            serde_json::from_slice(&held.bytes).map_err(|e| invalid(format!("the body is no model: {e}")))?;
-        let mut model = said.model()?;
-        model.created = Some(now(&doors));
-        let put = |book: &mut BookText| Ok(book.put_price(model.clone())?);
-        let prices = doors.prices.change(&caller.tenant, &caller.who.public_key, put).await?;
-        let since = model.prices[0].valid_from.as_deref();
-        let is_it = |one: &One<'_>| {
-            !one.is_shipped
-                && one.model.id.eq_ignore_ascii_case(&model.id)
-                && since_of(since) == one.price.valid_from_us
-        };
-        let shown = all(&prices).find(is_it).map(|one| one.shown());
-        shown.ok_or_else(|| Refusal::new(Kind::Internal, "the model was put and is not there"))
+    answered(&doors, put(&doors, request, None).await)
+}
+
+/// Puts a model in the place of the one of this id; where there is none, it is made, and has an id of ours.
+pub(super) async fn replace(State(doors): State<Doors>, Path(id): Path<String>, request: Request) -> Response {
+    answered(&doors, put(&doors, request, Some(id)).await)
+}
+
+async fn put(doors: &Doors, request: Request, replaced: Option<String>) -> Result<Value, Refusal> {
+    let (parts, body) = request.into_parts();
+    let caller = auth::caller(doors, &parts.headers, Role::Admin).await?;
+    let mut pieces = Pieces::new(body);
+    let admission = Admission::Intake(doors.intake.clone());
+    let held = body::read(admission, &mut pieces, None, Encoding::Identity, BODY_MAX).await?;
+    let said: Said = serde_json::from_slice(&held.bytes).map_err(|e| invalid(format!("the body is no model: {e}")))?;
+    let mut model = said.model()?;
+    model.created = Some(now(doors));
+    if let Some(id) = &replaced {
+        may_change(&doors.prices.current(&caller.tenant), id)?;
+    }
+    let put = |book: &mut BookText| {
+        if let Some(id) = &replaced {
+            remove(book, id);
+        }
+        Ok(book.put_price(model.clone())?)
     };
-    answered(&doors, created.await)
+    let prices = doors.prices.change(&caller.tenant, &caller.who.public_key, put).await?;
+    let since = model.prices[0].valid_from.as_deref();
+    let is_it = |one: &One<'_>| {
+        !one.is_shipped && one.model.id.eq_ignore_ascii_case(&model.id) && since_of(since) == one.price.valid_from_us
+    };
+    let shown = all(&prices).find(is_it).map(|one| one.shown());
+    shown.ok_or_else(|| Refusal::new(Kind::Internal, "the model was put and is not there"))
 }
 
 pub(super) async fn delete(State(doors): State<Doors>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let deleted = async {
         let caller = auth::caller(&doors, &headers, Role::Admin).await?;
-        let prices = doors.prices.current(&caller.tenant);
-        if all(&prices).any(|one| one.is_shipped && one.id() == id) {
-            return Err(invalid("this model comes with the server: it cannot be deleted, one of your own comes first"));
-        }
-        let remove = |book: &mut BookText| {
-            for model in &mut book.models {
-                let name = model.id.clone();
-                let before = model.prices.len();
-                model.prices.retain(|price| id_of(&name, since_of(price.valid_from.as_deref()), false) != id);
-                if model.prices.len() < before {
-                    book.models.retain(|model| !model.prices.is_empty());
-                    return Ok(());
-                }
-            }
-            Err(SystemError::ModelMissing(id.clone()))
+        may_change(&doors.prices.current(&caller.tenant), &id)?;
+        let remove = |book: &mut BookText| match remove(book, &id) {
+            true => Ok(()),
+            false => Err(SystemError::ModelMissing(id.clone())),
         };
         doors.prices.change(&caller.tenant, &caller.who.public_key, remove).await?;
         Ok(json!({ "message": "Model successfully deleted" }))
@@ -159,10 +159,33 @@ pub(super) async fn delete(State(doors): State<Doors>, Path(id): Path<String>, h
     answered(&doors, deleted.await)
 }
 
+fn may_change(prices: &Arc<Prices>, id: &str) -> Result<(), Refusal> {
+    match all(prices).any(|one| one.is_shipped && one.id() == id) {
+        true => Err(invalid("this model comes with the server: it stays as it is, one of your own comes first")),
+        false => Ok(()),
+    }
+}
+
+/// Takes the price of this id out of the book; false if it has none.
+fn remove(book: &mut BookText, id: &str) -> bool {
+    for model in &mut book.models {
+        let name = model.id.clone();
+        let before = model.prices.len();
+        model.prices.retain(|price| id_of(&name, since_of(price.valid_from.as_deref()), false) != id);
+        if model.prices.len() < before {
+            book.models.retain(|model| !model.prices.is_empty());
+            return true;
+        }
+    }
+    false
+}
+
 impl Said {
     fn model(self) -> Result<ModelText, Refusal> {
         if self.tokenizer_id.is_some_and(|id| !id.is_empty()) {
-            return Err(invalid("tokenizerId is not known here: tokens are not counted from text"));
+            return Err(invalid(
+                "tokenizerId is not known here: a model has the vocabulary that its name tells, or none",
+            ));
         }
         let flat = [("input", self.input_price), ("output", self.output_price), ("total", self.total_price)];
         let flat: BTreeMap<String, Number> =

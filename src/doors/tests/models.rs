@@ -61,12 +61,30 @@ async fn a_model_is_made_listed_found_and_deleted() {
     // Nobody else's.
     assert_eq!(world.prices.current(&"other".parse().unwrap()).own().map(|_| ()), None);
 
+    // Put in its place, also under another name; and anew.
+    let mut renamed = said.clone();
+    (renamed["modelName"], renamed["inputPrice"]) = (json!("acme-llm-2"), json!(1e-7));
+    let put = async |id: &Value, body: &Value| {
+        let path = format!("{MODELS}/{}", id.as_str().unwrap());
+        Sent::json(&key, &body.to_string()).by("PUT").at(&path).to(world.http).await
+    };
+    let made_again = put(&made["id"], &renamed).await;
+    made_again.is(200, "acme-llm-2");
+    get(&world, &key, &format!("{MODELS}/{}", made["id"].as_str().unwrap())).await.is(404, "no model");
+    let made = made_again.json();
+    assert_eq!(made["inputPrice"], json!(1e-7));
+    put(&json!("of-my-own"), &renamed).await.is(200, "acme-llm-2");
+    put(&made["id"], &json!({"modelName": "x"})).await.is(400, "no model");
+    let totals = async || get(&world, &key, &format!("{MODELS}?limit=1")).await.json()["meta"]["totalItems"].clone();
+    assert_eq!(totals().await, json!(shipped + 2));
+
     delete(&world, &key, &made["id"]).await.is(200, "deleted");
     delete(&world, &key, &made["id"]).await.is(404, "no model");
     delete(&world, &key, &later["id"]).await.is(200, "deleted");
     let listed = get(&world, &key, &format!("{MODELS}?limit=1")).await.json();
     assert_eq!(listed["meta"]["totalItems"], json!(shipped));
     delete(&world, &key, &listed["data"][0]["id"]).await.is(400, "comes with the server");
+    put(&listed["data"][0]["id"], &renamed).await.is(400, "comes with the server");
     get(&world, &key, &format!("{MODELS}/nonsense")).await.is(404, "no model");
     get(&world, &key, &format!("{MODELS}?limit=101")).await.is(400, "1 to 100");
 }

@@ -2,7 +2,7 @@
 
 use super::late::order;
 use super::*;
-use crate::model::{ObservationType, UsageSource};
+use crate::model::{Level, ObservationType, UsageSource};
 
 const PROMPT: &str = r#"[{"role": "user", "content": "hello world"}]"#;
 
@@ -159,8 +159,8 @@ fn texts_that_stand_are_counted_with_what_makes_them_a_call() {
         (begins, None),
         (said(2, |said| (said.model, said.output) = (Some("gpt-4".into()), Some("hello world".into()))), Some(9)),
         (said(3, |said| said.model = Some("gpt-4o".into())), Some(8)),
-        (said(4, |said| said.set_level(crate::model::Level::Error)), None),
-        (said(5, |said| said.set_level(crate::model::Level::Default)), Some(8)),
+        (said(4, |said| said.set_level(Level::Error)), None),
+        (said(5, |said| said.set_level(Level::Default)), Some(8)),
     ];
     for (at, (event, input)) in steps.into_iter().enumerate() {
         process.append("acme", vec![event]).unwrap();
@@ -170,18 +170,41 @@ fn texts_that_stand_are_counted_with_what_makes_them_a_call() {
     }
 }
 
+/// An agent that says what its calls took together.
+fn agent() -> Event {
+    call("agent", order(5, false, "agent"), |said| {
+        said.set_observation_type(ObservationType::Agent);
+        said.start_ns = Some(START_US * 1000);
+        said.end_ns = Some(START_US * 1000 + 10_000_000);
+        said.usage = [("total".to_owned(), 50)].into();
+        said.total_tokens = Some(50);
+        said.set_usage_source(UsageSource::Provided);
+    })
+}
+
+#[test]
+fn a_call_that_is_to_be_counted_after_all_is_held_against_reports_that_stand() {
+    let level = |at: i64, level: Level| call("c", order(at, true, &at.to_string()), |said| said.set_level(level));
+    for agent_first in [true, false] {
+        let process = Process::start(&World::new(), "main");
+        process.append("acme", vec![begins("c"), ends("c")]).unwrap();
+        process.flush().unwrap();
+        let (agent, failed) = (agent(), level(6, Level::Error));
+        for event in if agent_first { [agent, failed] } else { [failed, agent] } {
+            process.append("acme", vec![event]).unwrap();
+            process.flush().unwrap();
+        }
+        process.append("acme", vec![level(7, Level::Default)]).unwrap();
+        for when in ["fresh", "flushed"] {
+            let row = row(&process, "c");
+            assert_eq!((row.2, row.3.as_str()), (None, "repeated"), "{agent_first}, {when}");
+            process.flush().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_count_gives_way_to_a_report_around_it_whenever_that_comes() {
-    let agent = || {
-        call("agent", order(5, false, "agent"), |said| {
-            said.set_observation_type(ObservationType::Agent);
-            said.start_ns = Some(START_US * 1000);
-            said.end_ns = Some(START_US * 1000 + 10_000_000);
-            said.usage = [("total".to_owned(), 50)].into();
-            said.total_tokens = Some(50);
-            said.set_usage_source(UsageSource::Provided);
-        })
-    };
     let gone = (None, None, None, "repeated".to_owned(), "none".to_owned());
     for flush_between in [false, true] {
         let world = World::new();
@@ -216,7 +239,7 @@ fn what_no_text_tells_is_not_counted() {
         |said| said.model = Some("claude-sonnet-4-5".into()),
         |said| said.input = None,
         |said| said.output = None,
-        |said| said.set_level(crate::model::Level::Error),
+        |said| said.set_level(Level::Error),
         |said| said.tools_offered = vec!["search".into()],
         |said| said.input = Some(r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#.into()),
     ];
