@@ -79,7 +79,7 @@ impl Report {
 
     /// Says it at once, too: a long bench that does not end has said what it knew.
     fn add(&mut self, figure: Figure) {
-        eprintln!("{}: {}: {} {}", self.bench, figure.what, short(figure.value), figure.unit);
+        eprintln!("{}: {figure}", self.bench);
         self.figures.push(figure);
     }
 }
@@ -88,6 +88,16 @@ impl Figure {
     /// The share of the baseline that is reached: 1 is as fast, 0.5 half as fast.
     fn ratio(&self) -> Option<f64> {
         self.baseline.as_ref().map(|baseline| self.value / baseline.value)
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.what, short(self.value), self.unit)?;
+        if let (Some(base), Some(ratio)) = (&self.baseline, self.ratio()) {
+            write!(f, ", {} {}, ratio {ratio:.2}", base.name, short(base.value))?;
+        }
+        Ok(())
     }
 }
 

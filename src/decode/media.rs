@@ -15,7 +15,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::DecodeLimits;
-use crate::model::{Event, EventKind, media_id};
+use crate::model::{Event, EventKind, MEDIUM_IN_TEXT, media_id};
 
 /// Shorter ones are cheaper in their text than as an object of their own.
 const LETTERS_MIN: usize = 4 << 10;
@@ -220,7 +220,7 @@ fn decoded(letters: &str) -> Option<Vec<u8>> {
 }
 
 fn reference(content_type: &str, sha256: &[u8; 32]) -> String {
-    format!("@@@langfuseMedia:type={content_type}|id={}|source=base64_data_uri@@@", media_id(sha256))
+    format!("{MEDIUM_IN_TEXT}type={content_type}|id={}|source=base64_data_uri@@@", media_id(sha256))
 }
 
 #[cfg(test)]

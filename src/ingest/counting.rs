@@ -13,7 +13,8 @@ use super::standing::Base;
 use crate::base::RowMap;
 use crate::model::tables::Table;
 use crate::model::{
-    Counted, CountedTokens, Level, Observation, ObservationType, Order, Status, TRUNCATED, merge_observation,
+    Counted, CountedTokens, Level, MEDIUM_IN_TEXT, Observation, ObservationType, Order, Status, TRUNCATED,
+    merge_observation,
 };
 use crate::tokens::{Count, Vocabulary};
 
@@ -29,7 +30,7 @@ pub(super) fn counted(
     }
     let by = CountedBy::of(row)?;
     let before = base.and_then(|base| base.counted);
-    if base.is_some_and(|base| !is_counted_anew(entry, base, by)) {
+    if base.is_some_and(|base| base.recount != Some(by)) {
         return before;
     }
     let said = entry.wanted_by(Table::Observations).map(|said| (&said.order, said.packed.texts(by)));
@@ -44,19 +45,18 @@ pub(super) fn counted(
         Some(Counted::Tokens(tokens)) => Some(tokens),
         _ => None,
     };
-    let tokens = |count: i64| Count::Tokens(count as u64);
     let input = texts.iter().rev().find_map(|(_, texts)| texts.input);
-    let input = input.or(before.map(|before| tokens(before.input)));
+    let input = input.or(before.map(|before| Count::Tokens(before.input)));
     let output = texts.iter().rev().find_map(|(_, texts)| texts.output);
-    let output = output.or(before.and_then(|before| before.output).map(tokens));
+    let output = output.or(before.and_then(|before| before.output).map(Count::Tokens));
     let Count::Tokens(input) = input? else { return None };
     let output = match output {
         _ if by.is_embedding => None,
-        Some(Count::Tokens(tokens)) => Some(tokens as i64),
+        Some(Count::Tokens(tokens)) => Some(tokens),
         None if row.end_ns.is_none() => None,
         Some(Count::Unknown) | None => return None,
     };
-    Some(Counted::Tokens(CountedTokens { input: input as i64, output }))
+    Some(Counted::Tokens(CountedTokens { input, output }))
 }
 
 /// What gave way to a report stays so, whatever else is said of it but its usage.
@@ -64,26 +64,20 @@ fn gave_way(base: Option<&Base<Observation>>) -> bool {
     base.is_some_and(|base| base.counted == Some(Counted::GaveWay))
 }
 
-/// By what a row that stands is to be counted again with the texts that stand; none: they are not needed.
-pub(super) fn is_open(entry: &Entry<Observation>, base: &Base<Observation>) -> Option<CountedBy> {
+/// By what a row that stands is to be counted again, with the texts that stand: something is said that may change its
+/// count, a text or what makes it a call of this model. None: what it was counted to stays.
+pub(super) fn recount(entry: &Entry<Observation>, base: &Base<Observation>) -> Option<CountedBy> {
     if gave_way(Some(base)) || !entry.says_more(Table::Observations, &base.events) {
         return None;
     }
     let merged = entry.merged(Table::Observations, &base.events, Packed::hot, merge_observation)?;
-    CountedBy::of(&merged.row).filter(|by| is_counted_anew(entry, base, *by))
-}
-
-/// Something is said that may change the count of a row that stands: a text, or what makes it a call of this model.
-fn is_counted_anew(entry: &Entry<Observation>, base: &Base<Observation>, by: CountedBy) -> bool {
-    if !entry.says_more(Table::Observations, &base.events) {
-        return false;
-    }
+    let by = CountedBy::of(&merged.row)?;
     let says_text = || entry.wanted_by(Table::Observations).any(|said| said.packed.has_cold());
     let stood_by = || {
         let events: Vec<(&Order, &Observation)> = base.events.iter().map(|(order, event)| (order, event)).collect();
         CountedBy::of(&merge_observation(&events).row)
     };
-    base.counted.is_none() || says_text() || stood_by() != Some(by)
+    (base.counted.is_none() || says_text() || stood_by() != Some(by)).then_some(by)
 }
 
 /// Counts the texts of a segment that nobody counted yet, in a thread for such work.
@@ -107,18 +101,17 @@ pub(super) async fn count_texts(segment: &Segment) {
 /// A row that stands, and the events it can be taken apart into.
 type StandingTexts = (ObservationKey, Vec<(Order, Observation)>);
 
-/// Counts texts that stand, and what `said` adds to them, in a thread for such work.
+/// Counts what is said of rows that stand, and the texts that stand of them, in a thread for such work.
 pub(super) async fn count_standing(
-    said: Vec<(Arc<Entry<Observation>>, CountedBy)>,
+    said: RowMap<ObservationKey, (Arc<Entry<Observation>>, CountedBy)>,
     standing: Vec<StandingTexts>,
-    by: RowMap<ObservationKey, CountedBy>,
 ) -> Vec<(ObservationKey, Vec<(Order, CountedTexts)>)> {
     let count = move || {
-        for (entry, by) in said {
-            entry.wanted_by(Table::Observations).for_each(|said| _ = said.packed.texts(by));
+        for (entry, by) in said.values() {
+            entry.wanted_by(Table::Observations).for_each(|said| _ = said.packed.texts(*by));
         }
         let counted = standing.into_iter().filter_map(|(key, events)| {
-            let by = by.get(&key)?;
+            let (_, by) = said.get(&key)?;
             Some((key, events.into_iter().map(|(order, event)| (order, by.count(&event))).collect()))
         });
         counted.collect()
@@ -143,8 +136,6 @@ pub(super) struct CountedTexts {
     are_parts: bool,
 }
 
-/// What stands in a text for a medium that was taken out of it.
-const MEDIUM: &str = "@@@langfuseMedia:";
 /// Attributes that are a part of what a model is given; events are kept as JSON in one attribute.
 const MORE_INPUT: [&str; 2] = ["gen_ai.system_instructions", "gen_ai.tool.definitions"];
 const EVENTS: &str = "events";
@@ -171,7 +162,7 @@ impl CountedBy {
         if are_parts {
             return CountedTexts { are_parts, ..CountedTexts::default() };
         }
-        let is_whole = |text: &str| !text.contains(MEDIUM);
+        let is_whole = |text: &str| !text.contains(MEDIUM_IN_TEXT);
         let given = |text: &str| match is_embedding {
             _ if !is_whole(text) => Count::Unknown,
             true => vocabulary.count_embedded(text),

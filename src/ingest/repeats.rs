@@ -83,8 +83,8 @@ pub(super) fn traces<'a>(
     let mut traces: RowMap<&str, (Day, Day)> = RowMap::default();
     for (key, entry) in &segment.observations {
         let Some(glance) = entry.glance(Table::Observations) else { continue };
-        let is_open = || Some(counting::is_open(entry, standing.observations.get(key)?).is_some());
-        if !glance.reports && !glance.may_be_counted && is_open() != Some(true) {
+        let is_recounted = || standing.observations.get(key).is_some_and(|base| base.recount.is_some());
+        if !glance.reports && !glance.may_be_counted && !is_recounted() {
             continue;
         }
         let day = settings.home_day(glance.start_us.or(glance.end_us), entry.origin().stamp_us);

@@ -51,8 +51,9 @@ pub(super) struct Base<T> {
     pub(super) ingested_at_us: TimestampUs,
     /// Of `observations`: what it has from its trace.
     pub(super) stamped: Stamped,
-    /// Of `observations`: what of its usage nobody said, and its texts in tokens where they are to be counted again.
+    /// Of `observations`: what of its usage nobody said; by what that is to be counted again, and its texts then.
     pub(super) counted: Option<Counted>,
+    pub(super) recount: Option<CountedBy>,
     pub(super) texts: Vec<(Order, CountedTexts)>,
     pub(super) row: StandingRow,
 }
@@ -179,13 +180,19 @@ async fn find_texts(
     segment: &Segment,
     standing: &mut Standing,
 ) -> Result<(), CatalogError> {
-    let said = standing.observations.iter().filter_map(|(key, base)| Some((key, segment.observations.get(key)?, base)));
-    let open = said.filter_map(|(key, entry, base)| Some((key.clone(), counting::is_open(entry, base)?)));
-    let open: Vec<(ObservationKey, CountedBy)> = open.collect();
+    let mut open: Vec<(ObservationKey, Arc<Entry<Observation>>, CountedBy)> = Vec::new();
+    for (key, base) in &mut standing.observations {
+        let Some(entry) = segment.observations.get(key) else { continue };
+        base.recount = counting::recount(entry, base);
+        open.extend(base.recount.map(|by| (key.clone(), Arc::clone(entry), by)));
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
     let (table, everywhere) = (Table::ObservationIo, Day::from_days(i32::MIN));
+    let snapshot = catalog.snapshot_after(tenant, table, Table::Observations).await?;
     for some in open.chunks(TEXTS_AT_ONCE) {
-        let snapshot = catalog.snapshot_after(tenant, table, Table::Observations).await?;
-        let asked = some.iter().map(|((trace, id), _)| Asked::about(&[trace, id], None, everywhere));
+        let asked = some.iter().map(|((trace, id), ..)| Asked::about(&[trace, id], None, everywhere));
         let found = catalog.find(tenant, table, &snapshot, &asked.collect::<Vec<_>>()).await?;
         let mut texts = Vec::new();
         for (key, row) in found {
@@ -194,9 +201,8 @@ async fn find_texts(
                 texts.push(((Arc::from(&*key[0]), Arc::from(&*key[1])), events));
             }
         }
-        let said = some.iter().filter_map(|(key, by)| Some((Arc::clone(segment.observations.get(key)?), *by)));
-        let by: RowMap<ObservationKey, CountedBy> = some.iter().cloned().collect();
-        for (key, counted) in counting::count_standing(said.collect(), texts, by).await {
+        let said = some.iter().map(|(key, entry, by)| (key.clone(), (Arc::clone(entry), *by)));
+        for (key, counted) in counting::count_standing(said.collect(), texts).await {
             if let Some(base) = standing.observations.get_mut(&key) {
                 base.texts = counted;
             }
@@ -263,7 +269,8 @@ impl Standing {
 impl<T> Base<T> {
     fn new(table: Table, events: Vec<(Order, T)>, ingested_at_us: TimestampUs, row: StandingRow) -> Self {
         let (day, at_us) = (row.day(), row.time_us(table));
-        Self { events, day, at_us, ingested_at_us, stamped: Stamped::default(), counted: None, texts: Vec::new(), row }
+        let (stamped, texts) = (Stamped::default(), Vec::new());
+        Self { events, day, at_us, ingested_at_us, stamped, counted: None, recount: None, texts, row }
     }
 }
 

@@ -7,6 +7,9 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::RejectReason;
 
+/// How what stands in a text for a medium that was taken out of it begins: Langfuse's clients write and look for it.
+pub const MEDIUM_IN_TEXT: &str = "@@@langfuseMedia:";
+
 /// Letters of a medium's id.
 pub const MEDIA_ID_LETTERS: usize = 22;
 

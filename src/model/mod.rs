@@ -20,7 +20,7 @@ pub use counted::{Counted, CountedTokens};
 pub use dimensions::DimensionKeys;
 pub use error::ReadError;
 pub use event::{Event, EventBatch, EventKind, Order, RejectReason, Rejection};
-pub use media::{MEDIA_ID_LETTERS, MediaCounts, media_id};
+pub use media::{MEDIA_ID_LETTERS, MEDIUM_IN_TEXT, MediaCounts, media_id};
 pub use merge::{
     Merge, Merged, merge_observation, merge_score, merge_trace, split_observation, split_score, split_trace,
 };

@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 
 use super::Vocabulary;
 
-const AROUND_MESSAGE: u64 = 3;
-const BEFORE_NAME: u64 = 1;
-const BEFORE_ANSWER: u64 = 3;
+const AROUND_MESSAGE: i64 = 3;
+const BEFORE_NAME: i64 = 1;
+const BEFORE_ANSWER: i64 = 3;
 
 /// Others (`tool`, `function`) come with what no text shows.
 const ROLES: [&str; 4] = ["system", "developer", "user", "assistant"];
@@ -71,7 +71,7 @@ struct Part<'a> {
     content: Option<Cow<'a, str>>,
 }
 
-pub(super) fn prompt(vocabulary: Vocabulary, text: &str) -> Option<u64> {
+pub(super) fn prompt(vocabulary: Vocabulary, text: &str) -> Option<i64> {
     let messages: Vec<Message<'_>> = match first(text) {
         Some('[') => read(text)?,
         Some('{') => {
@@ -88,7 +88,7 @@ pub(super) fn prompt(vocabulary: Vocabulary, text: &str) -> Option<u64> {
     messages.iter().try_fold(BEFORE_ANSWER, |tokens, message| Some(tokens + message.tokens(vocabulary)?))
 }
 
-pub(super) fn answer(vocabulary: Vocabulary, text: &str) -> Option<u64> {
+pub(super) fn answer(vocabulary: Vocabulary, text: &str) -> Option<i64> {
     match first(text) {
         Some('[') => match read::<Vec<Message<'_>>>(text)?.as_slice() {
             [message] => message.content(vocabulary),
@@ -99,7 +99,7 @@ pub(super) fn answer(vocabulary: Vocabulary, text: &str) -> Option<u64> {
     }
 }
 
-pub(super) fn embedded(vocabulary: Vocabulary, text: &str) -> Option<u64> {
+pub(super) fn embedded(vocabulary: Vocabulary, text: &str) -> Option<i64> {
     match first(text) {
         Some('[') => {
             let texts: Vec<Cow<'_, str>> = read(text)?;
@@ -111,14 +111,14 @@ pub(super) fn embedded(vocabulary: Vocabulary, text: &str) -> Option<u64> {
 }
 
 impl Message<'_> {
-    fn tokens(&self, vocabulary: Vocabulary) -> Option<u64> {
+    fn tokens(&self, vocabulary: Vocabulary) -> Option<i64> {
         ROLES.contains(&self.role.as_ref()).then_some(())?;
         let name = self.name.as_deref().map_or(0, |name| BEFORE_NAME + vocabulary.tokens(name));
         Some(AROUND_MESSAGE + vocabulary.tokens(&self.role) + name + self.content(vocabulary)?)
     }
 
     /// The tokens of its text, if text is all it has.
-    fn content(&self, vocabulary: Vocabulary) -> Option<u64> {
+    fn content(&self, vocabulary: Vocabulary) -> Option<i64> {
         let more = [&self.function_call, &self.audio, &self.refusal, &self.reasoning_content];
         if more.into_iter().any(Option::is_some) || self.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) {
             return None;
@@ -135,7 +135,7 @@ impl Message<'_> {
 }
 
 impl Part<'_> {
-    fn tokens(&self, vocabulary: Vocabulary, text: &Option<Cow<'_, str>>) -> Option<u64> {
+    fn tokens(&self, vocabulary: Vocabulary, text: &Option<Cow<'_, str>>) -> Option<i64> {
         TEXT_PARTS.contains(&self.kind.as_ref()).then_some(())?;
         text.as_deref().map(|text| vocabulary.tokens(text))
     }

@@ -17,7 +17,7 @@ const TEXT_BYTES_MAX: usize = 4 << 20;
 /// What a text comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    Tokens(u64),
+    Tokens(i64),
     /// There is more to it than its texts, or it is not understood.
     Unknown,
 }
@@ -38,7 +38,7 @@ impl Vocabulary {
         self.within(text, chat::embedded)
     }
 
-    fn within(self, text: &str, count: fn(Self, &str) -> Option<u64>) -> Count {
+    fn within(self, text: &str, count: fn(Self, &str) -> Option<i64>) -> Count {
         let counted = if text.len() <= TEXT_BYTES_MAX { count(self, text) } else { None };
         counted.map_or(Count::Unknown, Count::Tokens)
     }

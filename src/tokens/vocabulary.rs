@@ -41,11 +41,11 @@ impl Vocabulary {
     }
 
     /// Tokens of this very text. The first call for a vocabulary loads it: some 20 MiB and a tenth of a second.
-    pub(super) fn tokens(self, text: &str) -> u64 {
+    pub(super) fn tokens(self, text: &str) -> i64 {
         let tokenizer = match self {
             Self::Cl100kBase => bpe_openai::cl100k_base(),
             Self::O200kBase => bpe_openai::o200k_base(),
         };
-        tokenizer.count(text) as u64
+        tokenizer.count(text) as i64
     }
 }
