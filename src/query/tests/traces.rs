@@ -184,10 +184,15 @@ async fn a_summary_says_what_the_trace_adds_up_to() {
     assert_eq!(trace.values[2].value, None);
 }
 
-/// Texts of rows, in files: every seventh answer holds a needle.
+/// Texts of rows: every seventh answer holds a needle.
 async fn add_texts(setting: &Setting, rows: &[ObservationRow]) {
-    let io: Vec<IoRow> = rows
-        .iter()
+    let days = rows.iter().map(|row| Day::of_us(row.start_us()).days());
+    let batch = batch(Table::ObservationIo, OBSERVATION_IO, &texts(rows));
+    setting.add_fresh_batch("acme", Table::ObservationIo, batch, days);
+}
+
+fn texts(rows: &[ObservationRow]) -> Vec<IoRow> {
+    rows.iter()
         .enumerate()
         .map(|(at, row)| {
             let mut observation = Observation::clone(&row.observation);
@@ -196,10 +201,34 @@ async fn add_texts(setting: &Setting, rows: &[ObservationRow]) {
             observation.output = Some(format!("{}{needle} in größe {at}", "before ".repeat(30)));
             IoRow::Observation { observation: observation.into(), start_us: row.start_us(), provenance: None }
         })
-        .collect();
-    let days = rows.iter().map(|row| Day::of_us(row.start_us()).days());
-    let batch = batch(Table::ObservationIo, OBSERVATION_IO, &io);
-    setting.add_fresh_batch("acme", Table::ObservationIo, batch, days);
+        .collect()
+}
+
+#[tokio::test]
+async fn texts_of_older_days_are_left_alone_while_newer_ones_fill_the_page() {
+    let setting = Setting::new(QueryLimits { partitions: 2, ..Default::default() }).await;
+    let rows = observations(35, 1_200, 24 * 12);
+    setting.add_files("acme", &rows).await;
+    for day in 0..12 {
+        let of_day = |row: &&ObservationRow| (row.start_us() - START_US) / Day::US == day;
+        let of_day: Vec<ObservationRow> = rows.iter().filter(of_day).cloned().collect();
+        let texts = batch(Table::ObservationIo, OBSERVATION_IO, &texts(&of_day));
+        setting.add_file("acme", Table::ObservationIo, Day::of_us(START_US + day * Day::US), texts).await;
+    }
+    let search = async |text: &str, limit: u32| {
+        let range = Some(TimeRange { from_unix_micros: START_US, to_unix_micros: START_US + 12 * Day::US });
+        let asked = SearchTracesRequest { range, text: text.to_owned(), limit, ..Default::default() };
+        let found = setting.engine.search_traces(all_of("acme"), asked).await.unwrap();
+        let starts: Vec<i64> =
+            found.traces.iter().filter_map(|one| Some(one.trace.as_ref()?.start_unix_micros)).collect();
+        (starts, found.reading.unwrap().files)
+    };
+    let (newest, few) = search("needle", 5).await;
+    assert!(newest.len() == 5 && few <= 8, "{few} of 24 files for {newest:?}");
+    let (everyone, all) = search("NEEDLE", 200).await;
+    assert!(everyone.len() > 100 && everyone.is_sorted_by(|a, b| a >= b) && all == 24, "{} by {all}", everyone.len());
+    assert_eq!(everyone[..5], newest);
+    assert_eq!(search("hay that nobody made", 5).await, (Vec::new(), 12), "texts alone");
 }
 
 #[tokio::test]

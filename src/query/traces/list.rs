@@ -5,7 +5,10 @@
 use std::collections::HashSet;
 
 use arrow::array::RecordBatch;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use async_trait::async_trait;
+use datafusion::common::Column;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
 
@@ -64,8 +67,9 @@ pub(in crate::query) async fn list(
         return Err(QueryError::invalid(format!("more than {FIELDS_MAX} fields")));
     }
     let range = request.range.ok_or_else(|| QueryError::invalid("a time range is required"))?;
-    let pages = Pages { range, filters: &request.filters, fields: &request.fields, limit, first_us: FIRST_US };
-    let (traces, next) = pages.page(query, Cursor::parse(&request.cursor)?, Ok).await?;
+    let (filters, fields) = (request.filters.as_slice(), request.fields.as_slice());
+    let pages = Pages { range, filters, fields, limit, first_us: FIRST_US, chosen: None };
+    let (traces, next) = pages.page(query, Cursor::parse(&request.cursor)?).await?;
     Ok(ListTracesResponse { traces, next_cursor: next, reading: Some(Reading { exact: true, ..query.reading() }) })
 }
 
@@ -84,17 +88,33 @@ pub(super) struct Pages<'a> {
     pub(super) limit: usize,
     /// How much of the range is looked at first.
     pub(super) first_us: i64,
+    /// Who leaves traces out. `None`: all may be on a page.
+    pub(super) chosen: Option<&'a dyn Chosen>,
+}
+
+/// Chooses traces by what their summaries do not say.
+#[async_trait]
+pub(super) trait Chosen: Sync {
+    /// Of those that begin in this window.
+    async fn among(&self, query: &Query, window_us: (TimestampUs, TimestampUs)) -> Result<Among, QueryError>;
+}
+
+pub(super) enum Among {
+    All,
+    /// Few enough to be looked for by their ids.
+    These(Vec<String>),
+    /// Those in the plan's one column.
+    Those(LogicalPlanBuilder),
 }
 
 pub(super) const FIRST_US: i64 = Day::US;
 
 impl Pages<'_> {
-    /// One page and the cursor of the next. `narrowed` may leave traces out.
+    /// One page and the cursor of the next.
     pub(super) async fn page(
         &self,
         query: &Query,
         after: Option<Cursor>,
-        narrowed: impl Fn(LogicalPlanBuilder) -> Result<LogicalPlanBuilder, datafusion::error::DataFusionError>,
     ) -> Result<(Vec<TraceSummary>, String), QueryError> {
         let (from_us, mut to_us) = (self.range.from_unix_micros, self.range.to_unix_micros);
         // All is checked at once, also what no window needs to look at.
@@ -109,20 +129,9 @@ impl Pages<'_> {
         while from_us < to_us && found.len() <= self.limit {
             let start_us = from_us.max(to_us.saturating_sub(width_us));
             let wanted = self.limit + 1 - found.len();
-            let listing = Listing::of_traces((start_us, to_us), self.filters, &KEYS)?;
-            let rows = listing.rows(query).await?;
-            let plan = rows.and_then(&narrowed).and_then(|rows| newest(rows, &KEYS, after.as_ref(), wanted));
-            let plan = plan.map_err(|e| query.translate(e))?;
-            for batch in query.collect(&plan, wanted as u64).await? {
-                let named = listing.named(&batch);
-                let cells = Cells::of(&named);
-                let keys = (0..batch.num_rows()).map(|row| Key {
-                    start_us: cells.time_us("start_time", row).unwrap_or_default(),
-                    id: cells.key("trace_id", row),
-                });
-                // A trace of several days may seem to begin twice.
-                found.extend(keys.filter(|key| ids.insert(key.id.clone())));
-            }
+            let keys = self.newest_keys(query, (start_us, to_us), after.as_ref(), wanted).await?;
+            // A trace of several days may seem to begin twice.
+            found.extend(keys.into_iter().filter(|key| ids.insert(key.id.clone())));
             to_us = start_us;
             width_us = width_us.saturating_mul(WIDENING);
         }
@@ -132,6 +141,37 @@ impl Pages<'_> {
         let next = last.map(|last| Cursor { start_us: last.start_us, trace_id: last.id.clone() }.text());
         // All that was looked through: a trace has its rows where it was found.
         Ok((self.summaries(query, found, (to_us, end_us)).await?, next.unwrap_or_default()))
+    }
+
+    /// Of the traces that begin in a window.
+    async fn newest_keys(
+        &self,
+        query: &Query,
+        window_us: (TimestampUs, TimestampUs),
+        after: Option<&Cursor>,
+        count: usize,
+    ) -> Result<Vec<Key>, QueryError> {
+        let among = match self.chosen {
+            Some(chosen) => chosen.among(query, window_us).await?,
+            None => Among::All,
+        };
+        if matches!(&among, Among::These(ids) if ids.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let listing = Listing::of_traces(window_us, self.filters, &KEYS)?;
+        let rows = listing.rows(query).await?;
+        let plan =
+            rows.and_then(|rows| newest(among.of(rows)?, &KEYS, after, count)).map_err(|e| query.translate(e))?;
+        let mut keys = Vec::with_capacity(count);
+        for batch in query.collect(&plan, count as u64).await? {
+            let named = listing.named(&batch);
+            let cells = Cells::of(&named);
+            keys.extend((0..batch.num_rows()).map(|row| Key {
+                start_us: cells.time_us("start_time", row).unwrap_or_default(),
+                id: cells.key("trace_id", row),
+            }));
+        }
+        Ok(keys)
     }
 
     /// What there is to say of the traces of these keys.
@@ -194,13 +234,30 @@ impl Pages<'_> {
     }
 }
 
+impl Among {
+    /// Of rows of [`KEYS`] those of these traces.
+    fn of(self, rows: LogicalPlanBuilder) -> Result<LogicalPlanBuilder, DataFusionError> {
+        let id = Listing::column(0);
+        match self {
+            Self::All => Ok(rows),
+            Self::These(ids) => rows.filter(ident(id).in_list(ids.into_iter().map(lit).collect(), false)),
+            Self::Those(traces) => {
+                let traces = traces.build()?;
+                let key = traces.schema().qualified_field(0).1.name().clone();
+                let on = (vec![Column::new_unqualified(id)], vec![Column::new_unqualified(key)]);
+                rows.join(traces, JoinType::LeftSemi, on, None)
+            }
+        }
+    }
+}
+
 /// `names`: the columns of `rows`.
 fn newest(
     rows: LogicalPlanBuilder,
     names: &[&str],
     after: Option<&Cursor>,
     count: usize,
-) -> Result<LogicalPlan, datafusion::error::DataFusionError> {
+) -> Result<LogicalPlan, DataFusionError> {
     let place = |wanted| names.iter().position(|name| *name == wanted).expect("traces have a start and an id");
     let (start, id) = (Listing::column(place("start_time")), Listing::column(place("trace_id")));
     let rows = match after {

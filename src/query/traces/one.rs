@@ -42,8 +42,8 @@ pub(in crate::query) async fn send(query: &Query, request: &GetTraceRequest, par
         values: vec![request.trace_id.clone()],
         ..Default::default()
     };
-    let pages = Pages { range, filters: &[id], fields: &[], limit: 1, first_us: i64::MAX };
-    let (mut found, _) = pages.page(query, None, Ok).await?;
+    let pages = Pages { range, filters: &[id], fields: &[], limit: 1, first_us: i64::MAX, chosen: None };
+    let (mut found, _) = pages.page(query, None).await?;
     let trace = found.pop().ok_or(QueryError::NotFound("nothing of this trace is there"))?;
     // All of it lies near its start.
     let near = TimeRange {

@@ -1,26 +1,32 @@
 //! Traces of which an input or output holds a text.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
-use datafusion::common::Column;
+use async_trait::async_trait;
+use datafusion::datasource::{MemTable, TableProvider, provider_as_source};
 use datafusion::error::Result as Planned;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions::string::expr_fn::{contains, lower};
 use datafusion::functions::unicode::expr_fn::{strpos, substring};
-use datafusion::functions_aggregate::expr_fn::{count, sum};
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, cast, lit, when};
+use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, when};
 use datafusion::prelude::ident;
+use parking_lot::Mutex;
 
 use super::cells::Cells;
 use super::cursor::Cursor;
-use super::list::{FIRST_US, Pages, limit};
+use super::list::{Among, Chosen, FIRST_US, Pages, limit};
+use crate::base::TimestampUs;
 use crate::model::tables::Table;
 use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::functions;
-use crate::query::metrics::{GROUP_SPAN_MAX_US, Listing, scan, within};
-use crate::wire::{FoundTrace, Reading, SearchIn, SearchTracesRequest, SearchTracesResponse, Snippet, TimeRange};
+use crate::query::metrics::{GROUP_SPAN_MAX_US, scan, within};
+use crate::wire::{FoundTrace, Reading, SearchIn, SearchTracesRequest, SearchTracesResponse, Snippet};
 
 const LIMIT_DEFAULT: u32 = 20;
 const LIMIT_MAX: u32 = 200;
@@ -29,6 +35,11 @@ const TEXT_CHARS_MAX: usize = 1_000;
 const SNIPPETS_MAX: usize = 3;
 /// Before and after the text.
 const AROUND_CHARS: i64 = 80;
+/// Of a query's memory, what the ids of found traces may take.
+const FOUND_SHARE: f64 = 0.25;
+/// So many traces are looked for by their ids, where the files tell early which they do not have.
+const IDS_MAX: usize = 1_000;
+const HIT: &str = "hit";
 
 pub(in crate::query) async fn search(
     query: &Query,
@@ -43,24 +54,19 @@ pub(in crate::query) async fn search(
         )));
     }
     let io = query.table(Table::ObservationIo).await?;
-    let looked = Looked { request, sides: sides(request)? };
+    let looked = Looked { request, sides: sides(request)?, io: Arc::clone(&io), held: Mutex::default() };
     let filters = looked.request.filters.as_slice();
-    let pages = Pages { range, filters, fields: &[], limit, first_us: FIRST_US };
-    let narrowed = |traces: LogicalPlanBuilder| {
-        let hits = looked.hits(scan(Table::ObservationIo, &io)?, range)?;
-        let id = ident("trace_id").alias("hit");
-        let hits = hits.aggregate(vec![id], [count(lit(1)).alias("hits")])?.build()?;
-        let on = (vec![Column::new_unqualified(Listing::column(0))], vec![Column::new_unqualified("hit")]);
-        traces.join(hits, JoinType::LeftSemi, on, None)
-    };
-    let (traces, next_cursor) = pages.page(query, Cursor::parse(&request.cursor)?, narrowed).await?;
+    let pages = Pages { range, filters, fields: &[], limit, first_us: FIRST_US, chosen: Some(&looked) };
+    let (traces, next_cursor) = pages.page(query, Cursor::parse(&request.cursor)?).await?;
 
     let ids: Vec<Expr> = traces.iter().map(|trace| lit(trace.id.clone())).collect();
+    let starts = || traces.iter().map(|trace| trace.start_unix_micros);
+    let near_us = (starts().min().unwrap_or_default(), starts().max().unwrap_or_default().saturating_add(1));
     let mut found: BTreeMap<String, (i64, Vec<Snippet>)> = BTreeMap::new();
     if !ids.is_empty() {
         let rows = || -> Planned<LogicalPlanBuilder> {
             let rows = scan(Table::ObservationIo, &io)?.filter(ident("trace_id").in_list(ids.clone(), false))?;
-            looked.hits(rows, range)
+            looked.hits(rows, near_us)
         };
         let counted = rows().and_then(|rows| looked.counted(rows)).map_err(|e| query.translate(e))?;
         for batch in query.collect(&counted, limit as u64).await? {
@@ -104,13 +110,50 @@ fn sides(request: &SearchTracesRequest) -> Result<Vec<&'static str>, QueryError>
 struct Looked<'a> {
     request: &'a SearchTracesRequest,
     sides: Vec<&'static str>,
+    io: Arc<dyn TableProvider>,
+    /// The memory that traces are in which were found.
+    held: Mutex<Option<MemoryReservation>>,
+}
+
+/// Texts are read first, then the traces of those that hold it: joined in one plan, the traces would wait in memory
+/// until the last text is read.
+#[async_trait]
+impl Chosen for Looked<'_> {
+    async fn among(&self, query: &Query, window_us: (TimestampUs, TimestampUs)) -> Result<Among, QueryError> {
+        let hits = scan(Table::ObservationIo, &self.io).and_then(|rows| self.hits(rows, window_us));
+        let none: [Expr; 0] = [];
+        let traces = hits.and_then(|hits| hits.aggregate([ident("trace_id").alias(HIT)], none));
+        let plan = traces.and_then(LogicalPlanBuilder::build).map_err(|e| query.translate(e))?;
+        // Those of the window before are not looked for any more.
+        self.held.lock().take();
+        let Some((batches, held)) = query.collect_within(&plan, FOUND_SHARE).await? else {
+            return Ok(Among::Those(LogicalPlanBuilder::from(plan)));
+        };
+        let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if found <= IDS_MAX {
+            let ids = |batch: &RecordBatch| {
+                let cells = Cells::of(batch);
+                (0..batch.num_rows()).map(|row| cells.key(HIT, row)).collect::<Vec<_>>()
+            };
+            return Ok(Among::These(batches.iter().flat_map(ids).collect()));
+        }
+        *self.held.lock() = Some(held);
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        let found = MemTable::try_new(schema, vec![batches]).map_err(|e| query.translate(e))?;
+        let found = LogicalPlanBuilder::scan("found", provider_as_source(Arc::new(found)), None);
+        Ok(Among::Those(found.map_err(|e| query.translate(e))?))
+    }
 }
 
 impl Looked<'_> {
-    /// Rows with the text in one of their sides.
-    fn hits(&self, rows: LogicalPlanBuilder, range: TimeRange) -> Planned<LogicalPlanBuilder> {
-        let from_us = range.from_unix_micros.saturating_sub(GROUP_SPAN_MAX_US);
-        let to_us = range.to_unix_micros.saturating_add(GROUP_SPAN_MAX_US);
+    /// Rows with the text in one of their sides, of traces that begin in this time.
+    fn hits(
+        &self,
+        rows: LogicalPlanBuilder,
+        (from_us, to_us): (TimestampUs, TimestampUs),
+    ) -> Planned<LogicalPlanBuilder> {
+        let from_us = from_us.saturating_sub(GROUP_SPAN_MAX_US);
+        let to_us = to_us.saturating_add(GROUP_SPAN_MAX_US);
         let holds = self.sides.iter().map(|side| self.holds(side)).reduce(Expr::or).unwrap_or_else(|| lit(false));
         rows.filter(within(&ident("start_time"), from_us, to_us).and(holds))
     }
