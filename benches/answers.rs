@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use serde_json::{Value as Json, json};
 use tracelake::base::SystemClock;
+use tracelake::catalog::system::SystemObjects;
+use tracelake::catalog::tenants::Tenants;
 use tracelake::catalog::{Catalog, NoFreshRows};
+use tracelake::compact::{CompactSettings, Compactor};
 use tracelake::corpus::TextSize;
 use tracelake::model::tables::Table;
 use tracelake::model::{Event, EventKind, Observation, Order, Score};
-use tracelake::query::Engine;
+use tracelake::query::{Engine, FileRollups, QueryLimits};
 use tracelake::store::{Location, data_object};
 use tracelake::wire::{GetTraceRequest, ListTracesRequest, Reading, SearchTracesRequest};
 
@@ -37,6 +40,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     long_trace(&server);
     scores(&server, settings.observations / 20);
     server.run(server.ingest.flush(true)).expect("the flush is committed");
+    merge(&server, report);
     let Location::Folder(folder) = server.catalog.store().location().clone() else {
         println!("answers: the rivals read files of a folder, so --data must be one");
         return server.kill().1.map_or((), drop);
@@ -56,13 +60,14 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
             compared += 1;
         }
         let note = format!(
-            "p95 {:.1}, p99 {:.1}; first {:.0}{}; {} KiB, {} requests",
+            "p95 {:.1}, p99 {:.1}; first {:.0}{}; {} KiB, {} requests{}",
             ours.quantile(0.95),
             ours.quantile(0.99),
             ours.first,
             rival.as_ref().map(|rival| format!(" (best {:.0})", rival.first)).unwrap_or_default(),
             ours.bytes >> 10,
             ours.requests,
+            ours.of_rows.map(|of_rows| format!("; by rows {of_rows:.1}")).unwrap_or_default(),
         );
         report.noted(question.name, ours.quantile(0.5), "ms", rival.map(|rival| rival.again), note);
     }
@@ -73,6 +78,22 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     server.kill();
 }
 
+/// The day as workers leave it: few sorted files, summed up.
+fn merge(server: &Server, report: &mut Report) {
+    let (store, clock) = (server.catalog.store().clone(), Arc::new(SystemClock));
+    let tenants = Tenants::new(SystemObjects::new(store, clock.clone()));
+    let rollups = Arc::new(FileRollups::new().expect("a session"));
+    let compactor = Compactor::new(server.catalog.clone(), tenants, clock, rollups, CompactSettings::default());
+    let compactor = compactor.expect("the defaults are right");
+    let (milliseconds, done) = timed(|| server.run(compactor.run_once()).expect("the day is sealed"));
+    report.value("merged before", done.rows_in as f64 / milliseconds * 1e3, "rows/s");
+    for table in [Table::Observations, Table::ObservationIo] {
+        let snapshot = server.run(server.catalog.snapshot(&tenant(), table)).expect("the table loads");
+        let rolled_up: u64 = snapshot.files.values().filter_map(|file| Some(file.rollup?.size_bytes)).sum();
+        report.value(&format!("roll-ups of {}", table.name()), rolled_up as f64, "bytes");
+    }
+}
+
 /// What a question took: milliseconds.
 struct Ours {
     first: f64,
@@ -81,6 +102,8 @@ struct Ours {
     /// Read and requested the first time.
     bytes: u64,
     requests: u64,
+    /// Again without roll-ups, where there were some.
+    of_rows: Option<f64>,
 }
 
 impl Ours {
@@ -88,21 +111,26 @@ impl Ours {
     fn of(server: &Server, question: &Question, again: usize) -> Self {
         let store = server.catalog.store();
         let catalog = Catalog::new(store.clone(), Arc::new(SystemClock));
-        let engine = Engine::new(catalog, Arc::new(NoFreshRows), limits()).expect("an engine");
+        let engine = |limits| Engine::new(catalog.clone(), Arc::new(NoFreshRows), limits).expect("an engine");
+        let (engine, plain) = (engine(limits()), engine(QueryLimits { rollups: false, ..limits() }));
         let counted = || {
             let counts = store.counts();
             counts.get + counts.list + counts.put
         };
         let before = counted();
-        let (first, bytes) = timed(|| server.run(answer(&engine, &question.ask)));
+        let (first, Read { bytes, rolled_up }) = timed(|| server.run(answer(&engine, &question.ask)));
         let requests = counted() - before;
+        let of_rows = (rolled_up > 0).then(|| {
+            server.run(answer(&plain, &question.ask));
+            timed(|| server.run(answer(&plain, &question.ask))).0
+        });
         let began = Instant::now();
         let mut times = Vec::with_capacity(again);
         while times.len() < again && (began.elapsed() < PATIENCE || times.len() < 3.min(again)) {
             times.push(timed(|| server.run(answer(&engine, &question.ask))).0);
         }
         times.sort_by(f64::total_cmp);
-        Self { first, again: times, bytes, requests }
+        Self { first, again: times, bytes, requests, of_rows }
     }
 
     fn quantile(&self, quantile: f64) -> f64 {
@@ -116,26 +144,41 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (began.elapsed().as_secs_f64() * 1e3, done)
 }
 
-/// Asks, takes all of the answer, and says how many bytes it was made from.
-async fn answer(engine: &Engine, ask: &Ask) -> u64 {
-    let bytes = |reading: Option<Reading>| reading.map_or(0, |reading| reading.bytes);
+/// What an answer was made from.
+#[derive(Default)]
+struct Read {
+    bytes: u64,
+    /// Files whose roll-ups stood for their rows.
+    rolled_up: u64,
+}
+
+impl Read {
+    fn of(reading: Option<Reading>) -> Self {
+        let reading = reading.unwrap_or_default();
+        Self { bytes: reading.bytes, rolled_up: reading.files_rolled_up }
+    }
+}
+
+/// Asks, and takes all of the answer.
+async fn answer(engine: &Engine, ask: &Ask) -> Read {
     let range = Some(day());
     match ask {
         Ask::Metrics(asks) => {
             let answers = engine.metrics(&tenant(), asks()).await.expect("the questions are answered");
-            answers.into_iter().map(|answer| bytes(answer.reading)).sum()
+            // Each says what was read until it was made.
+            Read::of(answers.into_iter().next_back().and_then(|answer| answer.reading))
         }
         Ask::Sql(statement) => {
             rows(engine, &tenant(), statement).await;
-            0
+            Read::default()
         }
         Ask::List => {
             let request = ListTracesRequest { range, ..Default::default() };
-            bytes(engine.list_traces(&tenant(), request).await.expect("traces are listed").reading)
+            Read::of(engine.list_traces(&tenant(), request).await.expect("traces are listed").reading)
         }
         Ask::Search(text) => {
             let request = SearchTracesRequest { range, text: (*text).to_owned(), ..Default::default() };
-            bytes(engine.search_traces(&tenant(), request).await.expect("traces are searched").reading)
+            Read::of(engine.search_traces(&tenant(), request).await.expect("traces are searched").reading)
         }
         Ask::Trace => {
             let request = GetTraceRequest { trace_id: LONG_TRACE.to_owned(), with_io: true, range };
@@ -143,7 +186,7 @@ async fn answer(engine: &Engine, ask: &Ask) -> u64 {
             let parts: Vec<_> = parts.try_collect().await.expect("it comes whole");
             let sent: usize = parts.iter().map(|part| part.observations.len()).sum();
             assert_eq!(sent, TRACE_OBSERVATIONS);
-            bytes(parts.into_iter().find_map(|part| part.reading))
+            Read::of(parts.into_iter().find_map(|part| part.reading))
         }
     }
 }

@@ -17,6 +17,7 @@ use tracelake::catalog::tenants::Tenants;
 use tracelake::compact::{CompactSettings, Compactor, Upkeep, UpkeepSettings};
 use tracelake::ingest::{Ingest, IngestSettings, RowSettings};
 use tracelake::model::EventBatch;
+use tracelake::query::FileRollups;
 use tracelake::store::{Call, Fault, Faults, Location, Operation, Store};
 
 pub(crate) const MINUTE_US: TimestampUs = 60_000_000;
@@ -53,8 +54,9 @@ impl Simulated {
             let writer = "bench".parse().expect("a legal writer id");
             let rows = RowSettings::default();
             let ingest = Ingest::start(catalog.clone(), Arc::clone(&handed), writer, ingest, rows).await;
+            let rollups = FileRollups::new().expect("a session");
             let tenants = Tenants::new(SystemObjects::new(store, Arc::clone(&handed)));
-            let compactor = Compactor::new(catalog.clone(), tenants, Arc::clone(&handed), compact);
+            let compactor = Compactor::new(catalog.clone(), tenants, Arc::clone(&handed), Arc::new(rollups), compact);
             // The files' own times are those of the machine; nothing is to be deleted fast or slow.
             let settings = UpkeepSettings { clock_ahead_max_s: 0, deletes_per_s: 1_000_000, ..Default::default() };
             let upkeep = Upkeep::new(catalog.clone(), handed, settings);

@@ -9,6 +9,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use tracelake::base::{Budget, ByteSize, SystemClock, TenantId};
+use tracelake::catalog::NoRollups;
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
 use tracelake::compact::plan::{Job, JobKind};
@@ -16,6 +17,7 @@ use tracelake::compact::{CompactSettings, Compactor, NoFold, Rewritten, Workplac
 use tracelake::corpus::TextSize;
 use tracelake::format::parquet::sort;
 use tracelake::model::tables::Table;
+use tracelake::query::FileRollups;
 use tracelake::store::data_object;
 
 use crate::Settings;
@@ -77,7 +79,8 @@ fn nothing_to_do(settings: &Settings, report: &mut Report) {
     server.fill_in(1_000, TextSize::None, 1);
     let (store, clock) = (server.catalog.store().clone(), Arc::new(SystemClock));
     let tenants = Tenants::new(SystemObjects::new(store, clock.clone()));
-    let compactor = Compactor::new(server.catalog.clone(), tenants, clock, CompactSettings::default());
+    let compactor =
+        Compactor::new(server.catalog.clone(), tenants, clock, Arc::new(NoRollups), CompactSettings::default());
     let compactor = compactor.expect("the defaults are right");
     let time = median(|| (), |()| server.run(compactor.run_once()).expect("there is nothing to fail"));
     report.rate("nothing is due", Table::ALL.len() as u64, "tables/s", &time, None);
@@ -102,12 +105,14 @@ fn job(server: &Server, tenant: &TenantId, table: Table) -> Job {
 
 async fn rewritten(server: &Server, tenant: &TenantId, table: Table, job: &Job) -> Rewritten {
     let budget = Budget::new("bench", MEMORY);
+    let rollups = FileRollups::new().expect("a session");
     let place = Workplace {
         store: server.catalog.store(),
         clock: &SystemClock,
         budget: &budget,
         memory_max: MEMORY,
         target_bytes: CompactSettings::default().target_bytes,
+        rollups: &rollups,
     };
     rewrite(place, tenant, table, job, &NoFold).await.expect("the files are whole")
 }

@@ -23,12 +23,12 @@ use crate::catalog::retention::Retentions;
 use crate::catalog::score_configs::ScoreConfigs;
 use crate::catalog::system::{SystemError, SystemObjects};
 use crate::catalog::tenants::Tenants;
-use crate::catalog::{Catalog, FreshRows};
+use crate::catalog::{Catalog, FreshRows, Rollups};
 use crate::compact::{CompactError, CompactSettings, Compactor, EraseSettings, Eraser, Role, Upkeep, UpkeepSettings};
 use crate::decode::DecodeLimits;
 use crate::doors::{self, Counters, Doors, DoorsError};
 use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
-use crate::query::{Engine, QueryError, QueryLimits};
+use crate::query::{Engine, FileRollups, QueryError, QueryLimits};
 use crate::store::{Location, Store, StoreError};
 use rooms::{Forgetting, StoreAnswers, ThisNode, WayIn, WayOut};
 
@@ -133,7 +133,12 @@ pub async fn open_keys(store: &Store) -> Result<Keys, SystemError> {
 pub fn compactor(store: &Store, settings: CompactSettings) -> Result<Compactor, CompactError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let tenants = Tenants::new(SystemObjects::new(store.clone(), Arc::clone(&clock)));
-    Compactor::new(Catalog::new(store.clone(), Arc::clone(&clock)), tenants, clock, settings)
+    let catalog = Catalog::new(store.clone(), Arc::clone(&clock));
+    Compactor::new(catalog, tenants, clock, rollups()?, settings)
+}
+
+fn rollups() -> Result<Arc<dyn Rollups>, CompactError> {
+    Ok(Arc::new(FileRollups::new().map_err(|error| CompactError::Rollups(error.to_string()))?))
 }
 
 /// Probes the store, claims and replays the log, opens the doors.
@@ -156,13 +161,15 @@ pub async fn start(settings: ServerSettings) -> Result<Running, ServerError> {
     let (prices, audit) = (catalog.prices().clone(), catalog.audit().clone());
     let media = catalog.media().clone();
     let maskings = catalog.maskings().clone();
-    let compactor = settings
-        .compact
-        .map(|compact| Compactor::new(catalog.clone(), keys.tenants().clone(), Arc::clone(&clock), compact));
+    let rollups = rollups()?;
+    let compactor = settings.compact.map(|compact| {
+        let (tenants, clock) = (keys.tenants().clone(), Arc::clone(&clock));
+        Compactor::new(catalog.clone(), tenants, clock, Arc::clone(&rollups), compact)
+    });
     let compactor = compactor.transpose()?;
     let eraser = settings.erase.map(|settings| match &compactor {
         Some(compactor) => Eraser::beside(compactor, settings),
-        None => Eraser::new(catalog.clone(), Arc::clone(&clock), settings),
+        None => Eraser::new(catalog.clone(), Arc::clone(&clock), rollups, settings),
     });
     let fresh: Arc<dyn FreshRows> = Arc::new(ingest.clone());
     let computing = Computing::start().map_err(ServerError::Threads)?;

@@ -35,6 +35,7 @@ pub(super) const TAG_FOOTER: &str = "tracelake.footer_bytes";
 pub(super) const TAG_TIME_MIN: &str = "tracelake.time_min_us";
 pub(super) const TAG_TIME_MAX: &str = "tracelake.time_max_us";
 pub(super) const TAG_INDEX: &str = "tracelake.index";
+pub(super) const TAG_ROLLUP: &str = "tracelake.rollup";
 /// The `txn.appId` that counts the rows retention has dropped.
 pub(super) const APP_DROPPED: &str = "tracelake-dropped-rows";
 pub(super) const TAG_REWRITES: &str = "tracelake.rewrites";
@@ -370,6 +371,7 @@ fn data_file(add: &Add, version: u64) -> Option<DataFile> {
         time_us: number(TAG_TIME_MIN).zip(number(TAG_TIME_MAX)),
         footer_bytes: number(TAG_FOOTER).map(|bytes| bytes.max(0) as u64),
         index: tag(TAG_INDEX),
+        rollup: tag(TAG_ROLLUP).and_then(|said| said.parse().ok()),
         rewrites: number(TAG_REWRITES).map_or(0, |rewrites| rewrites.clamp(0, 255) as u8),
         undated: tag(TAG_UNDATED).is_some(),
         added_version: number(TAG_VERSION).map_or(Some(version), |version| Some(version.max(0) as u64)),
@@ -379,11 +381,12 @@ fn data_file(add: &Add, version: u64) -> Option<DataFile> {
 
 /// `file`: what was live under the path. Checkpoints say it in the action, commits do not.
 fn removed_file(remove: &Remove, file: Option<&DataFile>, version: u64) -> RemovedFile {
-    let tagged = || remove.tags.as_ref()?.get(TAG_INDEX)?.clone();
+    let tagged = |name: &str| remove.tags.as_ref()?.get(name)?.clone();
     RemovedFile {
         path: remove.path.clone(),
         size_bytes: file.map_or(remove.size.unwrap_or(0).max(0) as u64, |file| file.size_bytes),
-        index: file.map_or_else(tagged, |file| file.index.clone()),
+        index: file.map_or_else(|| tagged(TAG_INDEX), |file| file.index.clone()),
+        rollup: file.map_or_else(|| tagged(TAG_ROLLUP)?.parse().ok(), |file| file.rollup),
         removed_version: version,
         removed_us: remove.deletion_timestamp.unwrap_or(0) * 1000,
     }

@@ -18,7 +18,7 @@ use super::workshop::Workshop;
 use super::{CompactError, CompactSettings, Compactor, Result};
 use crate::base::{Budget, ByteSize, Clock, TenantId, TimestampUs};
 use crate::catalog::erasures::{Erasure, ErasureKind, Masked, Receipt, Rewritten};
-use crate::catalog::{Catalog, ERASED_FROM};
+use crate::catalog::{Catalog, ERASED_FROM, Rollups};
 
 /// Times of erasures.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ impl Left {
 
 impl Eraser {
     /// With memory of its own, where nothing is merged.
-    pub fn new(catalog: Catalog, clock: Arc<dyn Clock>, settings: EraseSettings) -> Self {
+    pub fn new(catalog: Catalog, clock: Arc<dyn Clock>, rollups: Arc<dyn Rollups>, settings: EraseSettings) -> Self {
         let workshop = Workshop {
             leases: Leases::new(catalog.store().clone(), Arc::clone(&clock), Duration::from_secs(settings.lease_s)),
             budget: Budget::new("erasures", settings.memory_max),
@@ -102,6 +102,7 @@ impl Eraser {
             target_bytes: settings.target_bytes,
             catalog,
             clock,
+            rollups,
         };
         Self { workshop: Arc::new(workshop), settings: Arc::new(settings), memory: Arc::default() }
     }

@@ -8,6 +8,9 @@
 //! or removed less than the linger time ago is never deleted; what nothing names goes only when it is a day old.
 //! Must never know: how rows come in, what is asked of them, who asks.
 //!
+//! Files are summed up while they are written, by whoever queries them ([`crate::catalog::Rollups`]): where that takes more
+//! memory than there is, a file has no roll-up, and queries read its rows.
+//!
 //! `plan` (pure) says what to do, `lease` whose turn it is, `rewrite` does it, one `worker` after the other.
 
 mod erase;
@@ -72,6 +75,8 @@ pub enum CompactError {
     RowsDiffer { table: &'static str, reason: String },
     #[error("merging {files} files takes more than the {limit} of memory one merge may have")]
     OverBudget { files: usize, limit: ByteSize },
+    #[error("nothing can be summed up: {0}")]
+    Rollups(String),
     #[error("the upkeep's memory is all in use")]
     Busy,
     #[error("the lease {path} was taken over by another worker")]
@@ -92,7 +97,11 @@ impl CompactError {
             Self::System(e) => e.kind(),
             Self::Clock { .. } | Self::Races { .. } => Kind::Unavailable,
             Self::Parquet { .. } | Self::UnknownColumn { .. } | Self::Corrupt { .. } => Kind::Corrupt,
-            Self::RowsDiffer { .. } | Self::Panicked { .. } | Self::Arrow { .. } | Self::Threads(_) => Kind::Internal,
+            Self::RowsDiffer { .. }
+            | Self::Panicked { .. }
+            | Self::Arrow { .. }
+            | Self::Threads(_)
+            | Self::Rollups(_) => Kind::Internal,
             Self::OverBudget { .. } => Kind::LimitReached,
             Self::Busy | Self::LeaseLost { .. } | Self::Stopped => Kind::Unavailable,
             Self::Settings(_) => Kind::Invalid,

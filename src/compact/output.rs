@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::memory::KEY_BYTES;
 use super::{CompactError, Result};
 use crate::base::{ByteSize, Clock, Day, TenantId};
-use crate::catalog::NewFile;
+use crate::catalog::{NewFile, RollupWriter, Rollups};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use crate::format::parquet::{self, FileWriter};
+use crate::format::rollup::{self, RollupFacts};
 use crate::model::tables::Table;
 use crate::store::{self, Store, Upload};
 
@@ -32,6 +33,8 @@ pub(super) struct Wanted<'a> {
     pub(super) rows_per_file: u64,
     /// Or when it is as large as this.
     pub(super) bytes_max: u64,
+    /// Who sums up the files, if they are to be.
+    pub(super) rollups: Option<&'a dyn Rollups>,
 }
 
 pub(super) struct Output<'a> {
@@ -50,6 +53,7 @@ struct OpenFile {
     upload: Upload,
     key_hashes: Vec<u64>,
     trace_hashes: Vec<u64>,
+    rollup: Option<Box<dyn RollupWriter>>,
     last: Option<OwnedRow>,
 }
 
@@ -136,13 +140,14 @@ impl<'a> Output<'a> {
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let Wanted { store, clock, tenant, table, day, row_group, .. } = self.wanted;
+        let Wanted { store, clock, tenant, table, day, row_group, rollups, .. } = self.wanted;
         if self.open.is_none() {
             let path = store::data_file(day, store::timed_id(clock.now_us()));
             let writer = FileWriter::new(table, row_group).map_err(|e| CompactError::reading(&path, e))?;
             let upload = store.upload(store::data_object(tenant, table.name(), &path));
             let (key_hashes, trace_hashes) = (Vec::new(), Vec::new());
-            self.open = Some(OpenFile { path, writer, upload, key_hashes, trace_hashes, last: None });
+            let rollup = rollups.map(|rollups| rollups.begin(table));
+            self.open = Some(OpenFile { path, writer, upload, key_hashes, trace_hashes, rollup, last: None });
         }
         let last = match &self.converter {
             Some(converter) => {
@@ -161,13 +166,16 @@ impl<'a> Output<'a> {
         if table.has_trace_filters() {
             open.trace_hashes.extend(parquet::trace_hashes(rows));
         }
+        if let Some(rollup) = &mut open.rollup {
+            rollup.push(rows).await;
+        }
         let ready = open.writer.take_ready();
         Ok(open.upload.push(ready).await?)
     }
 
     async fn end_file(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let OpenFile { path, writer, mut upload, key_hashes, trace_hashes, .. } = open;
+        let OpenFile { path, writer, mut upload, key_hashes, trace_hashes, rollup, .. } = open;
         let (facts, end) = writer.finish().map_err(|e| CompactError::reading(&path, e))?;
         let put = async {
             upload.push(end).await?;
@@ -184,6 +192,7 @@ impl<'a> Output<'a> {
             let traces = table.has_trace_filters().then(|| KeyFilter::of(trace_hashes)).flatten();
             self.indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(key_hashes), traces });
         }
+        let rollup = put_rollup(&self.wanted, &path, rollup).await?;
         self.files.push(NewFile {
             path,
             day: self.wanted.day,
@@ -192,11 +201,25 @@ impl<'a> Output<'a> {
             time_us: facts.time_us,
             stats: facts.delta_stats(table),
             index: has_keys.then(|| self.index_id.to_string()),
+            rollup,
             rewrites: self.wanted.rewrites,
             undated: self.wanted.undated,
         });
         Ok(())
     }
+}
+
+/// Puts what the rows of a file add up to beside it: durable on return.
+async fn put_rollup(
+    wanted: &Wanted<'_>,
+    path: &str,
+    rollup: Option<Box<dyn RollupWriter>>,
+) -> Result<Option<RollupFacts>> {
+    let Some(rollup) = rollup else { return Ok(None) };
+    let Some((schema, rows)) = rollup.finish().await else { return Ok(None) };
+    let (bytes, facts) = rollup::encode(schema, &rows).map_err(|e| CompactError::reading(path, e))?;
+    wanted.store.put(&store::rollup_object(wanted.tenant, wanted.table.name(), path), bytes).await?;
+    Ok(Some(facts))
 }
 
 fn failed(table: Table, source: arrow::error::ArrowError) -> CompactError {

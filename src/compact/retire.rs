@@ -37,7 +37,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Deletes removed files whose time is over, and the index objects that belonged to nothing else.
+    /// Deletes removed files whose time is over, their roll-ups, and the index objects that belonged to nothing else.
     pub(super) async fn retire(&self, report: &mut TableReport) -> Result<()> {
         let known = self.catalog().known_snapshot(self.tenant, self.table).await?;
         let late_over = known.late_freed.values().any(|freed_us| self.is_over(*freed_us));
@@ -59,6 +59,9 @@ impl Step<'_> {
 
         let mut gone = Vec::with_capacity(due.len());
         for file in &due {
+            if file.rollup.is_some() {
+                self.delete(&store::rollup_object(self.tenant, self.table.name(), &file.path)).await?;
+            }
             self.delete(&store::data_object(self.tenant, self.table.name(), &file.path)).await?;
             report.retired.add(file.size_bytes);
             gone.push(file.path.clone());

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::fold::Fold;
 use super::input::FileInput;
 use super::ledger::Sums;
-use super::memory::Shares;
+use super::memory::{LEAST, Shares};
 use super::merge::{Merge, Source};
 use super::output::{Output, Wanted};
 use super::plan::{Job, SEALED};
 use super::{CompactError, Result};
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
-use crate::catalog::{Change, NewFile, Rewrite};
+use crate::catalog::{Change, NewFile, Rewrite, Rollups};
 use crate::model::tables::Table;
 use crate::store::Store;
 
@@ -34,6 +34,8 @@ pub struct Workplace<'a> {
     /// Memory this one may have.
     pub memory_max: ByteSize,
     pub target_bytes: ByteSize,
+    /// Who sums up what is written.
+    pub rollups: &'a dyn Rollups,
 }
 
 /// New files that say the same as the old ones; orphans until they are committed.
@@ -72,10 +74,14 @@ pub async fn rewrite(
 ) -> Result<Rewritten> {
     let files = job.inputs.len();
     let over = || CompactError::OverBudget { files, limit: place.memory_max };
-    let shares = Shares::of(place.memory_max, files).ok_or_else(over)?;
+    let for_rollup = rollup_memory(&place, table, job);
+    let for_merge = ByteSize(place.memory_max.bytes() - for_rollup.map_or(0, ByteSize::bytes));
+    let shares = Shares::of(for_merge, files).ok_or_else(over)?;
     let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES)).min(shares.whole);
     let held = place.budget.reserve(need, MEMORY_PATIENCE).await.ok_or(CompactError::Busy)?;
     let mut memory = Memory { budget: place.budget, held: vec![held], most: 0, shares, files };
+    // Sums are worth no waiting: without them queries read the rows.
+    let rollup_held = for_rollup.and_then(|memory| place.budget.try_reserve(memory.bytes()));
 
     let replacements: VecDeque<_> = fold.replacements().into();
     let replaced: u64 = replacements.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -105,6 +111,7 @@ pub async fn rewrite(
         },
         rows_per_file: (rows_in + replaced).div_ceil(pieces).max(1),
         bytes_max,
+        rollups: rollup_held.is_some().then_some(place.rollups),
     })?;
     let mut rows_out = 0;
     let merged = match table.sort_columns().is_empty() {
@@ -136,6 +143,13 @@ pub async fn rewrite(
         outputs,
         memory_most: memory.most,
     })
+}
+
+/// What is left for the merge must be enough for it.
+fn rollup_memory(place: &Workplace<'_>, table: Table, job: &Job) -> Option<ByteSize> {
+    let memory = place.rollups.memory_max(table, job.rows())?;
+    let left = place.memory_max.bytes().checked_sub(memory.bytes())?;
+    (left >= 2 * LEAST.bytes()).then_some(memory)
 }
 
 /// Returns the rows that were dropped for replacements.

@@ -27,6 +27,8 @@ pub(super) struct Inventory {
 struct TableObjects {
     /// With their paths as add actions write them.
     data: Vec<(String, ObjectMeta)>,
+    /// Roll-ups, by the paths of their data files.
+    rollups: Vec<(String, ObjectMeta)>,
     /// With their ids.
     indexes: Vec<(String, ObjectMeta)>,
     /// With their numbers.
@@ -48,6 +50,7 @@ impl Inventory {
             let found = inventory.tables.entry(table).or_default();
             match object {
                 TenantObject::Data(path) => found.data.push((path, meta)),
+                TenantObject::Rollup(path) => found.rollups.push((path, meta)),
                 TenantObject::Index(id) => found.indexes.push((id, meta)),
                 TenantObject::Late(number) => found.late.push((number, meta)),
                 TenantObject::Log => found.log.push(meta),
@@ -70,7 +73,7 @@ impl Step<'_> {
             .flat_map(|held| held.files.values().filter_map(|file| file.index.as_deref()))
             .chain(snapshot.removed.values().filter_map(|file| file.index.as_deref()))
             .collect();
-        let data = found.data.iter().filter(|(path, _)| !is_named(path));
+        let data = found.data.iter().chain(&found.rollups).filter(|(path, _)| !is_named(path));
         let indexes = found.indexes.iter().filter(|(id, _)| !indexes.contains(id.as_str()));
         let late = found.late.iter().filter(|(number, _)| {
             let is_live = held.iter().any(|held| held.late.values().any(|live| live == number));

@@ -19,7 +19,7 @@ use super::workshop::Workshop;
 use super::{CompactError, CompactSettings, Result};
 use crate::base::{Budget, ByteSize, Clock, Day, TenantId};
 use crate::catalog::tenants::{TenantState, Tenants};
-use crate::catalog::{Catalog, CatalogError, Change, Committed, Rewrite, Snapshot};
+use crate::catalog::{Catalog, CatalogError, Change, Committed, Rewrite, Rollups, Snapshot};
 use crate::model::tables::Table;
 use crate::store::{self, StoreError};
 
@@ -117,7 +117,13 @@ pub(super) enum Looked {
 }
 
 impl Compactor {
-    pub fn new(catalog: Catalog, tenants: Tenants, clock: Arc<dyn Clock>, settings: CompactSettings) -> Result<Self> {
+    pub fn new(
+        catalog: Catalog,
+        tenants: Tenants,
+        clock: Arc<dyn Clock>,
+        rollups: Arc<dyn Rollups>,
+        settings: CompactSettings,
+    ) -> Result<Self> {
         settings.check()?;
         let workshop = Arc::new(Workshop {
             leases: Leases::new(catalog.store().clone(), Arc::clone(&clock), settings.lease()),
@@ -126,6 +132,7 @@ impl Compactor {
             target_bytes: settings.target_bytes,
             catalog,
             clock,
+            rollups,
         });
         let (parked, done, stopping) = (Mutex::default(), Mutex::default(), watch::Sender::new(false));
         Ok(Self(Arc::new(Shared { workshop, tenants, settings, parked, done, stopping })))

@@ -11,7 +11,7 @@ use super::plan::Job;
 use super::rewrite::{Rewritten, Workplace, rewrite};
 use super::{CompactError, Result};
 use crate::base::{Budget, ByteSize, Clock, TenantId};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Rollups};
 use crate::model::tables::Table;
 
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Workshop {
     /// Memory of one.
     pub(super) memory_of_one: ByteSize,
     pub(super) target_bytes: ByteSize,
+    /// Who sums up what is written.
+    pub(super) rollups: Arc<dyn Rollups>,
 }
 
 impl Workshop {
@@ -41,6 +43,7 @@ impl Workshop {
             budget: &self.budget,
             memory_max: self.memory_of_one,
             target_bytes: self.target_bytes,
+            rollups: self.rollups.as_ref(),
         };
         // What reads files may panic on bytes nobody wrote; it must not take the worker with it.
         let rewritten = AssertUnwindSafe(rewrite(place, tenant, table, job, fold)).catch_unwind().await;

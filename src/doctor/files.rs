@@ -73,6 +73,7 @@ impl Round {
                 self.index(tenant, table, index, &read).await?;
             }
         }
+        self.rollups(tenant, table, snapshot).await?;
         self.unique(tenant, table, snapshot, standing).await?;
         self.late(tenant, table, snapshot).await
     }

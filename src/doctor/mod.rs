@@ -1,6 +1,6 @@
 //! The doctor: looks through a bucket and says what is wrong in it, and what could be mended.
 //!
-//! Promises: what it calls healthy was read: every log, checkpoint, footer, index and key of every live file. Without
+//! Promises: what it calls healthy was read: every log, checkpoint, footer, index, roll-up and key of every live file. Without
 //! being asked to fix it changes nothing; asked, it only makes anew what follows from other objects, and deletes only
 //! what upkeep would delete. It may run beside servers.
 //! Must never know: which requests made the rows, and what is asked of them.
@@ -10,6 +10,7 @@ mod delta_log;
 mod files;
 mod finding;
 mod keys;
+mod rollups;
 mod writers;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Bytes at rest: log objects, Delta commits, Parquet files, `_index` and late objects.
+//! Bytes at rest: log objects, Delta commits, Parquet files, roll-ups, `_index` and late objects.
 //!
 //! Promises: what is written carries magic, version and checksum; old versions stay readable for ever, an unknown newer
 //! one is refused by name; damaged bytes are an error, never silently less.
@@ -11,6 +11,7 @@ pub mod index;
 pub mod late;
 pub mod log;
 pub mod parquet;
+pub mod rollup;
 
 /// Bytes that are not what we wrote, or from a version this one does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

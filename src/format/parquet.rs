@@ -29,7 +29,7 @@ const TEXT_PAGE_BYTES: ByteSize = ByteSize::mib(8);
 /// Minimum and maximum of long texts are cut, or they bloat footers.
 const STATISTICS_BYTES_MAX: usize = 64;
 /// Of merged files too: level 6 made them 2 % smaller and took twice as long.
-const ZSTD_LEVEL: i32 = 3;
+pub(super) const ZSTD_LEVEL: i32 = 3;
 
 /// Columns whose values hardly repeat: a dictionary only costs.
 const UNIQUE_TEXT: [&str; 5] = ["id", "parent_id", "root_id", "response_id", "observation_id"];
@@ -213,7 +213,7 @@ pub fn conform(table: Table, rows: &RecordBatch, day: Day) -> RecordBatch {
 
 /// Footer, its length and the magic: what one exact request for the end of the file must fetch. The page index, which
 /// stands right before the footer, is not counted.
-fn footer_bytes(file: &[u8]) -> u64 {
+pub(super) fn footer_bytes(file: &[u8]) -> u64 {
     let tail = file.len() - 8;
     let length = u32::from_le_bytes(file[tail..tail + 4].try_into().expect("four bytes"));
     u64::from(length) + 8

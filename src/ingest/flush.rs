@@ -522,6 +522,7 @@ fn write_files(
             time_us: bytes.time_us,
             stats: bytes.delta_stats(table),
             index: (!keys.is_empty()).then(|| index_id.clone()),
+            rollup: None,
             rewrites: 0,
             undated: rows.undated,
         };

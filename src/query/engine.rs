@@ -24,6 +24,7 @@ use super::limits::{Gate, QueryLimits, SqlLimits};
 use super::memory::QueryPool;
 use super::provider::Touched;
 use super::records::{self, RecordsAnswer, RecordsAsked};
+use super::rolled_up::RolledUp;
 use super::session::Template;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
@@ -104,7 +105,7 @@ impl Engine {
             let mut answered = query.answer(&sql, &mut outlet).await;
             // Files were deleted under it, and nobody has seen a row: once more, over the tables as they stand now.
             if !outlet.has_rows && answered.as_ref().is_err_and(QueryError::is_gone) {
-                answered = match engine.begin(&whose) {
+                answered = match engine.begin_again(&whose) {
                     Ok(query) => query.answer(&sql, &mut outlet).await,
                     Err(error) => Err(error),
                 };
@@ -258,7 +259,7 @@ impl Engine {
             let _turn = turn;
             let mut answered = first.await;
             if answered.as_ref().is_err_and(QueryError::is_gone) {
-                answered = match engine.begin(&whose) {
+                answered = match engine.begin_again(&whose) {
                     Ok(query) => work(query).await,
                     Err(error) => Err(error),
                 };
@@ -274,6 +275,15 @@ impl Engine {
 
     /// Pins what is fresh, then opens a session over it.
     pub(super) fn begin(&self, whose: &Scope) -> Result<Query, QueryError> {
+        self.open(whose, self.0.limits.rollups)
+    }
+
+    /// After a file was gone: without roll-ups, whose rows are all there.
+    fn begin_again(&self, whose: &Scope) -> Result<Query, QueryError> {
+        self.open(whose, false)
+    }
+
+    fn open(&self, whose: &Scope, rollups: bool) -> Result<Query, QueryError> {
         let inner = &self.0;
         // Before the rows are pinned: what is acked up to here is among them.
         let watermark_us = inner.snapshots.now_us();
@@ -299,7 +309,7 @@ impl Engine {
         let QueryLimits { memory_max, result_bytes_max, .. } = inner.limits;
         let told = whose.bound.is_none().then_some(tables);
         let scanned = Mutex::default();
-        Ok(Query { state, shown, told, memory, memory_max, result_bytes_max, watermark_us, scanned })
+        Ok(Query { state, shown, told, rollups, memory, memory_max, result_bytes_max, watermark_us, scanned })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -318,6 +328,8 @@ pub(super) struct Query {
     /// For what is told of the tables. Who sees a part of them is not told how many others there are, nor how often
     /// they change.
     told: Option<Arc<TenantTables>>,
+    /// Roll-ups may stand for rows.
+    rollups: bool,
     memory: Arc<QueryPool>,
     memory_max: ByteSize,
     result_bytes_max: ByteSize,
@@ -393,6 +405,19 @@ impl Query {
         found.ok_or_else(|| QueryError::Internal(format!("{} cannot be asked about", table.name())))
     }
 
+    /// What of a range the roll-ups of a table's files stand for, and the rest of the table. `None`: for nothing, or
+    /// whoever asks sees a part of the rows.
+    pub(super) async fn rolled_up(
+        &self,
+        table: Table,
+        from_us: TimestampUs,
+        to_us: TimestampUs,
+    ) -> Result<Option<(Arc<dyn TableProvider>, RolledUp)>, QueryError> {
+        let Some(tables) = self.told.as_ref().filter(|_| self.rollups) else { return Ok(None) };
+        let rest = tables.at(table).await?.rolled_up(from_us, to_us);
+        Ok(rest.map(|(rest, rolled_up)| (Arc::new(rest) as Arc<dyn TableProvider>, rolled_up)))
+    }
+
     /// `table=version` of every table this question has touched.
     pub(super) fn versions(&self) -> Vec<String> {
         self.told.as_ref().map(|tables| tables.versions()).unwrap_or_default()
@@ -454,7 +479,7 @@ impl Query {
     /// What was read so far, by all plans.
     pub(super) fn reading(&self) -> wire::Reading {
         let Scanned { rows, bytes } = *self.scanned.lock();
-        let Touched { files, files_pruned, fresh_rows } =
+        let Touched { files, files_pruned, files_rolled_up, fresh_rows } =
             self.told.as_ref().map(|tables| tables.touched()).unwrap_or_default();
         wire::Reading {
             watermark_unix_micros: self.watermark_us,
@@ -463,6 +488,7 @@ impl Query {
             files,
             files_pruned,
             exact: false,
+            files_rolled_up,
         }
     }
 

@@ -27,6 +27,7 @@ use super::memory::Outputs;
 use super::patch::PatchExec;
 use super::provider::OBJECTS_URL;
 use crate::model::tables::Table;
+use crate::store::ROLLUPS;
 
 /// Operators, joins, SELECTs and the like in one statement. Each may put the rest one level deeper, and planning goes
 /// down level by level on one stack: too deep a statement would end the process, everyone's.
@@ -142,8 +143,10 @@ fn is_scan(plan: &Arc<dyn ExecutionPlan>) -> bool {
 /// Leaves without rows of any table; `StreamingTableExec` is the information schema.
 const LEAVES: [&str; 4] = ["EmptyExec", "PlaceholderRowExec", "ExplainExec", "StreamingTableExec"];
 
+/// A file of a table, or the roll-up of one.
 fn is_ours(path: &str) -> bool {
-    path.split_once("/day=").is_some_and(|(table, _)| Table::from_name(table).is_some())
+    let data_file = path.strip_prefix(ROLLUPS).and_then(|path| path.strip_prefix('/')).unwrap_or(path);
+    data_file.split_once("/day=").is_some_and(|(table, _)| Table::from_name(table).is_some())
 }
 
 /// Operators that make many rows of one compute for long between two looks at their input, and then cannot be

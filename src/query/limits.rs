@@ -40,6 +40,8 @@ pub struct QueryLimits {
     pub wait_ms_max: u64,
     /// Threads' worth of work one query is cut into. 0: as many as there are cores.
     pub partitions: usize,
+    /// What files were summed up to when they were merged may stand for their rows.
+    pub rollups: bool,
 }
 
 impl Default for QueryLimits {
@@ -58,6 +60,7 @@ impl Default for QueryLimits {
             concurrent_per_tenant_max: 16,
             wait_ms_max: 5_000,
             partitions: 0,
+            rollups: true,
         }
     }
 }

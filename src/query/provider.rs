@@ -1,7 +1,7 @@
 //! One table at one moment: the live files of a snapshot and the fresh rows beside them.
 //!
 //! No row stands in both, and no id in two places (I2): a scan is a plain union, without any deduplication. Only files
-//! that open late changes may touch are read through a patch.
+//! that open late changes may touch are read through a patch. Of the others some have a roll-up, which `rolled_up` finds.
 
 use std::sync::Arc;
 
@@ -46,8 +46,21 @@ pub(super) struct TableAt {
     fresh: Vec<RecordBatch>,
     changes: Changes,
     reader: Arc<dyn ParquetFileReaderFactory>,
+    part: Part,
     /// The files that scans chose; none: there was no scan yet.
-    chosen: Mutex<Option<RowSet<String>>>,
+    chosen: Arc<Mutex<Option<RowSet<String>>>>,
+    /// Of these: files whose roll-ups stand for their rows.
+    rolled_up: Arc<Mutex<RowSet<String>>>,
+}
+
+/// What of a table a scan reads.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    Whole,
+    /// All but these files.
+    But(Arc<RowSet<String>>),
+    /// Rows of these files alone.
+    Only(Arc<RowSet<String>>),
 }
 
 /// What all scans of a table together look at: each file counts once, however many of them choose it. One that turns out
@@ -57,6 +70,7 @@ pub(super) struct Touched {
     pub(super) files: u64,
     /// Left alone because of their times.
     pub(super) files_pruned: u64,
+    pub(super) files_rolled_up: u64,
     pub(super) fresh_rows: u64,
 }
 
@@ -65,6 +79,7 @@ impl Touched {
         Self {
             files: self.files + other.files,
             files_pruned: self.files_pruned + other.files_pruned,
+            files_rolled_up: self.files_rolled_up + other.files_rolled_up,
             fresh_rows: self.fresh_rows + other.fresh_rows,
         }
     }
@@ -78,7 +93,52 @@ impl TableAt {
         reader: Arc<dyn ParquetFileReaderFactory>,
     ) -> Self {
         let FreshTable { batches: fresh, changes } = fresh;
-        Self { table, schema: table.table_schema(), snapshot, fresh, changes, reader, chosen: Mutex::default() }
+        let (schema, part) = (table.table_schema(), Part::Whole);
+        let (chosen, rolled_up) = (Arc::default(), Arc::default());
+        Self { table, schema, snapshot, fresh, changes, reader, part, chosen, rolled_up }
+    }
+
+    /// A part of the same table at the same moment.
+    pub(super) fn part(&self, part: Part) -> Self {
+        let fresh = match &part {
+            Part::Only(_) => Vec::new(),
+            Part::Whole | Part::But(_) => self.fresh.clone(),
+        };
+        Self {
+            table: self.table,
+            schema: Arc::clone(&self.schema),
+            snapshot: Arc::clone(&self.snapshot),
+            fresh,
+            changes: self.changes.clone(),
+            reader: Arc::clone(&self.reader),
+            part,
+            chosen: Arc::clone(&self.chosen),
+            rolled_up: Arc::clone(&self.rolled_up),
+        }
+    }
+
+    /// Files whose roll-up says all there is about their rows: no open change may touch them.
+    pub(super) fn with_rollups(&self) -> impl Iterator<Item = &Arc<DataFile>> {
+        let has_known = |file: &&Arc<DataFile>| file.rollup.is_some_and(|rollup| rollup.is_known());
+        let is_touched = |file: &Arc<DataFile>| self.changes.touched.contains(&file.path);
+        self.snapshot.files.values().filter(has_known).filter(move |file| !is_touched(file))
+    }
+
+    /// Their roll-ups stand for rows of these files.
+    pub(super) fn roll_up<'a>(&self, files: impl Iterator<Item = &'a Arc<DataFile>>) {
+        let (mut chosen, mut rolled_up) = (self.chosen.lock(), self.rolled_up.lock());
+        for file in files {
+            chosen.get_or_insert_default().insert(file.path.clone());
+            rolled_up.insert(file.path.clone());
+        }
+    }
+
+    pub(super) fn table(&self) -> Table {
+        self.table
+    }
+
+    pub(super) fn reader(&self) -> Arc<dyn ParquetFileReaderFactory> {
+        Arc::clone(&self.reader)
     }
 
     pub(super) fn version(&self) -> Option<u64> {
@@ -91,6 +151,7 @@ impl TableAt {
         Touched {
             files: files as u64,
             files_pruned: (self.snapshot.files.len() - files) as u64,
+            files_rolled_up: self.rolled_up.lock().len() as u64,
             fresh_rows: self.fresh.iter().map(|batch| batch.num_rows() as u64).sum(),
         }
     }
@@ -119,8 +180,13 @@ impl TableProvider for TableAt {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let window = Window::of(filters, self.table.time_column());
-        let files: Vec<&DataFile> =
-            self.snapshot.files.values().map(Arc::as_ref).filter(|file| window.may_hold(file)).collect();
+        let is_part = |file: &&DataFile| match &self.part {
+            Part::Whole => true,
+            Part::But(files) => !files.contains(&file.path),
+            Part::Only(files) => files.contains(&file.path),
+        };
+        let files = self.snapshot.files.values().map(Arc::as_ref);
+        let files: Vec<&DataFile> = files.filter(is_part).filter(|file| window.may_hold(file)).collect();
         self.chosen.lock().get_or_insert_default().extend(files.iter().map(|file| file.path.clone()));
         // A limit below a filter would count rows that do not pass it.
         let limit = limit.filter(|_| filters.is_empty());

@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::client::Client;
 use super::history::{self, Doubts, Told};
 use super::node::Node;
-use crate::base::Day;
+use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
 use crate::price::PriceBook;
+use crate::wire::{Aggregation, Measure, MetricsRequest, TimeRange};
 
 const STATEMENTS: [(Table, &str); 4] = [
     (
@@ -114,6 +115,7 @@ pub(super) fn all(node: &Node, client: &Client) -> Result<(), String> {
         }
         nothing_else(table, &found, &expected)?;
     }
+    rollups(node, client)?;
     let ids = (told.observations.len() + told.scores.len()) as i64;
     match books(node, client)? {
         // How much was taken, and came again, is not known; the doctor compares what stands with what was dropped.
@@ -127,6 +129,31 @@ fn nothing_else(table: Table, found: &Rows, known: &Rows) -> Result<(), String> 
     match found.keys().find(|key| !known.contains_key(*key)) {
         Some(key) => Err(format!("I5: {} holds {key}, of which nobody spoke here", table.name())),
         None => Ok(()),
+    }
+}
+
+/// Sums that were kept of files are those of their rows.
+fn rollups(node: &Node, client: &Client) -> Result<(), String> {
+    let measure = |aggregation: Aggregation, field: &str| Measure {
+        aggregation: aggregation.into(),
+        field: field.to_owned(),
+        percentile: 90.0,
+        ..Default::default()
+    };
+    let asked = MetricsRequest {
+        range: Some(TimeRange { from_unix_micros: 0, to_unix_micros: TimestampUs::MAX }),
+        dimensions: vec!["model".to_owned(), "name".to_owned(), "trace_name".to_owned()],
+        measures: vec![
+            measure(Aggregation::Count, ""),
+            measure(Aggregation::Sum, "total_cost"),
+            measure(Aggregation::Sum, "input_tokens"),
+            measure(Aggregation::Percentile, "latency_ms"),
+        ],
+        ..Default::default()
+    };
+    match node.summed(&client.tenant, asked) {
+        [summed, plain] if summed == plain => Ok(()),
+        [summed, plain] => Err(format!("I6: roll-ups say {summed:?}\n where rows say {plain:?}")),
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::time::Time;
 use crate::base::{Kind, TenantId};
-use crate::catalog::Catalog;
 use crate::catalog::system::SystemObjects;
 use crate::catalog::tenants::Tenants;
+use crate::catalog::{Catalog, Rollups};
 use crate::compact::{
     CompactError, CompactSettings, Compactor, Done, EraseSettings, Eraser, Upkeep, UpkeepSettings, Vacuum,
 };
+use crate::query::FileRollups;
 
 /// Rows of a tenant that has a rule are kept for so many days.
 pub(super) const RETENTION_DAYS: u32 = 30;
@@ -20,6 +21,10 @@ pub(super) struct Chores {
     eraser: Eraser,
 }
 
+fn rollups() -> Arc<dyn Rollups> {
+    Arc::new(FileRollups::new().unwrap().of_all())
+}
+
 impl Chores {
     pub(super) fn new(catalog: &Catalog, time: &Time) -> Self {
         let clock = time.clock();
@@ -28,9 +33,9 @@ impl Chores {
         let compact = CompactSettings { files_max: 4, lease_s: 1, fold_older_s: 600, workers: 2, ..Default::default() };
         let upkeep = UpkeepSettings { deletes_per_s: 1_000_000, ..Default::default() };
         Self {
-            compactor: Compactor::new(catalog.clone(), tenants, Arc::clone(&clock), compact).unwrap(),
+            compactor: Compactor::new(catalog.clone(), tenants, Arc::clone(&clock), rollups(), compact).unwrap(),
             upkeep: Upkeep::new(catalog.clone(), Arc::clone(&clock), upkeep),
-            eraser: Eraser::new(catalog.clone(), clock, EraseSettings::default()),
+            eraser: Eraser::new(catalog.clone(), clock, rollups(), EraseSettings::default()),
         }
     }
 

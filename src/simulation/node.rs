@@ -15,6 +15,7 @@ use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::EventBatch;
 use crate::query::{Engine, QueryLimits, SqlLimits};
 use crate::store::{Location, Store};
+use crate::wire::{MetricsRequest, MetricsRow};
 
 pub(super) struct Node {
     pub(super) process: Process,
@@ -22,6 +23,8 @@ pub(super) struct Node {
     pub(super) chores: Chores,
     catalog: Catalog,
     engine: Engine,
+    /// Reads nothing but rows.
+    plain: Engine,
 }
 
 impl Node {
@@ -34,10 +37,12 @@ impl Node {
             let ingest = Ingest::start(catalog.clone(), time.clock(), writer, settings, RowSettings::default()).await?;
             let limits = QueryLimits { partitions: 2, ..Default::default() };
             let engine = Engine::new(catalog.clone(), Arc::new(ingest.clone()), limits).unwrap();
-            Ok::<_, IngestError>((ingest, engine))
+            let limits = QueryLimits { partitions: 2, rollups: false, ..Default::default() };
+            let plain = Engine::new(catalog.clone(), Arc::new(ingest.clone()), limits).unwrap();
+            Ok::<_, IngestError>((ingest, engine, plain))
         });
-        let (ingest, engine) = started?;
-        Ok(Self { process, ingest, chores: Chores::new(&catalog, time), catalog, engine })
+        let (ingest, engine, plain) = started?;
+        Ok(Self { process, ingest, chores: Chores::new(&catalog, time), catalog, engine, plain })
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -68,6 +73,12 @@ impl Node {
             return Ok(Vec::new());
         }
         serde_json::from_slice(&written).map_err(|error| error.to_string())
+    }
+
+    /// What is answered by roll-ups where there are any, and what by the rows alone, in good weather.
+    pub(super) fn summed(&self, tenant: &TenantId, asked: MetricsRequest) -> [Vec<MetricsRow>; 2] {
+        let ask = async |engine: &Engine| engine.metrics(tenant, vec![asked.clone()]).await.unwrap().remove(0).rows;
+        self.process.run_well(async { [ask(&self.engine).await, ask(&self.plain).await] })
     }
 
     /// As [`Node::sql`], in good weather; it must answer.

@@ -84,6 +84,19 @@ pub fn index_file(tenant: &TenantId, table: &str, id: &str) -> Path {
     Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
 }
 
+/// `tenants/{id}/_rollup/{table}/day=…/{uuid}.parquet`: the roll-up of a data file, by the file's path.
+pub fn rollup_object(tenant: &TenantId, table: &str, data_file: &str) -> Path {
+    rollup(table, data_file).split('/').fold(tenant_root(tenant), |path, part| path.join(part))
+}
+
+/// The same below the tenant's prefix.
+pub fn rollup(table: &str, data_file: &str) -> String {
+    format!("{ROLLUPS}/{table}/{data_file}")
+}
+
+/// The folder of roll-ups below a tenant's prefix.
+pub const ROLLUPS: &str = "_rollup";
+
 /// `tenants/{id}/_late/{table}/{number}`: late changes not folded in yet; without a number the folder.
 pub fn late_object(tenant: &TenantId, table: &str, number: Option<u64>) -> Path {
     match number {
@@ -142,6 +155,8 @@ pub enum TenantObject {
     Data(String),
     /// An index object, by its id.
     Index(String),
+    /// The roll-up of a data file, by the file's path relative to its table's root.
+    Rollup(String),
     /// A late object, by its number.
     Late(u64),
     /// A file of the table's Delta log.
@@ -157,16 +172,21 @@ pub fn tenant_object(tenant: &TenantId, path: &Path) -> Option<(String, TenantOb
             let (table, id) = rest.split_once('/')?;
             (!id.contains('/')).then(|| (table.to_owned(), TenantObject::Index(id.to_owned())))
         }
+        ROLLUPS => {
+            let (table, data_file) = rest.split_once('/')?;
+            is_data_file(data_file).then(|| (table.to_owned(), TenantObject::Rollup(data_file.to_owned())))
+        }
         "_late" => {
             let (table, number) = rest.split_once('/')?;
             Some((table.to_owned(), TenantObject::Late(number.parse().ok().filter(|_| number.len() == 20)?)))
         }
         table if rest.starts_with("_delta_log/") => Some((table.to_owned(), TenantObject::Log)),
-        table => {
-            let is_data = day_of_data_file(rest).is_some() && rest.ends_with(".parquet");
-            is_data.then(|| (table.to_owned(), TenantObject::Data(rest.to_owned())))
-        }
+        table => is_data_file(rest).then(|| (table.to_owned(), TenantObject::Data(rest.to_owned()))),
     }
+}
+
+fn is_data_file(relative: &str) -> bool {
+    day_of_data_file(relative).is_some() && relative.ends_with(".parquet")
 }
 
 /// `wal`: a folder per writer.
@@ -235,11 +255,15 @@ mod tests {
         let index = index_file(&tenant, "scores", "an-id");
         assert_eq!(of(index), Some((true, TenantObject::Index("an-id".to_owned()))));
         assert_eq!(of(delta_log(&tenant, "scores", Some(3))), Some((true, TenantObject::Log)));
+        let data = data_file(day, Uuid::nil());
+        let rollup = rollup_object(&tenant, "scores", &data);
+        assert_eq!(of(rollup), Some((true, TenantObject::Rollup(data))));
         let late = late_object(&tenant, "scores", Some(7));
         assert_eq!(of(late), Some((true, TenantObject::Late(7))));
         for other in [
             "tenants/acme/scores/notes.txt",
             "tenants/acme/_late/scores/7",
+            "tenants/acme/_rollup/scores/x.parquet",
             "tenants/acme-2/scores/_delta_log/x",
             "tenants/acme/x",
         ] {

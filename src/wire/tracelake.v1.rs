@@ -3009,6 +3009,10 @@ pub struct Reading {
     /// Every measure is exact; else `MeasureColumn.relative_error` says how near each is.
     #[prost(bool, tag = "6")]
     pub exact: bool,
+    /// Of `files`: those that were answered, all or in part, by what their rows were summed up to when they were written,
+    /// hour by hour. The answer is the same.
+    #[prost(uint64, tag = "7")]
+    pub files_rolled_up: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MeasureColumn {

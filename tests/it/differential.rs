@@ -1,17 +1,26 @@
-//! DuckDB answers random metrics questions over our files as we do: counts, tokens and money to the last digit.
+//! DuckDB answers random metrics questions over our files as we do: counts, tokens and money to the last digit. Half of
+//! the questions are asked after the files were merged, when roll-ups stand for many rows.
 //!
 //! By hand: `TRACELAKE_TEST_READERS=1 cargo test --test it differential`. `TRACELAKE_SEED` picks other questions.
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use serde_json::{Value as Json, json};
-use tracelake::base::Day;
+use tracelake::base::{Clock, Day, ManualClock, SystemClock};
+use tracelake::catalog::Catalog;
+use tracelake::catalog::system::SystemObjects;
+use tracelake::catalog::tenants::Tenants;
 use tracelake::cli::Connection;
+use tracelake::compact::{CompactSettings, Compactor};
 use tracelake::corpus::{CorpusConfig, TextSize, requests};
+use tracelake::query::FileRollups;
+use tracelake::store::{Location, Store};
 use tracelake::wire::metric_value::Value;
 use tracelake::wire::{
     Aggregation, Filter, FilterOperator, Measure, MetricValue, MetricsRequest, MetricsRow, TimeBucket, TimeRange,
@@ -47,20 +56,33 @@ async fn duckdb_answers_random_questions_as_we_do() {
         error_rate: 0.1,
         provided_cost_rate: 0.3,
     };
-    for request in requests(config, 200) {
-        connection.export(request).await.unwrap();
-    }
-    let files = files(&connection, &format!("{}/tenants/acme/observations", path(folder.path()))).await;
-
     let mut random = SmallRng::seed_from_u64(seed);
+    let mut requests: Vec<_> = requests(config, 50).collect();
+    requests.shuffle(&mut random);
+    for (at, request) in requests.iter().enumerate() {
+        // Each day gets several files, so that there is something to merge.
+        if at == requests.len() / 2 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        connection.export(request.clone()).await.unwrap();
+    }
+    let table = format!("{}/tenants/acme/observations", path(folder.path()));
+    files(&connection, &table).await;
+
     let mut cases = Vec::with_capacity(QUESTIONS);
+    let (mut is_merged, mut rolled_up) = (false, 0);
     for _ in 0..2 * QUESTIONS {
         if cases.len() == 2 * QUESTIONS {
             break;
         }
+        if cases.len() >= QUESTIONS && !is_merged {
+            merge(folder.path()).await;
+            is_merged = true;
+        }
         let case = Case::random(&mut random);
         let answer =
             connection.metrics(case.request.clone()).await.unwrap_or_else(|e| panic!("{e}: {:?}", case.request));
+        rolled_up += usize::from(answer.reading.as_ref().is_some_and(|reading| reading.files_rolled_up > 0));
         // Groups beyond the limit of rows stand together: DuckDB has no such row.
         if answer.rows.iter().any(|row| row.is_other) {
             continue;
@@ -72,6 +94,9 @@ async fn duckdb_answers_random_questions_as_we_do() {
         cases.push(json!({ "sql": case.total_sql(), "keys": 0, "rows": [total] }));
     }
     assert_eq!(cases.len(), 2 * QUESTIONS);
+    println!("{rolled_up} of {} questions were answered by roll-ups", QUESTIONS / 2);
+    assert!(rolled_up > QUESTIONS / 50);
+    let files = files(&connection, &table).await;
     let given = folder.path().join("cases.json");
     std::fs::write(&given, json!({ "files": files, "cases": cases }).to_string()).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/run.sh");
@@ -91,6 +116,19 @@ async fn files(connection: &Connection, table: &str) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     panic!("the rows are not in files");
+}
+
+/// Seals all days, as it is done once they are quiet.
+async fn merge(folder: &Path) {
+    let clock = Arc::new(ManualClock::at(SystemClock.now_us() + 2 * 3_600_000_000));
+    let store = Store::open(Location::Folder(folder.into())).await.unwrap();
+    let tenants = Tenants::new(SystemObjects::new(store.clone(), clock.clone()));
+    let rollups = Arc::new(FileRollups::new().unwrap().of_all());
+    let catalog = Catalog::new(store, clock.clone());
+    let compactor = Compactor::new(catalog, tenants, clock, rollups, CompactSettings::default()).unwrap();
+    println!("{}", compactor.run_once().await.unwrap());
+    // A server looks for what others commit once a second.
+    tokio::time::sleep(Duration::from_secs(3)).await;
 }
 
 /// A question in both languages.
@@ -122,6 +160,7 @@ const OF_OBSERVATIONS: [(&str, &str); 6] = [
     ("prompt_version", "prompt_version"),
     ("tags", "unnest(CASE WHEN len(tags) > 0 THEN tags ELSE [NULL] END)"),
 ];
+const SUMMED: [&str; 6] = ["trace_name", "environment", "model", "type", "level", "provider"];
 const ZONES: [&str; 8] = [
     "UTC",
     "Europe/Berlin",
@@ -142,13 +181,18 @@ impl Case {
         if !of_traces {
             known.extend(OF_OBSERVATIONS);
         }
+        // What roll-ups answer, where there are any.
+        let by_sums = !of_traces && random.random_bool(0.4);
+        if by_sums {
+            known.retain(|(name, _)| SUMMED.contains(name));
+        }
         let count = random.random_range(0..=2);
         let dimensions: Vec<_> = known.choose_multiple(random, count).copied().collect();
         let bucket = random.random_bool(0.5).then(|| bucket(random));
         let from_us = START_US + random.random_range(0..20 * Day::US);
         let to_us = (from_us + random.random_range(1..20 * Day::US)).min(END_US + Day::US);
         let mut conditions = vec![format!("epoch_us(start_time) >= {from_us} AND epoch_us(start_time) < {to_us}")];
-        let filters: Vec<Filter> = (0..random.random_range(0..3))
+        let filters: Vec<Filter> = (0..if by_sums { 0 } else { random.random_range(0..3) })
             .map(|_| {
                 let (filter, condition) = filter(random, 0, of_traces);
                 conditions.push(condition);
@@ -162,7 +206,7 @@ impl Case {
                 filters,
                 range: Some(TimeRange { from_unix_micros: from_us, to_unix_micros: to_us }),
                 with_total: true,
-                exact_percentiles: random.random_bool(0.5),
+                exact_percentiles: !by_sums && random.random_bool(0.5),
                 ..Default::default()
             },
             keys: dimensions.iter().map(|(_, sql)| (*sql).to_owned()).collect(),
@@ -179,10 +223,12 @@ impl Case {
         case.measure(tokens, Aggregation::Sum, &format!("coalesce(sum({tokens}), 0)"), 0.0);
         let cost = COSTS.choose(random).copied().unwrap_or(COSTS[0]);
         case.measure(cost, Aggregation::Sum, &format!("CASE WHEN count(*) = 0 THEN 0 ELSE sum({cost}) END"), 0.0);
-        case.measure("user_id", Aggregation::CountDistinct, "count(DISTINCT user_id)", 0.0);
-        case.measure("total_tokens", Aggregation::Max, "max(total_tokens)", 0.0);
+        if !by_sums {
+            case.measure("user_id", Aggregation::CountDistinct, "count(DISTINCT user_id)", 0.0);
+            case.measure("total_tokens", Aggregation::Max, "max(total_tokens)", 0.0);
+            case.measure("latency_ms", Aggregation::Stddev, "stddev_samp(latency_ms)", 1e-6);
+        }
         case.measure("latency_ms", Aggregation::Avg, "avg(latency_ms)", 1e-9);
-        case.measure("latency_ms", Aggregation::Stddev, "stddev_samp(latency_ms)", 1e-6);
         case.measure("", Aggregation::ErrorRate, "avg(CASE WHEN is_error THEN 1.0 ELSE 0.0 END)", 1e-12);
         let q = [50.0, 90.0, 95.0, 99.0].choose(random).copied().unwrap_or(50.0);
         // The engine goes from one value to the next in steps of a millionth of what is between them.

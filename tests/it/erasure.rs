@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tracelake::base::SystemClock;
-use tracelake::catalog::Catalog;
+use tracelake::catalog::{Catalog, NoRollups};
 use tracelake::compact::{EraseSettings, Eraser};
 use tracelake::format::{late::LateObject, log};
 use tracelake::store::Store;
@@ -150,7 +150,7 @@ impl World {
             look_every_s: 1,
             ..Default::default()
         };
-        let eraser = Eraser::new(Catalog::new(store, clock.clone()), clock, at_once);
+        let eraser = Eraser::new(Catalog::new(store, clock.clone()), clock, Arc::new(NoRollups), at_once);
         for _ in 0..120 {
             if eraser.round().await.unwrap() == 0 {
                 return;

@@ -13,9 +13,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
 use serde_json::{Value, json};
 use tracelake::base::{Clock, Day, ManualClock, SystemClock};
-use tracelake::catalog::Catalog;
 use tracelake::catalog::system::SystemObjects;
 use tracelake::catalog::tenants::Tenants;
+use tracelake::catalog::{Catalog, NoRollups};
 use tracelake::compact::{CompactSettings, Compactor};
 use tracelake::store::{Location, Store};
 
@@ -157,8 +157,14 @@ async fn merge(folder: &Path) {
     let clock = Arc::new(ManualClock::at(SystemClock.now_us() + 2 * Day::US));
     let store = Store::open(Location::Folder(folder.into())).await.unwrap();
     let tenants = Tenants::new(SystemObjects::new(store.clone(), clock.clone()));
-    let compactor =
-        Compactor::new(Catalog::new(store, clock.clone()), tenants, clock, CompactSettings::default()).unwrap();
+    let compactor = Compactor::new(
+        Catalog::new(store, clock.clone()),
+        tenants,
+        clock,
+        Arc::new(NoRollups),
+        CompactSettings::default(),
+    )
+    .unwrap();
     let done = compactor.run_once().await.unwrap();
     assert!(compactor.parked().is_empty(), "{done:?}, {:?}", compactor.parked());
 }

@@ -17,6 +17,7 @@ use tracelake::cli::Connection;
 use tracelake::compact::{CompactSettings, Compactor, Upkeep, UpkeepSettings, Vacuum};
 use tracelake::corpus::{CorpusConfig, TextSize, requests};
 use tracelake::model::tables::Table;
+use tracelake::query::FileRollups;
 use tracelake::store::{Location, Store};
 
 use crate::process::{ServerProcess, is_asked_for, path, sql, texts};
@@ -113,7 +114,9 @@ async fn fold(folder: &Path) {
     let store = Store::open(Location::Folder(folder.into())).await.unwrap();
     let tenants = Tenants::new(SystemObjects::new(store.clone(), clock.clone()));
     let catalog = Catalog::new(store, clock.clone());
-    let compactor = Compactor::new(catalog, tenants, clock, CompactSettings::default()).unwrap();
+    let compactor =
+        Compactor::new(catalog, tenants, clock, Arc::new(FileRollups::new().unwrap()), CompactSettings::default())
+            .unwrap();
     let done = compactor.run_once().await.unwrap();
     assert!(done.folded > 0 && compactor.parked().is_empty(), "{done:?}, {:?}", compactor.parked());
     println!("{done}; {} late objects folded in", done.folded);

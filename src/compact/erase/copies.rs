@@ -46,7 +46,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Data, index and late objects that are older than the rewrite and not live. A Delta log names no person: its
+    /// Data files, their roll-ups, index and late objects that are older than the rewrite and not live. A Delta log names no person: its
     /// statistics hold times and counts, and it goes by its own rule.
     pub(super) async fn at_tables(&self, tenant: &TenantId, left: &mut Left) -> Result<()> {
         let objects = self.catalog.store();
@@ -85,7 +85,7 @@ impl Look<'_> {
             // When it was retired; none: nothing ever named it, as far as is known.
             let (is_live, retired_us) = match &object {
                 TenantObject::Log => continue,
-                TenantObject::Data(path) => {
+                TenantObject::Data(path) | TenantObject::Rollup(path) => {
                     (snapshot.files.contains_key(path), snapshot.removed.get(path).map(|file| file.removed_us))
                 }
                 TenantObject::Index(id) => {
@@ -104,7 +104,7 @@ impl Look<'_> {
                 Some(retired_us) => retired_us + linger_us,
                 None => orphan_us.max(self.rewritten_us + linger_us),
             };
-            if let TenantObject::Data(path) = &object {
+            if let TenantObject::Data(path) | TenantObject::Rollup(path) = &object {
                 if held.iter().any(|held| held.files.contains_key(path)) {
                     over_us = over_us.max(self.now_us + 1);
                 }

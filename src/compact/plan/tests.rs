@@ -38,6 +38,7 @@ impl Days {
             time_us: None,
             footer_bytes: None,
             index: None,
+            rollup: None,
             rewrites,
             added_version: None,
             undated: false,

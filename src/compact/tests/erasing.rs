@@ -12,8 +12,8 @@ use rand::rngs::SmallRng;
 use super::folds::{commit_late, parts};
 use super::tables::*;
 use crate::base::ByteSize;
-use crate::catalog::Catalog;
 use crate::catalog::erasures::{ErasureKind, NewErasure};
+use crate::catalog::{Catalog, NoRollups};
 use crate::compact::lease::Leases;
 use crate::compact::{EraseSettings, Eraser};
 use crate::format::late::{LateObject, RemovedKey};
@@ -56,7 +56,7 @@ async fn a_file_far_larger_than_the_memory_is_written_again_without_the_rows_tha
     ask(&catalog).await;
     let before = catalog.snapshot(&tenant(), TABLE).await.unwrap();
     let settings = EraseSettings { settle_s: 0, memory_max: ByteSize::mib(64), ..Default::default() };
-    let eraser = Eraser::new(catalog.clone(), as_clock(&clock), settings);
+    let eraser = Eraser::new(catalog.clone(), as_clock(&clock), Arc::new(NoRollups), settings);
     eraser.round().await.unwrap();
     assert_eq!(eraser.budget().used(), 0, "all memory is given back");
     let after = catalog.snapshot(&tenant(), TABLE).await.unwrap();
@@ -79,7 +79,12 @@ async fn a_day_that_another_is_at_is_left_alone_until_its_lease_is_given_back() 
     ask(&catalog).await;
     let held = Leases::new(store, as_clock(&clock), Duration::from_secs(120));
     let held = held.claim(&tenant(), TABLE, day()).await.unwrap().unwrap();
-    let eraser = Eraser::new(catalog.clone(), as_clock(&clock), EraseSettings { settle_s: 0, ..Default::default() });
+    let eraser = Eraser::new(
+        catalog.clone(),
+        as_clock(&clock),
+        Arc::new(NoRollups),
+        EraseSettings { settle_s: 0, ..Default::default() },
+    );
     assert_eq!(eraser.round().await.unwrap(), 1, "it is open");
     let rows_in = |count: u64| async move {
         let snapshot = catalog.snapshot(&tenant(), TABLE).await.unwrap();

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use super::tables::*;
 use crate::catalog::system::SystemObjects;
 use crate::catalog::tenants::Tenants;
-use crate::catalog::{Append, BatchKeys, Catalog, Change};
+use crate::catalog::{Append, BatchKeys, Catalog, Change, NoRollups};
 use crate::compact::{CompactSettings, Compactor};
 use crate::format::late::{LateDay, LateObject, RemovedKey};
 use crate::format::parquet;
@@ -56,7 +56,7 @@ async fn fold_all(store: Store) -> Compactor {
     let (catalog, clock) = over(store.clone());
     let tenants = Tenants::new(SystemObjects::new(store, as_clock(&clock)));
     let settings = CompactSettings { fold_today_s: 0, fold_older_s: 0, ..Default::default() };
-    let compactor = Compactor::new(catalog, tenants, as_clock(&clock), settings).unwrap();
+    let compactor = Compactor::new(catalog, tenants, as_clock(&clock), Arc::new(NoRollups), settings).unwrap();
     compactor.run_once().await.unwrap();
     compactor
 }
@@ -129,7 +129,9 @@ async fn young_changes_wait_and_a_day_without_any_is_left_alone() {
         LateObject { table: "scores".into(), days: vec![late_rows(Table::Scores, &late)], ..Default::default() };
     commit_late(&catalog, Table::Scores, object).await;
     let tenants = Tenants::new(SystemObjects::new(store.clone(), as_clock(&clock)));
-    let compactor = Compactor::new(catalog.clone(), tenants, as_clock(&clock), CompactSettings::default()).unwrap();
+    let compactor =
+        Compactor::new(catalog.clone(), tenants, as_clock(&clock), Arc::new(NoRollups), CompactSettings::default())
+            .unwrap();
     assert_eq!(compactor.run_once().await.unwrap().folded, 0, "an hour has not passed");
     clock.advance_us(3_601 * 1_000_000);
     assert_eq!(compactor.run_once().await.unwrap().folded, 1);

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::tables::*;
 use crate::base::{Budget, ByteSize};
-use crate::catalog::{Catalog, Change, Rewrite};
+use crate::catalog::{Catalog, Change, NoRollups, Rewrite};
 use crate::compact::plan::{Job, JobKind};
 use crate::compact::rewrite::{Rewritten, Workplace, rewrite};
 use crate::compact::{CompactError, Fold, NoFold, Result};
@@ -42,6 +42,7 @@ async fn rewrite_all(catalog: &Catalog, table: Table, limits: &Limits, fold: &dy
         budget: &budget,
         memory_max: limits.memory,
         target_bytes: limits.target,
+        rollups: &NoRollups,
     };
     let rewritten = rewrite(place, &tenant(), table, &job(catalog, table).await, fold).await?;
     assert_eq!(budget.used(), 0, "all memory is given back");

@@ -11,9 +11,9 @@ use rand::{Rng, SeedableRng};
 
 use super::tables::*;
 use crate::base::ByteSize;
-use crate::catalog::Catalog;
 use crate::catalog::system::SystemObjects;
 use crate::catalog::tenants::Tenants;
+use crate::catalog::{Catalog, NoRollups};
 use crate::compact::{CompactSettings, Compactor};
 use crate::format::delta::{self, Action};
 use crate::model::tables::Table;
@@ -31,7 +31,7 @@ fn settings() -> CompactSettings {
 async fn worker(store: Store, settings: CompactSettings) -> (Compactor, Catalog) {
     let (catalog, clock) = over(store.clone());
     let tenants = Tenants::new(SystemObjects::new(store, as_clock(&clock)));
-    (Compactor::new(catalog.clone(), tenants, as_clock(&clock), settings).unwrap(), catalog)
+    (Compactor::new(catalog.clone(), tenants, as_clock(&clock), Arc::new(NoRollups), settings).unwrap(), catalog)
 }
 
 async fn bad_store(location: &Location, seed: u64) -> Store {
@@ -92,7 +92,7 @@ async fn later(location: &Location) -> (Compactor, Catalog) {
     let (catalog, clock) = over(store.clone());
     clock.advance_us(crate::base::Day::US);
     let tenants = Tenants::new(SystemObjects::new(store, as_clock(&clock)));
-    (Compactor::new(catalog.clone(), tenants, as_clock(&clock), settings()).unwrap(), catalog)
+    (Compactor::new(catalog.clone(), tenants, as_clock(&clock), Arc::new(NoRollups), settings()).unwrap(), catalog)
 }
 
 /// So many workers on one store with faults, some killed at random points, while rows keep coming.

@@ -1,9 +1,12 @@
 //! Broken tables.
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+
 use super::*;
-use crate::format::checkpoint;
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
-use crate::store::{delta_checkpoint, delta_log, index_file, last_checkpoint, late_object};
+use crate::format::{checkpoint, rollup};
+use crate::store::{delta_checkpoint, delta_log, index_file, last_checkpoint, late_object, rollup_object};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_is_missing_or_unreadable() {
@@ -182,4 +185,40 @@ async fn orphans_are_counted_and_not_deleted_by_a_clock_that_is_ahead() {
     let clock = found.findings.iter().filter(|finding| finding.what.contains("clock is"));
     assert!(clock.count() > 0 && !found.is_healthy(), "{found}");
     assert!(world.store.get(&path).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_up_that_is_missing_or_wrong() {
+    let world = World::healthy().await;
+    let rows = world.first_file(OBSERVATIONS).await.rows as i64;
+    let sums = |rows: i64| {
+        let schema = Arc::new(Schema::new(vec![Field::new(rollup::ROWS, DataType::Int64, false)]));
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![rows - 1, 1]));
+        let sums = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+        rollup::encode(schema, &[sums]).unwrap()
+    };
+    let (body, facts) = sums(rows);
+    let mut copy = world.copied(OBSERVATIONS).await;
+    copy.rollup = Some(facts);
+    let path = rollup_object(&acme(), OBSERVATIONS.name(), &copy.path);
+    world.commit(OBSERVATIONS, vec![copy], None).await;
+    let found = async |fix| {
+        let found = world.examine(fix).await;
+        let about = found.findings.into_iter().filter(|finding| finding.what.contains("roll-up"));
+        about.map(|finding| (finding.what, finding.is_mended)).collect::<Vec<_>>()
+    };
+    let only = async |fix, what: &str, is_mended: bool| {
+        let found = found(fix).await;
+        assert!(matches!(&found[..], [(said, mended)] if said.contains(what) && *mended == is_mended), "{found:?}");
+    };
+    only(false, "is missing", false).await;
+    world.put(&path, body).await;
+    assert_eq!(found(false).await, []);
+    world.put(&path, sums(rows + 1).0).await;
+    only(false, &format!("sums up {} rows of {rows}", rows + 1), false).await;
+    world.put(&path, Bytes::from(vec![0; facts.size_bytes as usize])).await;
+    only(false, "cannot be read", false).await;
+    world.put(&path, "short").await;
+    only(true, "has 5 bytes where its add says", true).await;
+    only(true, "is missing", false).await;
 }

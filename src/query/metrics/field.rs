@@ -74,6 +74,13 @@ impl Needs {
         self.steps |= other.steps;
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { aggregates, windows, scores, of_trace, of_observation, scores_given, steps } = self;
+        let before = aggregates.is_empty() && windows.is_empty();
+        let joined = scores.is_empty() && of_trace.is_empty() && of_observation.is_empty();
+        before && joined && !scores_given && !steps
+    }
+
     fn aggregates(list: impl IntoIterator<Item = (String, Expr)>) -> Self {
         Self { aggregates: list.into_iter().collect(), ..Self::default() }
     }

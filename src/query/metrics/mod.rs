@@ -1,5 +1,5 @@
 //! The metrics compiler: one request type, checked (`request`, by the table of `fields`), turned into plans (`plan`, of
-//! `rows` and `parts`), run and put together (`answer`). Built from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
+//! `rows`, `rollup` and `parts`), run and put together (`answer`). Built from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
 
 mod answer;
 mod field;
@@ -10,6 +10,7 @@ mod parts;
 mod plan;
 pub mod presets;
 mod request;
+pub(super) mod rollup;
 mod rows;
 mod value;
 

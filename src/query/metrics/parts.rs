@@ -14,9 +14,9 @@ use datafusion::scalar::ScalarValue;
 
 use super::fields::FieldKind;
 use super::request::{Aggregate, Question};
+pub(super) use crate::format::rollup::ROWS;
 use crate::query::functions::{self, FLOAT_UNIT};
 
-pub(super) const ROWS: &str = "rows";
 pub(super) const UNPRICED: &str = "unpriced";
 
 /// The column a measure's values are in, before they are brought together.
@@ -91,6 +91,22 @@ impl Part {
             Self::Exact(input, q) => format!("exact_{input}_{}", q.to_bits()),
             Self::Stddev(input) => format!("stddev_{input}"),
             Self::Samples(input) => format!("samples_{input}"),
+        }
+    }
+
+    /// The input it is taken of.
+    pub(super) fn input(self) -> Option<usize> {
+        match self {
+            Self::Rows => None,
+            Self::Count(input)
+            | Self::Sum(input)
+            | Self::Min(input)
+            | Self::Max(input)
+            | Self::Sketch(input)
+            | Self::Distinct(input)
+            | Self::Exact(input, _)
+            | Self::Stddev(input)
+            | Self::Samples(input) => Some(input),
         }
     }
 

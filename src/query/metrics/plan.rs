@@ -12,8 +12,9 @@ use datafusion::prelude::ident;
 
 use super::field;
 use super::fields::FieldKind;
-use super::parts::{self, UNPRICED, input_name, measure_name};
+use super::parts::{self, Part, UNPRICED, input_name, measure_name};
 use super::request::{By, Question};
+use super::rollup;
 use super::rows::{self, Tables};
 use crate::query::functions::{self, OrNone, ShownGroup};
 
@@ -87,15 +88,15 @@ pub(super) fn total(question: &Question, from: &Source) -> Result<LogicalPlan> {
     measured(question, groups, Vec::new(), &all(question))?.build()
 }
 
-const AT: &str = "at";
+pub(super) const AT: &str = "at";
 const BUCKET: &str = "bucket";
 const RANK: &str = "rank";
 
-fn dimension_name(at: usize) -> String {
+pub(super) fn dimension_name(at: usize) -> String {
     format!("d{at}")
 }
 
-fn dimensions(question: &Question) -> Vec<Expr> {
+pub(super) fn dimensions(question: &Question) -> Vec<Expr> {
     (0..question.dimensions.len()).map(|at| ident(dimension_name(at))).collect()
 }
 
@@ -146,8 +147,8 @@ fn base(question: &Question, tables: &Tables, apart: bool) -> Result<LogicalPlan
     Ok(rows)
 }
 
-/// Group columns, then the parts of `measures`, brought together from rows or from kept groups.
-fn grouped(
+/// Group columns, then the parts of `measures`, brought together from rows and their roll-ups, or from kept groups.
+pub(super) fn grouped(
     question: &Question,
     from: &Source,
     apart: bool,
@@ -156,25 +157,34 @@ fn grouped(
     measures: &[usize],
 ) -> Result<LogicalPlanBuilder> {
     let parts = parts::of(question, measures);
-    let mut rows = match from {
-        Source::Tables(tables) => base(question, tables, apart)?,
-        Source::Groups(kept) => kept_groups(kept)?,
+    let passing = |rows: LogicalPlanBuilder| match &condition {
+        Some(condition) => rows.filter(condition.clone()),
+        None => Ok(rows),
     };
-    if let Some(condition) = condition {
-        rows = rows.filter(condition)?;
+    let tables = match from {
+        Source::Tables(tables) => tables,
+        Source::Groups(kept) => return put_together(passing(kept_groups(kept)?)?, groups, &parts),
+    };
+    let aggregates = parts.iter().map(|part| Ok(part.of_rows(question)?.alias(part.name())));
+    let aggregates = aggregates.collect::<Result<Vec<_>>>()?;
+    let mut of_rows = passing(base(question, tables, apart)?)?.aggregate(groups.clone(), aggregates)?;
+    if tables.rolled_up.is_empty() {
+        return Ok(of_rows);
     }
-    match from {
-        Source::Tables(_) => {
-            let aggregates = parts.into_iter().map(|part| Ok(part.of_rows(question)?.alias(part.name())));
-            rows.aggregate(groups, aggregates.collect::<Result<Vec<_>>>()?)
-        }
-        Source::Groups(_) => {
-            let mut columns: Vec<Expr> = names(&groups);
-            columns.extend(parts.iter().map(|part| part.settled()));
-            let aggregates = parts.into_iter().map(|part| part.of_parts().alias(part.name()));
-            rows.aggregate(groups, aggregates.collect::<Vec<_>>())?.project(columns)
-        }
+    let columns: Vec<Expr> = groups.iter().cloned().chain(parts.iter().map(|part| ident(part.name()))).collect();
+    for sums in rows::rolled_up(tables)? {
+        let sums = passing(rollup::base(question, sums, &parts)?)?.project(columns.clone())?;
+        of_rows = of_rows.union(sums.build()?)?;
     }
+    put_together(of_rows, names(&groups), &parts)
+}
+
+/// Parts of groups that are the same, as parts of one.
+fn put_together(rows: LogicalPlanBuilder, groups: Vec<Expr>, parts: &[Part]) -> Result<LogicalPlanBuilder> {
+    let mut columns: Vec<Expr> = names(&groups);
+    columns.extend(parts.iter().map(|part| part.settled()));
+    let aggregates = parts.iter().map(|part| part.of_parts().alias(part.name()));
+    rows.aggregate(groups, aggregates.collect::<Vec<_>>())?.project(columns)
 }
 
 fn kept_groups(kept: &Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {

@@ -16,10 +16,12 @@ use datafusion::scalar::ScalarValue;
 
 use super::field::{self, SCORES_GIVEN, label_name, of_observation_name, of_trace_name, score_name, step_name};
 use super::request::Question;
+use super::rollup;
 use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
 use crate::query::engine::Query;
 use crate::query::error::QueryError;
+use crate::query::rolled_up::RolledUp;
 use crate::wire::View;
 
 /// A trace or session is looked for this far on both sides of the range: its rows lie no further apart.
@@ -32,13 +34,20 @@ pub(super) struct Tables {
     scores: Option<Arc<dyn TableProvider>>,
     facts: Option<Arc<dyn TableProvider>>,
     observations: Option<Arc<dyn TableProvider>>,
+    /// What is answered without rows of `main`, which has only the others.
+    pub(super) rolled_up: RolledUp,
 }
 
 impl Tables {
     pub(super) async fn of(question: &Question, query: &Query) -> Result<Self, QueryError> {
         let main = field::table_of(question.view);
         let main = (main, query.table(main).await?);
-        let mut this = Self { main, scores: None, facts: None, observations: None };
+        let mut this = Self { main, scores: None, facts: None, observations: None, rolled_up: RolledUp::default() };
+        if rollup::answers(question)
+            && let Some((rows, rolled_up)) = query.rolled_up(this.main.0, question.from_us, question.to_us).await?
+        {
+            (this.main.1, this.rolled_up) = (rows, rolled_up);
+        }
         // Who is bound to one account or user sees of traces only those with observations of that one.
         let has_bare_traces = question.view == View::Traces && query.sees_all();
         if !question.needs.scores.is_empty() || question.needs.scores_given {
@@ -52,6 +61,22 @@ impl Tables {
         }
         Ok(this)
     }
+
+    /// Observations alone.
+    pub(super) fn over(observations: Arc<dyn TableProvider>) -> Self {
+        let (main, rolled_up) = ((Table::Observations, observations), RolledUp::default());
+        Self { main, scores: None, facts: None, observations: None, rolled_up }
+    }
+}
+
+/// The roll-ups that stand for rows: of files that lie in the range, and of others the hours that do.
+pub(super) fn rolled_up(tables: &Tables) -> Result<Vec<LogicalPlanBuilder>> {
+    let scan =
+        |sums: &Arc<dyn TableProvider>| LogicalPlanBuilder::scan("sums", provider_as_source(Arc::clone(sums)), None);
+    let RolledUp { whole, cut } = &tables.rolled_up;
+    let whole = whole.iter().map(&scan);
+    let cut = cut.iter().map(|cut| scan(&cut.sums)?.filter(rollup::is_within(cut.from_us, cut.to_us)));
+    whole.chain(cut).collect()
 }
 
 /// One row per row of the view that lies in the range and passes the filters.
@@ -61,7 +86,17 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
     let mut rows = scan(*main, provider)?;
     let time = field::time_of(question.view);
     rows = match field::group_of(question.view) {
-        None => rows.filter(within(&time, from_us, to_us))?,
+        None => {
+            let rows = rows.filter(within(&time, from_us, to_us))?;
+            match &tables.rolled_up.cut {
+                // Rows of the first and the last hour, of which the range has only a part.
+                Some(cut) => {
+                    let is_rest = within(&time, from_us, cut.from_us).or(within(&time, cut.to_us, to_us));
+                    rows.union(scan(*main, &cut.rows)?.filter(is_rest)?.build()?)?
+                }
+                None => rows,
+            }
+        }
         Some(by) => {
             // First all rows that may belong to a group of the range, then the groups that begin in it.
             let around = match question.view {

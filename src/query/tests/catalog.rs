@@ -18,6 +18,7 @@ async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: Record
         time_us: written.time_us,
         stats: written.delta_stats(table),
         index: None,
+        rollup: None,
         rewrites: 0,
         undated: false,
     };

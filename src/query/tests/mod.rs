@@ -11,6 +11,7 @@ mod plans;
 mod presets;
 mod requests;
 mod retired;
+mod rollups;
 mod sql;
 mod system;
 mod traces;
@@ -32,12 +33,14 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::tenant::Snapshots;
-use super::{QueryError, QueryLimits, Scope, SqlLimits};
+use super::{FileRollups, QueryError, QueryLimits, Scope, SqlLimits};
 use crate::base::{Clock, Day, Money, SystemClock, TenantId, TimestampUs};
-use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Snapshot};
+use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Rollups, Snapshot};
+use crate::format::parquet;
+use crate::format::rollup::{self, RollupFacts};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
-use crate::store::{Location, Store, data_file, table_root};
+use crate::store::{Location, Store, data_file, rollup_object, table_root};
 use crate::wire::{MetricsRequest, MetricsResponse};
 
 /// 2026-03-28 00:00 UTC: the clocks of Berlin change within two days.
@@ -89,6 +92,7 @@ pub(super) struct Setting {
     pub(super) world: World,
     pub(super) store: Store,
     pub(super) engine: Engine,
+    rollups: FileRollups,
 }
 
 impl Setting {
@@ -97,7 +101,8 @@ impl Setting {
         let world = World::default();
         let engine =
             Engine::over(Arc::new(world.clone()), store.clone(), Arc::new(world.clone()), limits, None).unwrap();
-        Self { world, store, engine }
+        let rollups = FileRollups::new().unwrap().of_all();
+        Self { world, store, engine, rollups }
     }
 
     /// One file per day the rows lie on.
@@ -115,8 +120,9 @@ impl Setting {
     /// Says where the file is.
     pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) -> String {
         let path = data_file(day, Uuid::new_v4());
-        let written =
-            crate::format::parquet::write(table, [crate::format::parquet::sort(table, &rows).unwrap()]).unwrap();
+        let sorted = parquet::sort(table, &rows).unwrap();
+        let rollup = self.roll_up(tenant, table, &path, &sorted).await;
+        let written = parquet::write(table, [sorted]).unwrap();
         let file = DataFile {
             path: path.clone(),
             size_bytes: written.bytes.len() as u64,
@@ -125,6 +131,7 @@ impl Setting {
             time_us: written.time_us,
             footer_bytes: Some(written.footer_bytes),
             index: None,
+            rollup,
             added_version: Some(0),
             rewrites: 0,
             undated: false,
@@ -137,6 +144,19 @@ impl Setting {
         snapshot.version = Some(snapshot.version.map_or(0, |version| version + 1));
         snapshot.files.insert(path.clone(), Arc::new(file));
         path
+    }
+
+    /// As who merges files does it.
+    async fn roll_up(&self, tenant: &str, table: Table, path: &str, rows: &RecordBatch) -> Option<RollupFacts> {
+        self.rollups.memory_max(table, rows.num_rows() as u64)?;
+        let mut rollup = self.rollups.begin(table);
+        for at in (0..rows.num_rows()).step_by(100) {
+            rollup.push(&rows.slice(at, 100.min(rows.num_rows() - at))).await;
+        }
+        let (schema, sums) = rollup.finish().await.unwrap();
+        let (bytes, facts) = rollup::encode(schema, &sums).unwrap();
+        self.store.put(&rollup_object(&tenant.parse().unwrap(), table.name(), path), bytes).await.unwrap();
+        Some(facts)
     }
 
     pub(super) fn change(&self, tenant: &str, table: Table, changes: Changes) {

@@ -363,11 +363,11 @@ async fn an_answer_says_what_it_was_made_from() {
     let setting = acme(&rows).await;
     let before = SystemClock.now_us();
     let range = TimeRange { from_unix_micros: START_US, to_unix_micros: START_US + 24 * HOUR_US };
-    let one_day = MetricsRequest { range: Some(range), ..request(vec![measure(A::Sum, "total_cost")], &[]) };
-    let Reading { watermark_unix_micros, rows: read, bytes, files, files_pruned, exact } =
+    let one_day = MetricsRequest { range: Some(range), ..request(vec![measure(A::Sum, "total_cost")], &["user_id"]) };
+    let Reading { watermark_unix_micros, rows: read, bytes, files, files_pruned, exact, files_rolled_up } =
         ask(&setting, one_day).await.reading.unwrap();
     assert!((before..=SystemClock.now_us()).contains(&watermark_unix_micros));
-    assert_eq!((files, files_pruned, exact), (1, 2, true));
+    assert_eq!((files, files_pruned, files_rolled_up, exact), (1, 2, 0, true));
     let of_day = rows[..200].iter().filter(|row| row.start_us() < START_US + 24 * HOUR_US).count();
     assert_eq!(read as usize, of_day + 100, "the day's file, and what is fresh");
     assert!(bytes > 0);

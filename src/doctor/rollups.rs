@@ -1,0 +1,59 @@
+//! The roll-ups of live files: there, and of as many rows as their file has.
+
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::array::AsArray;
+use arrow::compute;
+use arrow::datatypes::Int64Type;
+use bytes::Bytes;
+
+use super::finding::Place;
+use super::{Result, Round};
+use crate::base::TenantId;
+use crate::catalog::{DataFile, Snapshot};
+use crate::format::rollup::{ROWS, RollupFacts};
+use crate::model::tables::Table;
+use crate::store;
+
+impl Round {
+    pub(super) async fn rollups(&mut self, tenant: &TenantId, table: Table, snapshot: &Snapshot) -> Result<()> {
+        let place = Place::table(tenant, table);
+        for file in snapshot.files.values() {
+            let Some(facts) = file.rollup.filter(RollupFacts::is_known) else { continue };
+            let path = store::rollup_object(tenant, table.name(), &file.path);
+            let Some(body) = self.store.get(&path).await? else {
+                let what =
+                    format!("the roll-up of {} is missing: questions go to its rows, at a second try", file.path);
+                self.found.warning(&place, what);
+                continue;
+            };
+            let Some(wrong) = wrong(file, facts, body) else { continue };
+            if self.fix {
+                self.store.delete(&path).await?;
+            }
+            let what = format!("the roll-up of {} {wrong}", file.path);
+            self.found.error(&place, what).mend("delete it: questions then go to the rows", self.fix);
+        }
+        Ok(())
+    }
+}
+
+fn wrong(file: &DataFile, facts: RollupFacts, body: Bytes) -> Option<String> {
+    if body.len() as u64 != facts.size_bytes {
+        return Some(format!("has {} bytes where its add says {}", body.len(), facts.size_bytes));
+    }
+    match rows_in(body) {
+        None => Some("cannot be read".to_owned()),
+        Some(rows) if rows != file.rows => Some(format!("sums up {rows} rows of {}", file.rows)),
+        Some(_) => None,
+    }
+}
+
+/// How many rows were summed up.
+fn rows_in(body: Bytes) -> Option<u64> {
+    let mut rows = 0;
+    for batch in ParquetRecordBatchReaderBuilder::try_new(body).ok()?.build().ok()? {
+        let batch = batch.ok()?;
+        rows += compute::sum(batch.column_by_name(ROWS)?.as_primitive_opt::<Int64Type>()?).unwrap_or(0);
+    }
+    rows.try_into().ok()
+}

@@ -1,0 +1,192 @@
+//! Roll-ups: what is answered by them is what the rows say, and rows are read wherever they say more.
+
+use super::metrics::lines;
+use super::requests::{bucket, filter, measure, percentile, request};
+use super::*;
+use crate::base::ByteSize;
+use crate::catalog::keys::Bound;
+use crate::wire::{Aggregation as A, FilterOperator, Measure, Reading, TimeRange, TimeUnit, View};
+
+/// The rows of a test lie on so many days, a file each.
+const FILES: u64 = 3;
+
+/// Rows in files, and an engine over them that reads nothing but rows.
+async fn twice(rows: &[ObservationRow]) -> (Setting, Engine) {
+    let setting = Setting::new(QueryLimits { partitions: 2, ..Default::default() }).await;
+    setting.add_files("acme", rows).await;
+    let plain = plain(&setting);
+    (setting, plain)
+}
+
+fn plain(setting: &Setting) -> Engine {
+    let limits = QueryLimits { rollups: false, ..Default::default() };
+    let world = Arc::new(setting.world.clone());
+    Engine::over(world.clone(), setting.store.clone(), world, limits, None).unwrap()
+}
+
+fn by_hour(measures: Vec<Measure>, dimensions: &[&str]) -> MetricsRequest {
+    MetricsRequest { bucket: bucket(TimeUnit::Hour, 1, ""), ..request(measures, dimensions) }
+}
+
+async fn read(engine: &Engine, asked: &MetricsRequest) -> (Vec<String>, Option<Vec<String>>, Reading) {
+    let answer = engine.metrics(all_of("acme"), vec![asked.clone()]).await.unwrap().remove(0);
+    let total = answer.total.map(|total| lines(&[total]));
+    (lines(&answer.rows), total, answer.reading.unwrap())
+}
+
+#[tokio::test]
+async fn dashboards_read_no_row() {
+    let rows = observations(5, 900, 72);
+    let (setting, _) = twice(&rows).await;
+    let errors = vec![filter("is_error", FilterOperator::Equals, &["true"])];
+    let cost = Measure { name: "cost of errors".into(), filters: errors, ..measure(A::Sum, "total_cost") };
+    for asked in [
+        request(vec![measure(A::Count, "")], &[]),
+        request(vec![measure(A::Sum, "total_cost"), measure(A::Avg, "output_tokens")], &["model"]),
+        by_hour(vec![percentile("latency_ms", 95.0), measure(A::ErrorRate, ""), cost], &["model", "level"]),
+        MetricsRequest {
+            filters: vec![filter("type", FilterOperator::In, &["GENERATION"])],
+            ..by_hour(vec![measure(A::Max, "latency_ms"), measure(A::Histogram, "latency_ms")], &["trace_name"])
+        },
+    ] {
+        let (_, _, reading) = read(&setting.engine, &asked).await;
+        assert_eq!((reading.files, reading.files_rolled_up), (FILES, FILES), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_they_do_not_know_is_asked_of_the_rows() {
+    let rows = observations(5, 900, 72);
+    let (setting, plain) = twice(&rows).await;
+    for asked in [
+        request(vec![measure(A::Count, "")], &["user_id"]),
+        request(vec![measure(A::CountDistinct, "model")], &[]),
+        request(vec![measure(A::Stddev, "latency_ms")], &["model"]),
+        request(vec![measure(A::Sum, "metadata:x")], &[]),
+        MetricsRequest { exact_percentiles: true, ..request(vec![percentile("latency_ms", 50.0)], &[]) },
+        MetricsRequest { view: View::Traces.into(), ..request(vec![measure(A::Count, "")], &["trace_name"]) },
+        MetricsRequest {
+            filters: vec![filter("user_id", FilterOperator::Equals, &["user 3"])],
+            ..request(vec![measure(A::Count, "")], &[])
+        },
+        MetricsRequest { bucket: bucket(TimeUnit::Minute, 30, ""), ..request(vec![measure(A::Count, "")], &[]) },
+        MetricsRequest {
+            bucket: bucket(TimeUnit::Day, 1, "Asia/Kolkata"),
+            ..request(vec![measure(A::Count, "")], &[])
+        },
+    ] {
+        if setting.engine.metrics(all_of("acme"), vec![asked.clone()]).await.is_err() {
+            continue;
+        }
+        let (found, _, reading) = read(&setting.engine, &asked).await;
+        assert_eq!((reading.files_rolled_up, found), (0, read(&plain, &asked).await.0), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_those_of_the_rows() {
+    let mut random = SmallRng::seed_from_u64(11);
+    let rows = observations(5, 1_500, 96);
+    let (files, fresh) = rows.split_at(1_200);
+    let (setting, _) = twice(files).await;
+    setting.add_fresh("acme", fresh);
+    let plain = plain(&setting);
+    let dimensions: [&[&str]; 6] =
+        [&[], &["model"], &["level", "model"], &["trace_name"], &["is_call"], &["name", "status"]];
+    let zones = ["", "Europe/Berlin", "America/New_York", "Asia/Kolkata"];
+    let mut rolled_up = 0;
+    for round in 0..120 {
+        let from_us = START_US + random.random_range(-5..60) * HOUR_US + random.random_range(0..3) * 1_234_567;
+        let to_us = from_us + random.random_range(1..80) * HOUR_US / random.random_range(1..4);
+        let kind = [None, Some(TimeUnit::Hour), Some(TimeUnit::Day)][random.random_range(0..3)];
+        let users = Measure {
+            name: "generations".into(),
+            filters: vec![filter("model", FilterOperator::In, &["gpt-5", "llama"])],
+            ..measure(A::Sum, "total_cost")
+        };
+        let measures = super::metrics::measures(false).into_iter().chain([
+            users,
+            measure(A::Count, "model"),
+            measure(A::Sum, "tokens_per_second"),
+            measure(A::Histogram, "latency_ms"),
+        ]);
+        let asked = MetricsRequest {
+            range: Some(TimeRange { from_unix_micros: from_us, to_unix_micros: to_us }),
+            bucket: kind.and_then(|unit| bucket(unit, 1, zones[round % zones.len()])),
+            top_k: random.random_range(0..4),
+            with_total: random.random_bool(0.5),
+            filters: match random.random_range(0..3) {
+                0 => vec![filter("model", FilterOperator::NotEquals, &["mistral"])],
+                1 => vec![filter("is_error", FilterOperator::Equals, &["true"])],
+                _ => Vec::new(),
+            },
+            ..request(measures.collect(), dimensions[round % dimensions.len()])
+        };
+        let (found, expected) = (read(&setting.engine, &asked).await, read(&plain, &asked).await);
+        assert_eq!((found.0, found.1), (expected.0, expected.1), "{asked:?}");
+        rolled_up += usize::from(found.2.files_rolled_up > 0);
+        assert_eq!(expected.2.files_rolled_up, 0);
+    }
+    assert!(rolled_up > 60, "{rolled_up} of 120 questions");
+}
+
+#[tokio::test]
+async fn a_file_with_open_changes_is_read_row_by_row() {
+    let rows = observations(5, 900, 72);
+    let (setting, _) = twice(&rows).await;
+    let path = {
+        let tables = setting.world.0.lock();
+        tables.snapshots[&("acme".to_owned(), Table::Observations)].files.keys().next().unwrap().clone()
+    };
+    setting.change("acme", Table::Observations, Changes { touched: Arc::new([path].into()), ..Default::default() });
+    let (_, _, reading) = read(&setting.engine, &request(vec![measure(A::Count, "")], &["model"])).await;
+    assert_eq!((reading.files, reading.files_rolled_up), (FILES, FILES - 1));
+}
+
+#[tokio::test]
+async fn one_that_is_lost_or_of_another_version_is_missed_by_nobody() {
+    let rows = observations(5, 900, 72);
+    let (setting, plain) = twice(&rows).await;
+    let asked = by_hour(vec![measure(A::Sum, "total_cost")], &["model"]);
+    let expected = read(&plain, &asked).await.0;
+    let key = ("acme".to_owned(), Table::Observations);
+    let paths: Vec<String> = setting.world.0.lock().snapshots[&key].files.keys().cloned().collect();
+    let lost = rollup_object(&"acme".parse().unwrap(), Table::Observations.name(), &paths[0]);
+    setting.store.delete(&lost).await.unwrap();
+    let (found, _, reading) = read(&setting.engine, &asked).await;
+    assert_eq!((found, reading.files_rolled_up), (expected.clone(), 0));
+
+    for path in &paths {
+        let mut tables = setting.world.0.lock();
+        let file = tables.snapshots.get_mut(&key).unwrap().files.get_mut(path).unwrap();
+        let file = Arc::make_mut(file);
+        file.rollup.as_mut().unwrap().version += 1;
+    }
+    let (found, _, reading) = read(&setting.engine, &asked).await;
+    assert_eq!((found, reading.files_rolled_up), (expected, 0));
+}
+
+#[tokio::test]
+async fn who_sees_a_part_of_the_rows_sees_no_sums_of_all() {
+    let rows = observations(5, 900, 72);
+    let (setting, _) = twice(&rows).await;
+    let asked = request(vec![measure(A::Count, "")], &[]);
+    let bound = Scope { bound: Some(Bound::User("user 3".into())), ..all_of("acme") };
+    let answer = setting.engine.metrics(bound, vec![asked]).await.unwrap().remove(0);
+    let theirs = rows.iter().filter(|row| row.observation.user_id.as_deref() == Some("user 3")).count();
+    assert_eq!(lines(&answer.rows), [theirs.to_string()]);
+}
+
+#[tokio::test]
+async fn rows_that_differ_too_much_are_not_summed_up() {
+    let rows = observations(5, 900, 72);
+    let rows = batch(Table::Observations, OBSERVATIONS, &rows);
+    let rows = parquet::sort(Table::Observations, &rows).unwrap();
+    let rollups = FileRollups::new().unwrap();
+    assert_eq!(rollups.memory_max(Table::Observations, 900), None, "there are too few");
+    assert_eq!(rollups.memory_max(Table::Scores, 1_000_000), None);
+    assert!(rollups.memory_max(Table::Observations, 1_000_000) > Some(ByteSize::mib(1)));
+    let mut rollup = rollups.begin(Table::Observations);
+    rollup.push(&rows).await;
+    assert!(rollup.finish().await.is_none());
+}
