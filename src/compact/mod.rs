@@ -168,6 +168,7 @@ impl CompactSettings {
     fn plan(&self) -> plan::PlanSettings {
         plan::PlanSettings {
             target_bytes: self.target_bytes,
+            rows_max: memory::Shares::of(self.memory_of_one(), 1).map_or(u64::MAX, |shares| shares.output_rows_max),
             files_max: self.files_max,
             quiet_us: self.quiet_s.saturating_mul(1_000_000).min(i64::MAX as u64 / 4) as i64,
         }

@@ -30,6 +30,8 @@ const LATE_SHARE: u64 = 8;
 pub struct PlanSettings {
     /// Sealed files have between half of this and twice this, or are all there is of a day.
     pub target_bytes: ByteSize,
+    /// Rows a file can have, however small they are: the memory for its keys allows no more.
+    pub rows_max: u64,
     /// Live files a day may have before some are merged.
     pub files_max: usize,
     /// A day that is over is sealed when no file came for this long.
@@ -119,18 +121,28 @@ fn is_quiet(day: Day, files: &[&Arc<DataFile>], now_us: TimestampUs, settings: &
     now_us.saturating_sub(last_us) >= settings.quiet_us
 }
 
-fn bytes(files: &[&Arc<DataFile>]) -> u64 {
-    files.iter().map(|file| file.size_bytes).sum()
+impl PlanSettings {
+    /// Bytes of a file, or what they would be if rows were as large as makes a file of the most rows one of the most
+    /// bytes: two files of the most rows never become one, however small they are.
+    fn weight(&self, file: &DataFile) -> u64 {
+        let of_rows =
+            u128::from(file.rows) * 2 * u128::from(self.target_bytes.bytes()) / u128::from(self.rows_max.max(1));
+        file.size_bytes.max(of_rows.try_into().unwrap_or(u64::MAX))
+    }
+
+    fn weights(&self, files: &[&Arc<DataFile>]) -> u64 {
+        files.iter().map(|file| self.weight(file)).sum()
+    }
 }
 
 /// Of a day that is over: all files that are too small, which become one or few.
 fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a Arc<DataFile>> {
     let (low, high) = (settings.target_bytes.bytes() / 2, settings.target_bytes.bytes() * 2);
-    let (right, small): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| file.size_bytes >= low);
+    let (right, small): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| settings.weight(file) >= low);
     let (sealed, late): (Vec<_>, Vec<_>) = small.iter().copied().partition(|file| file.rewrites == SEALED);
     if files.iter().any(|file| file.rewrites == SEALED) && !late.is_empty() {
         // A sealed day got late rows: what was sealed is rewritten only when it is worth it.
-        return if bytes(&late) * LATE_SHARE >= bytes(&sealed) && !sealed.is_empty() {
+        return if settings.weights(&late) * LATE_SHARE >= settings.weights(&sealed) && !sealed.is_empty() {
             small
         } else if late.len() >= LATE_FILES_MIN {
             late
@@ -139,10 +151,11 @@ fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a 
         };
     }
     let mut inputs = small;
-    if !inputs.is_empty() && bytes(&inputs) < low {
+    let weight = settings.weights(&inputs);
+    if !inputs.is_empty() && weight < low {
         // The rest would be too small by itself: it joins the smallest file that was not sealed.
-        let fits = |file: &&&Arc<DataFile>| file.rewrites != SEALED && file.size_bytes + bytes(&inputs) <= high;
-        let joined = right.iter().filter(fits).min_by_key(|file| file.size_bytes).copied();
+        let fits = |file: &&&Arc<DataFile>| file.rewrites != SEALED && settings.weight(file) + weight <= high;
+        let joined = right.iter().filter(fits).min_by_key(|file| settings.weight(file)).copied();
         inputs.extend(joined);
     }
     inputs
@@ -152,14 +165,18 @@ fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a 
 fn to_merge<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a Arc<DataFile>> {
     let target = settings.target_bytes.bytes();
     let is_settled = |file: &&&Arc<DataFile>| {
-        file.size_bytes >= target || (file.size_bytes >= target / 2 && file.rewrites >= LEVELS)
+        let weight = settings.weight(file);
+        weight >= target || (weight >= target / 2 && file.rewrites >= LEVELS)
     };
     let (settled, mut working): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| is_settled(&file));
-    let small = working.iter().filter(|file| file.size_bytes < target / 2).count();
+    let small = working.iter().filter(|file| settings.weight(file) < target / 2).count();
     // The first leaves room for what will be left at the end of the day; the others need not.
-    let spared =
-        if settled.iter().any(|file| file.size_bytes <= 2 * target - target * 3 / 8) { target / 8 } else { target / 2 };
-    if small >= 2 && bytes(&working) >= 2 * target - spared {
+    let spared = if settled.iter().any(|file| settings.weight(file) <= 2 * target - target * 3 / 8) {
+        target / 8
+    } else {
+        target / 2
+    };
+    if small >= 2 && settings.weights(&working) >= 2 * target - spared {
         // Enough for a file of nearly the largest size: it is written once and for all.
         return working;
     }
@@ -177,7 +194,7 @@ fn to_merge<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a
         }
     }
     // The levels are full: the cheapest half goes up.
-    working.sort_by_key(|file| file.size_bytes);
+    working.sort_by_key(|file| settings.weight(file));
     let half = (working.len() / 2).max(2);
     working.truncate(half);
     working

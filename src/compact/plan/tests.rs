@@ -10,7 +10,10 @@ const MINUTE: i64 = 60_000_000;
 /// A worker looks at a table at least this often while it changes.
 const LOOK_US: i64 = 23_000_000;
 const MERGED_BYTES_A_SECOND: u64 = 20 * MIB;
-const SETTINGS: PlanSettings = PlanSettings { target_bytes: ByteSize::mib(256), files_max: 19, quiet_us: 30 * MINUTE };
+const SETTINGS: PlanSettings =
+    PlanSettings { target_bytes: ByteSize::mib(256), rows_max: u64::MAX, files_max: 19, quiet_us: 30 * MINUTE };
+/// Jobs that any day of these tests needs, by far.
+const JOBS_MOST: usize = 1_000;
 
 fn day() -> Day {
     "2026-02-16".parse().unwrap()
@@ -24,6 +27,15 @@ struct Days {
     flushed: u64,
     rewritten: u64,
     files_most: usize,
+    jobs: usize,
+    /// None: rows of 100 bytes, of which a file can have any number.
+    small_rows: Option<SmallRows>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SmallRows {
+    bytes: u64,
+    in_a_file: u64,
 }
 
 impl Days {
@@ -34,7 +46,7 @@ impl Days {
             path: path.clone(),
             size_bytes,
             day: day(),
-            rows: size_bytes / 100,
+            rows: size_bytes / self.small_rows.map_or(100, |rows| rows.bytes),
             time_us: None,
             footer_bytes: None,
             index: None,
@@ -58,14 +70,22 @@ impl Days {
             assert!(self.snapshot.files.remove(&file.path).is_some(), "a job's inputs are live");
         }
         self.rewritten += job.bytes();
-        let pieces = job.bytes().div_ceil(2 * SETTINGS.target_bytes.bytes()).max(1);
+        self.jobs += 1;
+        assert!(self.jobs < JOBS_MOST, "the same is done again and again: {job:?}");
+        let pieces = job.bytes().div_ceil(2 * SETTINGS.target_bytes.bytes());
+        let pieces = pieces.max(job.rows().div_ceil(self.settings().rows_max)).max(1);
         for _ in 0..pieces {
             self.add(job.bytes() / pieces, job.rewrites(), at_us);
         }
     }
 
+    fn settings(&self) -> PlanSettings {
+        let rows_max = self.small_rows.map_or(u64::MAX, |rows| rows.in_a_file);
+        PlanSettings { rows_max, ..SETTINGS }
+    }
+
     fn plan(&self, at_us: TimestampUs) -> Option<Job> {
-        let mut jobs = plan(&self.snapshot, at_us, &SETTINGS);
+        let mut jobs = plan(&self.snapshot, at_us, &self.settings());
         assert!(jobs.len() <= 1, "one job a day");
         jobs.pop()
     }
@@ -200,6 +220,32 @@ fn three_million_observations_a_day_seal_into_files_of_the_right_size() {
     let text = Days::run(1, |_| 2_083 * 250);
     check("text", &text, 19, 3.1);
     assert!(text.snapshot.files.len() <= 3);
+}
+
+#[test]
+fn a_day_of_many_small_rows_is_sealed_once() {
+    let in_a_file = 2_000_000;
+    for (bytes, rows) in [(10, 2_100_000), (30, 4_000_000), (60, 4_100_000), (60, 20_000_000)] {
+        let mut days = Days { small_rows: Some(SmallRows { bytes, in_a_file }), ..Days::default() };
+        for minute in 0..1440 {
+            days.flush(rows / 1440 * bytes, day().start_us() + minute * MINUTE);
+        }
+        let at_us = day().start_us() + 2 * Day::US;
+        while let Some(job) = days.plan(at_us) {
+            days.done(&job, at_us);
+        }
+        let sealed = days.snapshot.files.len() as u64;
+        assert!((rows / in_a_file + 1..=rows / in_a_file * 2 + 1).contains(&sealed), "{rows} rows in {sealed} files");
+        assert!(days.amplification() <= 3.1, "{}", days.amplification());
+        // What comes late is sealed beside them, or with the smallest that was not sealed.
+        let before = days.rewritten;
+        (0..LATE_FILES_MIN).for_each(|_| days.flush(1_000, at_us));
+        while let Some(job) = days.plan(at_us + Day::US) {
+            days.done(&job, at_us);
+        }
+        assert!(days.rewritten - before <= 2 * in_a_file * bytes, "{} bytes written again", days.rewritten - before);
+        assert!(days.snapshot.files.len() as u64 <= sealed + 1);
+    }
 }
 
 #[test]
