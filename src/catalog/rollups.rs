@@ -4,10 +4,11 @@
 use std::fmt::Debug;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::base::ByteSize;
+use crate::format::rollup::RollupFacts;
 use crate::model::tables::Table;
 
 pub trait Rollups: Send + Sync + Debug {
@@ -23,8 +24,9 @@ pub trait RollupWriter: Send {
     /// Takes the file's next rows, in the table's sort order.
     async fn push(&mut self, rows: &RecordBatch);
 
-    /// What the rows add up to. `None`: they are too different for the memory there is, or to make sums worth while.
-    async fn finish(self: Box<Self>) -> Option<(SchemaRef, Vec<RecordBatch>)>;
+    /// What the rows add up to, as an object. `None`: they are too different for the memory there is, or to make sums
+    /// worth while.
+    async fn finish(self: Box<Self>) -> Option<(Bytes, RollupFacts)>;
 }
 
 /// Nothing is summed up.
@@ -45,7 +47,7 @@ impl Rollups for NoRollups {
 impl RollupWriter for NoRollups {
     async fn push(&mut self, _: &RecordBatch) {}
 
-    async fn finish(self: Box<Self>) -> Option<(SchemaRef, Vec<RecordBatch>)> {
+    async fn finish(self: Box<Self>) -> Option<(Bytes, RollupFacts)> {
         None
     }
 }

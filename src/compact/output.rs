@@ -11,7 +11,7 @@ use crate::base::{ByteSize, Clock, Day, TenantId};
 use crate::catalog::{NewFile, RollupWriter, Rollups};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use crate::format::parquet::{self, FileWriter};
-use crate::format::rollup::{self, RollupFacts};
+use crate::format::rollup::RollupFacts;
 use crate::model::tables::Table;
 use crate::store::{self, Store, Upload};
 
@@ -216,8 +216,7 @@ async fn put_rollup(
     rollup: Option<Box<dyn RollupWriter>>,
 ) -> Result<Option<RollupFacts>> {
     let Some(rollup) = rollup else { return Ok(None) };
-    let Some((schema, rows)) = rollup.finish().await else { return Ok(None) };
-    let (bytes, facts) = rollup::encode(schema, &rows).map_err(|e| CompactError::reading(path, e))?;
+    let Some((bytes, facts)) = rollup.finish().await else { return Ok(None) };
     wanted.store.put(&store::rollup_object(wanted.tenant, wanted.table.name(), path), bytes).await?;
     Ok(Some(facts))
 }

@@ -12,7 +12,7 @@ use super::output::{Output, Wanted};
 use super::plan::{Job, SEALED};
 use super::{CompactError, Result};
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
-use crate::catalog::{Change, NewFile, Rewrite, Rollups};
+use crate::catalog::{Change, NewFile, NoRollups, Rewrite, Rollups};
 use crate::model::tables::Table;
 use crate::store::Store;
 
@@ -72,16 +72,30 @@ pub async fn rewrite(
     job: &Job,
     fold: &dyn Fold,
 ) -> Result<Rewritten> {
+    match rewrite_once(place, tenant, table, job, fold).await {
+        // The merge lacks what the sums take: it does without them.
+        Err(CompactError::OverBudget { .. }) if place.rollups.memory_max(table, job.rows()).is_some() => {
+            rewrite_once(Workplace { rollups: &NoRollups, ..place }, tenant, table, job, fold).await
+        }
+        done => done,
+    }
+}
+
+async fn rewrite_once(
+    place: Workplace<'_>,
+    tenant: &TenantId,
+    table: Table,
+    job: &Job,
+    fold: &dyn Fold,
+) -> Result<Rewritten> {
     let files = job.inputs.len();
     let over = || CompactError::OverBudget { files, limit: place.memory_max };
-    let for_rollup = rollup_memory(&place, table, job);
-    let for_merge = ByteSize(place.memory_max.bytes() - for_rollup.map_or(0, ByteSize::bytes));
+    let rollup_held = rollup_memory(&place, table, job).await;
+    let for_merge = ByteSize(place.memory_max.bytes() - rollup_held.as_ref().map_or(0, Reservation::bytes));
     let shares = Shares::of(for_merge, files).ok_or_else(over)?;
     let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES)).min(shares.whole);
     let held = place.budget.reserve(need, MEMORY_PATIENCE).await.ok_or(CompactError::Busy)?;
     let mut memory = Memory { budget: place.budget, held: vec![held], most: 0, shares, files };
-    // Sums are worth no waiting: without them queries read the rows.
-    let rollup_held = for_rollup.and_then(|memory| place.budget.try_reserve(memory.bytes()));
 
     let replacements: VecDeque<_> = fold.replacements().into();
     let replaced: u64 = replacements.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -145,11 +159,16 @@ pub async fn rewrite(
     })
 }
 
-/// What is left for the merge must be enough for it.
-fn rollup_memory(place: &Workplace<'_>, table: Table, job: &Job) -> Option<ByteSize> {
-    let memory = place.rollups.memory_max(table, job.rows())?;
-    let left = place.memory_max.bytes().checked_sub(memory.bytes())?;
-    (left >= 2 * LEAST.bytes()).then_some(memory)
+/// What is left for the merge must be enough for it. Sums of a file that will be merged again are worth no waiting.
+async fn rollup_memory(place: &Workplace<'_>, table: Table, job: &Job) -> Option<Reservation> {
+    let memory = place.rollups.memory_max(table, job.rows())?.bytes();
+    if place.memory_max.bytes().checked_sub(memory)? < LEAST.bytes() {
+        return None;
+    }
+    match job.rewrites() == SEALED {
+        true => place.budget.reserve(memory, MEMORY_PATIENCE).await,
+        false => place.budget.try_reserve(memory),
+    }
 }
 
 /// Returns the rows that were dropped for replacements.

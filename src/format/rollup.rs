@@ -9,15 +9,20 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::parquet::{ZSTD_LEVEL, footer_bytes};
+use crate::base::ByteSize;
 
 /// Of what is summed up, and how: what was written by another version is not read, and the rows themselves are.
 pub const VERSION: u32 = 1;
 
 /// The column that says how many rows of the file a row stands for.
 pub const ROWS: &str = "rows";
+
+/// Row groups are small, so that little is held of what is not encoded yet.
+const ROW_GROUP_BYTES: ByteSize = ByteSize::mib(4);
 
 /// What an add action says of its file's roll-up, as `version/rows/size_bytes/footer_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +59,44 @@ impl FromStr for RollupFacts {
     }
 }
 
-/// Rows of a roll-up as one file.
-pub fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<(Bytes, RollupFacts), parquet::errors::ParquetError> {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level zstd has");
-    let properties = WriterProperties::builder()
-        .set_created_by(format!("tracelake {}", env!("CARGO_PKG_VERSION")))
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
-    rows.iter().try_for_each(|batch| writer.write(batch))?;
-    let file = writer.into_inner()?;
-    let facts = RollupFacts {
-        version: VERSION,
-        rows: rows.iter().map(|batch| batch.num_rows() as u64).sum(),
-        size_bytes: file.len() as u64,
-        footer_bytes: footer_bytes(&file),
-    };
-    Ok((file.into(), facts))
+/// Encodes the rows of a roll-up as they come.
+pub struct RollupEncoder {
+    arrow: ArrowWriter<Vec<u8>>,
+    rows: u64,
+}
+
+impl RollupEncoder {
+    pub fn new(schema: SchemaRef) -> Result<Self, ParquetError> {
+        let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level zstd has");
+        let properties = WriterProperties::builder()
+            .set_created_by(format!("tracelake {}", env!("CARGO_PKG_VERSION")))
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES.as_usize()))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .build();
+        Ok(Self { arrow: ArrowWriter::try_new(Vec::new(), schema, Some(properties))?, rows: 0 })
+    }
+
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.rows += rows.num_rows() as u64;
+        self.arrow.write(rows)
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Memory held: the file so far, and the open row group.
+    pub fn held_bytes(&self) -> u64 {
+        (self.arrow.memory_size() + self.arrow.inner().capacity()) as u64
+    }
+
+    /// The whole file.
+    pub fn finish(self) -> Result<(Bytes, RollupFacts), ParquetError> {
+        let file = self.arrow.into_inner()?;
+        let (size_bytes, footer_bytes) = (file.len() as u64, footer_bytes(&file));
+        Ok((file.into(), RollupFacts { version: VERSION, rows: self.rows, size_bytes, footer_bytes }))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The one who answers: a session per question, run on a task of its own, within limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -29,7 +30,7 @@ use super::session::Template;
 use super::stream::{AnswerLimits, SqlAnswer, Task, bytes_of};
 use super::tenant::{Snapshots, TenantTables};
 use super::{guard, inlining, metrics, traces};
-use crate::base::{ByteSize, TimestampUs};
+use crate::base::{ByteSize, Kind, TimestampUs};
 use crate::catalog::{Catalog, FreshRows};
 use crate::model::tables::Table;
 use crate::store::Store;
@@ -105,7 +106,7 @@ impl Engine {
             let mut answered = query.answer(&sql, &mut outlet).await;
             // Files were deleted under it, and nobody has seen a row: once more, over the tables as they stand now.
             if !outlet.has_rows && answered.as_ref().is_err_and(QueryError::is_gone) {
-                answered = match engine.begin_again(&whose) {
+                answered = match engine.begin(&whose) {
                     Ok(query) => query.answer(&sql, &mut outlet).await,
                     Err(error) => Err(error),
                 };
@@ -252,14 +253,20 @@ impl Engine {
         let time_max = self.0.limits.time_max();
         let deadline = Instant::now() + time_max;
         let turn = self.0.gate.enter(&whose.tenant).await?;
-        let first = work(self.begin(&whose)?);
+        let query = self.begin(&whose)?;
+        let rolled_up = Arc::clone(&query.rolled_up);
+        let first = work(query);
         let engine = self.clone();
         let (sender, answer) = oneshot::channel();
         let _task = self.spawn(async move {
             let _turn = turn;
             let mut answered = first.await;
-            if answered.as_ref().is_err_and(QueryError::is_gone) {
-                answered = match engine.begin_again(&whose) {
+            // Whatever became of a roll-up, its file's rows are there.
+            let is_once_more = |error: &QueryError| {
+                error.is_gone() || (rolled_up.load(Ordering::Acquire) && error.kind() == Kind::Unavailable)
+            };
+            if answered.as_ref().is_err_and(is_once_more) {
+                answered = match engine.open(&whose, false) {
                     Ok(query) => work(query).await,
                     Err(error) => Err(error),
                 };
@@ -278,11 +285,7 @@ impl Engine {
         self.open(whose, self.0.limits.rollups)
     }
 
-    /// After a file was gone: without roll-ups, whose rows are all there.
-    fn begin_again(&self, whose: &Scope) -> Result<Query, QueryError> {
-        self.open(whose, false)
-    }
-
+    /// With roll-ups, or without.
     fn open(&self, whose: &Scope, rollups: bool) -> Result<Query, QueryError> {
         let inner = &self.0;
         // Before the rows are pinned: what is acked up to here is among them.
@@ -308,8 +311,19 @@ impl Engine {
         };
         let QueryLimits { memory_max, result_bytes_max, .. } = inner.limits;
         let told = whose.bound.is_none().then_some(tables);
-        let scanned = Mutex::default();
-        Ok(Query { state, shown, told, rollups, memory, memory_max, result_bytes_max, watermark_us, scanned })
+        let (scanned, rolled_up) = (Mutex::default(), Arc::default());
+        Ok(Query {
+            state,
+            shown,
+            told,
+            rollups,
+            rolled_up,
+            memory,
+            memory_max,
+            result_bytes_max,
+            watermark_us,
+            scanned,
+        })
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -328,8 +342,9 @@ pub(super) struct Query {
     /// For what is told of the tables. Who sees a part of them is not told how many others there are, nor how often
     /// they change.
     told: Option<Arc<TenantTables>>,
-    /// Roll-ups may stand for rows.
+    /// Roll-ups may stand for rows; and some did.
     rollups: bool,
+    rolled_up: Arc<AtomicBool>,
     memory: Arc<QueryPool>,
     memory_max: ByteSize,
     result_bytes_max: ByteSize,
@@ -415,6 +430,7 @@ impl Query {
     ) -> Result<Option<(Arc<dyn TableProvider>, RolledUp)>, QueryError> {
         let Some(tables) = self.told.as_ref().filter(|_| self.rollups) else { return Ok(None) };
         let rest = tables.at(table).await?.rolled_up(from_us, to_us);
+        self.rolled_up.fetch_or(rest.is_some(), Ordering::AcqRel);
         Ok(rest.map(|(rest, rolled_up)| (Arc::new(rest) as Arc<dyn TableProvider>, rolled_up)))
     }
 

@@ -16,6 +16,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::functions::HOUR_US;
 use super::metrics::rollup;
 use super::provider::{OBJECTS_URL, Part, TableAt};
 use crate::base::TimestampUs;
@@ -56,7 +57,7 @@ impl TableAt {
         let has_some = |file: &&Arc<DataFile>| times(file).0 < to_us && from_us <= times(file).1;
         let is_whole = |file: &Arc<DataFile>| from_us <= times(file).0 && times(file).1 < to_us;
         let (whole, cut): (Vec<_>, Vec<_>) = self.with_rollups().filter(has_some).partition(|file| is_whole(file));
-        let hours = (hour_after(from_us), to_us - to_us.rem_euclid(rollup::HOUR_US));
+        let hours = (hour_after(from_us), to_us.saturating_sub(to_us.rem_euclid(HOUR_US)));
         let has_hours = |file: &&Arc<DataFile>| times(file).0 < hours.1 && hours.0 <= times(file).1;
         let cut: Vec<_> = cut.into_iter().filter(|_| hours.0 < hours.1).filter(has_hours).collect();
         if whole.is_empty() && cut.is_empty() {
@@ -83,7 +84,7 @@ impl TableAt {
 }
 
 fn hour_after(at_us: TimestampUs) -> TimestampUs {
-    at_us.saturating_add((-at_us.rem_euclid(rollup::HOUR_US)).rem_euclid(rollup::HOUR_US))
+    at_us.saturating_add((-at_us.rem_euclid(HOUR_US)).rem_euclid(HOUR_US))
 }
 
 /// The roll-ups of these files.
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_hour_that_began_is_left_to_the_next() {
-        for (at_us, after_us) in [(0, 0), (1, rollup::HOUR_US), (-1, 0), (rollup::HOUR_US, rollup::HOUR_US)] {
+        for (at_us, after_us) in [(0, 0), (1, HOUR_US), (-1, 0), (HOUR_US, HOUR_US)] {
             assert_eq!(hour_after(at_us), after_us);
         }
         assert_eq!(hour_after(TimestampUs::MAX), TimestampUs::MAX);

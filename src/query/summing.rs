@@ -1,5 +1,5 @@
 //! Sums up files while they are written: the roll-ups that [`super::metrics::rollup`] asks for. One plan a file, over its
-//! rows as they come; they come by time, so that no more than an hour's groups are held.
+//! rows as they come. They come by time: no more than an hour's groups are held, and what is done is encoded at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,16 +7,18 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::catalog::MemorySchemaProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::{SendableRecordBatchStream, collect};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::ident;
 use futures::channel::mpsc;
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
@@ -27,10 +29,13 @@ use super::session::Template;
 use super::stream::Task;
 use crate::base::ByteSize;
 use crate::catalog::{RollupWriter, Rollups};
+use crate::format::rollup::{RollupEncoder, RollupFacts};
 use crate::model::tables::Table;
 
 /// What the groups of an hour, with their sketches, may take.
-const MEMORY: ByteSize = ByteSize::mib(48);
+const GROUPS_MAX: ByteSize = ByteSize::mib(32);
+/// And what is encoded of the hours before.
+const ENCODED_MAX: ByteSize = ByteSize::mib(24);
 /// Files of fewer rows are read as fast as their sums.
 const ROWS_MIN: u64 = 10_000;
 /// A roll-up has at most this share of its file's rows: else reading them costs little more.
@@ -45,7 +50,7 @@ pub struct FileRollups {
 impl FileRollups {
     pub fn new() -> Result<Self, QueryError> {
         let limits = QueryLimits {
-            memory_max: MEMORY,
+            memory_max: GROUPS_MAX,
             // Of each file alone: who merges has as much set aside for each.
             memory_all: ByteSize(u64::MAX >> 1),
             spill_max: ByteSize(0),
@@ -64,16 +69,17 @@ impl FileRollups {
 
 impl Rollups for FileRollups {
     fn memory_max(&self, table: Table, rows: u64) -> Option<ByteSize> {
-        (table == Table::Observations && rows >= self.rows_min).then_some(MEMORY)
+        let memory = ByteSize(GROUPS_MAX.bytes() + ENCODED_MAX.bytes());
+        (table == Table::Observations && rows >= self.rows_min).then_some(memory)
     }
 
     fn begin(&self, _: Table) -> Box<dyn RollupWriter> {
         let (sender, rows) = mpsc::channel(0);
         let template = Arc::clone(&self.template);
-        let sums = tokio::spawn(async move { sums(&template, rows).await });
-        let task = Task(sums.abort_handle());
+        let encoded = tokio::spawn(async move { encoded(&template, rows).await });
+        let task = Task(encoded.abort_handle());
         let (columns, rows_share) = (rollup::sources(), self.rows_share);
-        Box::new(Summing { columns, rows: 0, rows_share, sender: Some(sender), sums, _task: task })
+        Box::new(Summing { columns, rows: 0, rows_share, sender: Some(sender), encoded, _task: task })
     }
 }
 
@@ -83,14 +89,14 @@ impl fmt::Debug for FileRollups {
     }
 }
 
-/// A file that is being summed up.
+/// A file that is being summed up. Dropped, it stops its task.
 struct Summing {
     columns: Vec<String>,
     rows: u64,
     rows_share: u64,
     /// `None`: it was given up.
     sender: Option<mpsc::Sender<RecordBatch>>,
-    sums: JoinHandle<Result<Vec<RecordBatch>>>,
+    encoded: JoinHandle<Result<RollupEncoder>>,
     _task: Task,
 }
 
@@ -101,28 +107,50 @@ impl RollupWriter for Summing {
         let places: Option<Vec<usize>> = self.columns.iter().map(|name| rows.schema().index_of(name).ok()).collect();
         let rows = places.and_then(|places| rows.project(&places).ok());
         let (Some(rows), Some(sender)) = (rows, &mut self.sender) else { return self.sender = None };
-        if sender.send(rows).await.is_err() {
-            self.sender = None;
-        }
+        // Who does not listen any more says why in the end.
+        _ = sender.send(rows).await;
     }
 
-    async fn finish(mut self: Box<Self>) -> Option<(SchemaRef, Vec<RecordBatch>)> {
+    async fn finish(mut self: Box<Self>) -> Option<(Bytes, RollupFacts)> {
         // Its end is the end of the rows. Who was given up has not seen them all.
         self.sender.take()?;
-        let sums = match (&mut self.sums).await {
-            Ok(Ok(sums)) => sums,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a file is not summed up");
+        let encoded = match (&mut self.encoded).await {
+            Ok(Ok(encoded)) => encoded,
+            Ok(Err(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                tracing::debug!(%error, "a file is not summed up: its rows differ too much");
                 return None;
             }
-            Err(_) => return None,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a file is not summed up");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a file is not summed up");
+                return None;
+            }
         };
-        let rows: u64 = sums.iter().map(|batch| batch.num_rows() as u64).sum();
-        (rows.saturating_mul(self.rows_share) <= self.rows).then(|| (rollup::schema(), sums))
+        if encoded.rows().saturating_mul(self.rows_share) > self.rows {
+            return None;
+        }
+        encoded.finish().inspect_err(|error| tracing::warn!(%error, "a file is not summed up")).ok()
     }
 }
 
-async fn sums(template: &Template, rows: mpsc::Receiver<RecordBatch>) -> Result<Vec<RecordBatch>> {
+async fn encoded(template: &Template, rows: mpsc::Receiver<RecordBatch>) -> Result<RollupEncoder> {
+    let session = template.session(Arc::new(MemorySchemaProvider::new()), None, &template.memory())?;
+    let physical = summing(&session, rows).await?;
+    let mut sums = execute_stream(physical, session.task_ctx())?;
+    let mut encoder = RollupEncoder::new(rollup::schema())?;
+    while let Some(batch) = sums.try_next().await? {
+        encoder.write(&RecordBatch::try_new(rollup::schema(), batch.columns().to_vec())?)?;
+        if encoder.held_bytes() > ENCODED_MAX.bytes() {
+            return Err(DataFusionError::ResourcesExhausted(format!("sums of more than {ENCODED_MAX}")));
+        }
+    }
+    Ok(encoder)
+}
+
+async fn summing(session: &SessionState, rows: mpsc::Receiver<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {
     let columns = rollup::sources();
     let schema = Table::Observations.table_schema();
     let places = columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
@@ -130,10 +158,7 @@ async fn sums(template: &Template, rows: mpsc::Receiver<RecordBatch>) -> Result<
     let in_order = columns.first().map(|time| ident(time).sort(true, false));
     let partition = Arc::new(Coming { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
     let coming = StreamingTable::try_new(schema, vec![partition])?.with_sort_order(in_order.into_iter().collect());
-    let plan = rollup::made_of(Arc::new(coming))?;
-    let session = template.session(Arc::new(MemorySchemaProvider::new()), None, &template.memory())?;
-    let physical = session.create_physical_plan(&plan).await?;
-    collect(physical, session.task_ctx()).await
+    session.create_physical_plan(&rollup::made_of(Arc::new(coming))?).await
 }
 
 /// Rows that another makes.
@@ -156,5 +181,22 @@ impl PartitionStream for Coming {
             None => futures::stream::iter([Err(once())]).boxed(),
         };
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::physical_plan::displayable;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_hour_is_done_when_the_next_begins() {
+        let template = FileRollups::new().unwrap().template;
+        let session = template.session(Arc::new(MemorySchemaProvider::new()), None, &template.memory()).unwrap();
+        let plan = summing(&session, mpsc::channel(0).1).await.unwrap();
+        let plan = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(plan.contains("ordering_mode=PartiallySorted([0])"), "{plan}");
+        assert!(!plan.contains("SortExec") && !plan.contains("RepartitionExec"), "{plan}");
     }
 }

@@ -10,7 +10,7 @@ use super::node::Node;
 use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
 use crate::price::PriceBook;
-use crate::wire::{Aggregation, Measure, MetricsRequest, TimeRange};
+use crate::wire::{Aggregation, Measure, MetricsRequest, TimeBucket, TimeRange, TimeUnit};
 
 const STATEMENTS: [(Table, &str); 4] = [
     (
@@ -100,7 +100,8 @@ pub(super) fn own_acks(node: &Node, client: &Client, writer: usize) -> Result<()
 }
 
 /// All that was ever said and not taken can be read, each id once, merged by rule; the books balance (I1, I2, I3, I9).
-pub(super) fn all(node: &Node, client: &Client) -> Result<(), String> {
+/// For how many files roll-ups stood.
+pub(super) fn all(node: &Node, client: &Client) -> Result<u64, String> {
     let (told, doubts) = (client.history.told(|_| true), client.history.doubts());
     for (table, expected) in expected(&told) {
         let found = rows(node, client, &doubts, table)?;
@@ -115,11 +116,11 @@ pub(super) fn all(node: &Node, client: &Client) -> Result<(), String> {
         }
         nothing_else(table, &found, &expected)?;
     }
-    rollups(node, client)?;
+    let rolled_up = rollups(node, client)?;
     let ids = (told.observations.len() + told.scores.len()) as i64;
     match books(node, client)? {
         // How much was taken, and came again, is not known; the doctor compares what stands with what was dropped.
-        stored if stored == ids || client.history.is_trimmed() => Ok(()),
+        stored if stored == ids || client.history.is_trimmed() => Ok(rolled_up),
         stored => Err(format!("I9: {stored} are counted as stored, and {ids} ids were said")),
     }
 }
@@ -132,8 +133,9 @@ fn nothing_else(table: Table, found: &Rows, known: &Rows) -> Result<(), String> 
     }
 }
 
-/// Sums that were kept of files are those of their rows.
-fn rollups(node: &Node, client: &Client) -> Result<(), String> {
+/// Sums that were kept of files are those of their rows: of all time, and of a part that begins and ends in the middle of
+/// an hour. For how many files they stood.
+fn rollups(node: &Node, client: &Client) -> Result<u64, String> {
     let measure = |aggregation: Aggregation, field: &str| Measure {
         aggregation: aggregation.into(),
         field: field.to_owned(),
@@ -151,10 +153,25 @@ fn rollups(node: &Node, client: &Client) -> Result<(), String> {
         ],
         ..Default::default()
     };
-    match node.summed(&client.tenant, asked) {
-        [summed, plain] if summed == plain => Ok(()),
-        [summed, plain] => Err(format!("I6: roll-ups say {summed:?}\n where rows say {plain:?}")),
+    let ends =
+        "SELECT CAST(min(start_time) AS BIGINT) AS first, CAST(max(start_time) AS BIGINT) AS last FROM observations";
+    let ends = node.answer(&client.tenant, ends);
+    let (first, last) = (ends[0]["first"].as_i64().unwrap_or(0), ends[0]["last"].as_i64().unwrap_or(1));
+    let part = TimeRange { from_unix_micros: first / 2 + last / 2 - last / 1_000, to_unix_micros: last };
+    let bucket = Some(TimeBucket { unit: TimeUnit::Day.into(), count: 1, skip_gaps: true, ..Default::default() });
+    let of_part = MetricsRequest { range: Some(part), bucket, ..asked.clone() };
+    let mut files = 0;
+    for asked in [asked, of_part]
+        .iter()
+        .filter(|asked| asked.range.is_some_and(|range| range.from_unix_micros < range.to_unix_micros))
+    {
+        let [summed, plain] = node.summed(&client.tenant, asked);
+        if summed.rows != plain.rows {
+            return Err(format!("I6: roll-ups say {:?}\n where rows say {:?}", summed.rows, plain.rows));
+        }
+        files += summed.reading.map_or(0, |reading| reading.files_rolled_up);
     }
+    Ok(files)
 }
 
 /// No day that retention took has rows.

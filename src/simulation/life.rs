@@ -2,6 +2,7 @@
 
 mod farewell;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
@@ -44,6 +45,8 @@ pub(super) struct Life {
     forgets: bool,
     /// What was done, for whoever reads a failure.
     story: Vec<String>,
+    /// For how many files roll-ups stood when it was looked at them.
+    rolled_up: Cell<u64>,
 }
 
 /// Somebody who does chores.
@@ -76,6 +79,7 @@ impl Life {
             clients,
             forgets,
             story: Vec::new(),
+            rolled_up: Cell::default(),
         };
         life.found();
         life
@@ -97,7 +101,8 @@ impl Life {
         });
     }
 
-    pub(super) fn run(mut self) {
+    /// For how many files roll-ups stood when it was looked at them.
+    pub(super) fn run(mut self) -> u64 {
         for step in 0..STEPS {
             let spoke = usize::from(self.random.random_bool(0.3));
             self.step(spoke);
@@ -109,6 +114,7 @@ impl Life {
         if self.forgets {
             self.farewell();
         }
+        self.rolled_up.get()
     }
 
     fn tell(&mut self, what: impl Into<String>) {
@@ -489,9 +495,12 @@ impl Life {
             self.nodes[at] = None;
             self.start(at);
             for client in self.clients.iter().filter(|client| !client.is_deleted) {
-                let settled = checks::all(self.node(at), client).and_then(|()| match client.history.kept_from {
-                    Some(kept_from) => checks::retention(self.node(at), client, kept_from),
-                    None => Ok(()),
+                let settled = checks::all(self.node(at), client).and_then(|rolled_up| {
+                    self.rolled_up.update(|before| before + rolled_up);
+                    match client.history.kept_from {
+                        Some(kept_from) => checks::retention(self.node(at), client, kept_from),
+                        None => Ok(()),
+                    }
                 });
                 self.hold(settled.map_err(|wrong| format!("node {at}, {}, settled: {wrong}", client.tenant)));
             }

@@ -15,7 +15,7 @@ use crate::ingest::{Ingest, IngestError, IngestSettings, RowSettings};
 use crate::model::EventBatch;
 use crate::query::{Engine, QueryLimits, SqlLimits};
 use crate::store::{Location, Store};
-use crate::wire::{MetricsRequest, MetricsRow};
+use crate::wire::{MetricsRequest, MetricsResponse};
 
 pub(super) struct Node {
     pub(super) process: Process,
@@ -76,8 +76,8 @@ impl Node {
     }
 
     /// What is answered by roll-ups where there are any, and what by the rows alone, in good weather.
-    pub(super) fn summed(&self, tenant: &TenantId, asked: MetricsRequest) -> [Vec<MetricsRow>; 2] {
-        let ask = async |engine: &Engine| engine.metrics(tenant, vec![asked.clone()]).await.unwrap().remove(0).rows;
+    pub(super) fn summed(&self, tenant: &TenantId, asked: &MetricsRequest) -> [MetricsResponse; 2] {
+        let ask = async |engine: &Engine| engine.metrics(tenant, vec![asked.clone()]).await.unwrap().remove(0);
         self.process.run_well(async { [ask(&self.engine).await, ask(&self.plain).await] })
     }
 

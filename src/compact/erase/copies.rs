@@ -46,8 +46,8 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Data files, their roll-ups, index and late objects that are older than the rewrite and not live. A Delta log names no person: its
-    /// statistics hold times and counts, and it goes by its own rule.
+    /// Data files, their roll-ups, index and late objects that are older than the rewrite and not live. A Delta log names
+    /// no person: its statistics hold times and counts, and it goes by its own rule.
     pub(super) async fn at_tables(&self, tenant: &TenantId, left: &mut Left) -> Result<()> {
         let objects = self.catalog.store();
         // Listed first: what is committed meanwhile is then seen to be live.

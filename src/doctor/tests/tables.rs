@@ -4,8 +4,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::*;
+use crate::format::checkpoint;
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
-use crate::format::{checkpoint, rollup};
+use crate::format::rollup::{self, RollupEncoder};
 use crate::store::{delta_checkpoint, delta_log, index_file, last_checkpoint, late_object, rollup_object};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +196,9 @@ async fn a_roll_up_that_is_missing_or_wrong() {
         let schema = Arc::new(Schema::new(vec![Field::new(rollup::ROWS, DataType::Int64, false)]));
         let column: ArrayRef = Arc::new(Int64Array::from(vec![rows - 1, 1]));
         let sums = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-        rollup::encode(schema, &[sums]).unwrap()
+        let mut encoder = RollupEncoder::new(schema).unwrap();
+        encoder.write(&sums).unwrap();
+        encoder.finish().unwrap()
     };
     let (body, facts) = sums(rows);
     let mut copy = world.copied(OBSERVATIONS).await;

@@ -5,6 +5,7 @@ mod bounded;
 mod exact;
 mod fingerprint;
 mod groups;
+mod hour;
 mod qsketch;
 mod samples;
 mod sketch;
@@ -17,6 +18,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 pub(super) use bounded::{bounded, text_concat};
 pub(super) use exact::FLOAT_UNIT;
 pub(super) use groups::{OrNone, ShownGroup};
+pub(super) use hour::HOUR_US;
 pub(super) use sketch::{ALPHA as SKETCH_ERROR, Bin};
 
 use qsketch::Form;
@@ -48,6 +50,10 @@ pub(super) fn exact_sum() -> AggregateUDF {
 /// Sums of floats as whole numbers of units, of which [`FLOAT_UNIT`] make one.
 pub(super) fn exact_units() -> AggregateUDF {
     AggregateUDF::from(exact::ExactSum::in_units())
+}
+/// Not for SQL, which has `time_bucket`.
+pub(super) fn hour_of() -> ScalarUDF {
+    ScalarUDF::from(hour::HourOf::new())
 }
 pub(super) fn exact_ratio() -> ScalarUDF {
     ScalarUDF::from(exact::ExactRatio::new())

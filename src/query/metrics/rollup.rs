@@ -9,7 +9,6 @@ use std::sync::LazyLock;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::TableProvider;
 use datafusion::error::Result;
-use datafusion::functions::datetime::expr_fn::date_trunc;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::prelude::ident;
 
@@ -19,6 +18,7 @@ use super::plan::{self, AT, Source, dimension_name};
 use super::request::{Input, Question};
 use super::rows::Tables;
 use crate::base::TimestampUs;
+use crate::query::functions::{self, HOUR_US};
 use crate::query::rolled_up::empty;
 use crate::wire::{Aggregation, Measure, MetricsRequest, TimeRange, View};
 
@@ -48,7 +48,6 @@ const MEASURED: [(&str, &[Aggregation]); 13] = [
 ];
 
 const HOUR: &str = "hour";
-pub(in crate::query) const HOUR_US: i64 = 3_600_000_000;
 
 /// What a roll-up is made by: everything at once, of all times.
 static ALL: LazyLock<Question> = LazyLock::new(|| {
@@ -90,11 +89,21 @@ pub(in crate::query) fn sources() -> Vec<String> {
     std::iter::once(time).chain(columns).collect()
 }
 
+/// What is summed up that is no column, as it is computed.
+#[cfg(test)]
+pub(in crate::query) fn formulas() -> Vec<String> {
+    let formula = |input: &Input| match input.field.expr {
+        Expr::Column(_) => None,
+        ref formula => Some(formula.to_string()),
+    };
+    ALL.inputs.iter().filter_map(formula).collect()
+}
+
 /// The roll-up of these observations.
 pub(in crate::query) fn made_of(observations: std::sync::Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let question: &Question = &ALL;
     let measures: Vec<usize> = (0..question.measures.len()).collect();
-    let hour = date_trunc(lit("hour"), ident(AT)).alias(HOUR);
+    let hour = functions::hour_of().call(vec![ident(AT)]).alias(HOUR);
     let groups: Vec<Expr> = std::iter::once(hour).chain(plan::dimensions(question)).collect();
     let source = Source::Tables(Tables::over(observations));
     let dimensions = DIMENSIONS.iter().enumerate().map(|(at, name)| ident(dimension_name(at)).alias(*name));

@@ -91,8 +91,10 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
             match &tables.rolled_up.cut {
                 // Rows of the first and the last hour, of which the range has only a part.
                 Some(cut) => {
-                    let is_rest = within(&time, from_us, cut.from_us).or(within(&time, cut.to_us, to_us));
-                    rows.union(scan(*main, &cut.rows)?.filter(is_rest)?.build()?)?
+                    let rest = [(from_us, cut.from_us), (cut.to_us, to_us)];
+                    rest.into_iter().filter(|(from, to)| from < to).try_fold(rows, |rows, (from_us, to_us)| {
+                        rows.union(scan(*main, &cut.rows)?.filter(within(&time, from_us, to_us))?.build()?)
+                    })?
                 }
                 None => rows,
             }

@@ -269,14 +269,17 @@ async fn every_answer_is_that_of_a_table_written_clean() {
 async fn metrics_are_those_of_a_table_written_clean() {
     let share = Share { replaced: 0.05, traces: 30, false_alarms: 0.2 };
     let twins = Twins::new(6, share, QueryLimits::default()).await;
-    for (dimensions, view) in [
-        (vec!["user_id", "model"], View::Observations),
-        (vec!["trace_name"], View::Traces),
-        (vec![], View::Observations),
+    for (dimensions, view, users) in [
+        (vec!["user_id", "model"], View::Observations, true),
+        (vec!["trace_name"], View::Traces, true),
+        (vec![], View::Observations, true),
+        // What roll-ups answer of the files that no change touches.
+        (vec!["trace_name", "model"], View::Observations, false),
+        (vec!["environment"], View::Observations, false),
     ] {
         let request = wire::MetricsRequest {
             view: view as i32,
-            measures: metrics::measures(true),
+            measures: metrics::measures(users),
             dimensions: dimensions.iter().map(|name| name.to_string()).collect(),
             range: Some(wire::TimeRange { from_unix_micros: START_US, to_unix_micros: START_US + 72 * HOUR_US }),
             top_k: 5,
@@ -289,6 +292,8 @@ async fn metrics_are_those_of_a_table_written_clean() {
             answer
         };
         assert_eq!(answer(CHANGED).await, answer(CLEAN).await, "{dimensions:?}");
+        let reading = twins.setting.metrics(CHANGED, request.clone()).await.unwrap().reading.unwrap();
+        assert_eq!(!users, reading.files_rolled_up > 0 && reading.files_rolled_up < reading.files, "{reading:?}");
     }
 }
 

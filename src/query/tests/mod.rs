@@ -37,7 +37,7 @@ use super::{FileRollups, QueryError, QueryLimits, Scope, SqlLimits};
 use crate::base::{Clock, Day, Money, SystemClock, TenantId, TimestampUs};
 use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Rollups, Snapshot};
 use crate::format::parquet;
-use crate::format::rollup::{self, RollupFacts};
+use crate::format::rollup::RollupFacts;
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
 use crate::store::{Location, Store, data_file, rollup_object, table_root};
@@ -153,8 +153,7 @@ impl Setting {
         for at in (0..rows.num_rows()).step_by(100) {
             rollup.push(&rows.slice(at, 100.min(rows.num_rows() - at))).await;
         }
-        let (schema, sums) = rollup.finish().await.unwrap();
-        let (bytes, facts) = rollup::encode(schema, &sums).unwrap();
+        let (bytes, facts) = rollup.finish().await.unwrap();
         self.store.put(&rollup_object(&tenant.parse().unwrap(), table.name(), path), bytes).await.unwrap();
         Some(facts)
     }

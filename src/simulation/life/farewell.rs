@@ -116,7 +116,7 @@ impl Life {
                 self.hold_that(rows[0]["n"] == 0, || format!("{} of a deleted tenant: {rows:?}", table.name()));
             }
             let held = checks::all(node, other);
-            self.hold(held.map_err(|wrong| format!("{}, after the other went: {wrong}", other.tenant)));
+            self.hold(held.map(drop).map_err(|wrong| format!("{}, after the other went: {wrong}", other.tenant)));
         }
         self.examine();
     }
