@@ -83,8 +83,9 @@ fn merge(server: &Server, report: &mut Report) {
     let (store, clock) = (server.catalog.store().clone(), Arc::new(SystemClock));
     let tenants = Tenants::new(SystemObjects::new(store, clock.clone()));
     let rollups = Arc::new(FileRollups::new().expect("a session"));
-    let compactor = Compactor::new(server.catalog.clone(), tenants, clock, rollups, CompactSettings::default());
-    let compactor = compactor.expect("the defaults are right");
+    let settings = CompactSettings { quiet_s: 0, ..CompactSettings::default() };
+    let compactor = Compactor::new(server.catalog.clone(), tenants, clock, rollups, settings);
+    let compactor = compactor.expect("the settings are right");
     let (milliseconds, done) = timed(|| server.run(compactor.run_once()).expect("the day is sealed"));
     report.value("merged before", done.rows_in as f64 / milliseconds * 1e3, "rows/s");
     for table in [Table::Observations, Table::ObservationIo] {
