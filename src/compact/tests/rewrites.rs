@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use object_store::memory::InMemory;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -89,6 +90,26 @@ proptest! {
     fn a_rewrite_is_the_sorted_union_of_its_inputs(seed in any::<u64>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(merge_equals_sorted_union(seed));
+    }
+}
+
+#[tokio::test]
+async fn row_groups_of_merged_files_are_worth_a_request() {
+    let (catalog, _) = catalog(&memory()).await;
+    let mut random = SmallRng::seed_from_u64(9);
+    for _ in 0..2 {
+        flush(&catalog, Table::Observations, &rows(Table::Observations, 20_000, 100, &mut random)).await;
+    }
+    // What is merged again is read whole, group by group; what is large already is there to be asked.
+    for (target, most) in [(ByteSize::mib(256), 3), (ByteSize::mib(8), 1)] {
+        let limits = Limits { target, ..WIDE };
+        let rewritten = rewrite_all(&catalog, Table::Observations, &limits, &NoFold).await.unwrap();
+        let file = &rewritten.outputs[0];
+        let path = crate::store::data_object(&tenant(), Table::Observations.name(), &file.path);
+        let body = catalog.store().get(&path).await.unwrap().unwrap();
+        let parquet = ParquetRecordBatchReaderBuilder::try_new(body).unwrap();
+        let groups = parquet.metadata().num_row_groups();
+        assert!(groups <= most, "{groups} row groups of {} bytes", file.size_bytes);
     }
 }
 
