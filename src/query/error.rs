@@ -58,6 +58,11 @@ impl QueryError {
         }
     }
 
+    /// Whether a file, or the store that has it, is why there is no answer.
+    pub(super) fn is_of_a_file(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Gone)
+    }
+
     /// The limit that was reached, by name.
     pub fn limit(&self) -> Option<&'static str> {
         match self {

@@ -22,6 +22,7 @@ mod provider;
 mod prune;
 pub mod records;
 mod rolled_up;
+mod running;
 mod sensitive;
 mod session;
 mod shape;

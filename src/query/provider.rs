@@ -214,6 +214,18 @@ impl TableProvider for TableAt {
     }
 }
 
+/// Reads a tenant's Parquet as the session says, through the caches.
+pub(super) fn parquet_source(
+    session: &dyn Session,
+    schema: TableSchema,
+    reader: &Arc<dyn ParquetFileReaderFactory>,
+) -> Arc<ParquetSource> {
+    let mut options = session.default_table_options().parquet;
+    options.global = session.config_options().execution.parquet.clone();
+    let source = ParquetSource::new(schema).with_table_parquet_options(options);
+    Arc::new(source.with_parquet_file_reader_factory(Arc::clone(reader)))
+}
+
 impl TableAt {
     fn scan_files(
         &self,
@@ -225,12 +237,7 @@ impl TableAt {
         let partitions = session.config().target_partitions();
         let day = Arc::new(Field::new("day", DataType::Date32, false));
         let schema = TableSchema::builder(self.table.file_schema()).with_table_partition_cols(vec![day]).build();
-        let mut options = session.default_table_options().parquet;
-        options.global = session.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(schema)
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::clone(&self.reader));
-
+        let source = parquet_source(session, schema, &self.reader);
         let (chains, in_order) = lay_out(files, partitions, self.table.sort_columns().len() == 1);
         let ordering = self.ordering();
         let groups: Vec<FileGroup> = chains
@@ -242,7 +249,7 @@ impl TableAt {
             })
             .collect::<Result<_>>()?;
         let statistics = sum(groups.iter().filter_map(|group| group.file_statistics(None)), &self.schema)?;
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(OBJECTS_URL)?, Arc::new(source))
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(OBJECTS_URL)?, source)
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
+use datafusion::datasource::TableProvider;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::functions::HOUR_US;
 use super::metrics::rollup;
-use super::provider::{OBJECTS_URL, Part, TableAt};
+use super::provider::{OBJECTS_URL, Part, TableAt, parquet_source};
 use crate::base::TimestampUs;
 use crate::catalog::DataFile;
 use crate::model::tables::Table;
@@ -116,11 +116,7 @@ impl TableProvider for RollupsAt {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut options = session.default_table_options().parquet;
-        options.global = session.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(TableSchema::builder(rollup::schema()).build())
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::clone(&self.reader));
+        let source = parquet_source(session, TableSchema::builder(rollup::schema()).build(), &self.reader);
         let mut groups = vec![FileGroup::default(); session.config().target_partitions().min(self.files.len()).max(1)];
         let count = groups.len();
         for (at, file) in self.files.iter().enumerate() {
@@ -129,17 +125,12 @@ impl TableProvider for RollupsAt {
             let part = PartitionedFile::new(path, rollup.size_bytes);
             groups[at % count].push(part.with_metadata_size_hint(rollup.footer_bytes as usize));
         }
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(OBJECTS_URL)?, Arc::new(source))
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(OBJECTS_URL)?, source)
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
-}
-
-/// A table without rows.
-pub(super) fn empty(schema: SchemaRef) -> Arc<dyn TableProvider> {
-    Arc::new(MemTable::try_new(schema, vec![Vec::new()]).expect("no rows fit any schema"))
 }
 
 #[cfg(test)]

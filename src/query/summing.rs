@@ -114,25 +114,17 @@ impl RollupWriter for Summing {
     async fn finish(mut self: Box<Self>) -> Option<(Bytes, RollupFacts)> {
         // Its end is the end of the rows. Who was given up has not seen them all.
         self.sender.take()?;
-        let encoded = match (&mut self.encoded).await {
-            Ok(Ok(encoded)) => encoded,
-            Ok(Err(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+        let encoded = (&mut self.encoded).await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e))).flatten();
+        let finished = match encoded {
+            Ok(encoded) if encoded.rows().saturating_mul(self.rows_share) > self.rows => return None,
+            Ok(encoded) => encoded.finish().map_err(DataFusionError::from),
+            Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
                 tracing::debug!(%error, "a file is not summed up: its rows differ too much");
                 return None;
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a file is not summed up");
-                return None;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a file is not summed up");
-                return None;
-            }
+            Err(error) => Err(error),
         };
-        if encoded.rows().saturating_mul(self.rows_share) > self.rows {
-            return None;
-        }
-        encoded.finish().inspect_err(|error| tracing::warn!(%error, "a file is not summed up")).ok()
+        finished.inspect_err(|error| tracing::warn!(%error, "a file is not summed up")).ok()
     }
 }
 

@@ -37,10 +37,9 @@ impl ScalarUDFImpl for HourOf {
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let times = args.args[0].to_array(args.number_rows)?;
-        let times = times.as_primitive::<TimestampMicrosecondType>();
         // The first hour there is began before the first time there is.
-        let hours = times.unary(|at: i64| at.saturating_sub(at.rem_euclid(HOUR_US)));
-        let hours: TimestampMicrosecondArray = hours;
+        let hour_of = |at: i64| at.saturating_sub(at.rem_euclid(HOUR_US));
+        let hours: TimestampMicrosecondArray = times.as_primitive::<TimestampMicrosecondType>().unary(hour_of);
         Ok(ColumnarValue::Array(Arc::new(hours.with_timezone("UTC")) as ArrayRef))
     }
     /// Rows that come by time come by hour: one hour's groups are done when the next begins.

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::parts::{UNPRICED, measure_name};
@@ -18,9 +16,9 @@ use super::request::{Aggregate, By, Measure, Question};
 use super::rows::Tables;
 use super::value::{self, Value};
 use crate::base::TimestampUs;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::functions::ShownGroup;
+use crate::query::running::{Kept, Query, in_memory};
 use crate::wire::{MeasureColumn, MetricsResponse, MetricsRow, Reading};
 
 pub(in crate::query) async fn answer(query: &Query, question: Question) -> Result<MetricsResponse, QueryError> {
@@ -132,7 +130,10 @@ impl Asking<'_> {
             true => self.kept(plan::groups(question, &self.table)).await?,
             false => None,
         };
-        let from = kept.as_ref().map_or_else(|| self.table.clone(), Kept::source);
+        let from = match &kept {
+            Some(kept) => Source::Groups(kept.table().map_err(|e| self.translate(e))?),
+            None => self.table.clone(),
+        };
         let (shown, has_others) = self.ranking(&from).await?;
         let mut rows: Vec<Row> =
             (0..shown.num_rows()).map(|row| self.row(None, self.dimensions_of(&shown, row), &shown, row)).collect();
@@ -170,8 +171,9 @@ impl Asking<'_> {
         let has_ranks = shown.is_some();
         let plan = self.planned(plan::by_bucket(question, &self.table, shown))?;
         let parts = self.query.collect(&plan, question.rows_max).await?;
-        let cut = Kept::of(&plan, parts, None).map_err(|e| self.translate(e))?;
-        let plan = self.planned(plan::bucketed(question, &cut.groups, has_ranks))?;
+        let schema = parts.first().map_or_else(|| Arc::new(plan.schema().as_arrow().clone()), RecordBatch::schema);
+        let cut = in_memory(schema, parts).map_err(|e| self.translate(e))?;
+        let plan = self.planned(plan::bucketed(question, &cut, has_ranks))?;
         let mut found: BTreeMap<(usize, TimestampUs), Row> = BTreeMap::new();
         for batch in self.query.collect(&plan, question.rows_max).await? {
             for row in 0..batch.num_rows() {
@@ -207,7 +209,7 @@ impl Asking<'_> {
         }
         let total = match (question.with_total, question.adds_up() && question.is_disjoint()) {
             (false, _) => None,
-            (true, true) => Some(self.total(&cut.source()).await?),
+            (true, true) => Some(self.total(&Source::Groups(cut)).await?),
             (true, false) => Some(self.total(&self.table).await?),
         };
         Ok((rows, total))
@@ -221,11 +223,7 @@ impl Asking<'_> {
 
     /// The groups of a plan, unless they are too many.
     async fn kept(&self, plan: Result<LogicalPlan, DataFusionError>) -> Result<Option<Kept>, QueryError> {
-        let plan = self.planned(plan)?;
-        match self.query.collect_within(&plan, KEPT_SHARE).await? {
-            Some((groups, held)) => Kept::of(&plan, groups, Some(held)).map(Some).map_err(|e| self.translate(e)),
-            None => Ok(None),
-        }
+        self.query.collect_within(&self.planned(plan)?, KEPT_SHARE).await
     }
 
     /// The groups that are shown, best first, and whether there are others.
@@ -289,27 +287,3 @@ impl Asking<'_> {
 
 /// Of a query's memory, what kept groups may take: ranking them takes some more.
 const KEPT_SHARE: f64 = 0.125;
-
-/// Groups and their parts, in memory.
-struct Kept {
-    groups: Arc<dyn TableProvider>,
-    _held: Option<MemoryReservation>,
-}
-
-impl Kept {
-    fn of(
-        plan: &LogicalPlan,
-        groups: Vec<RecordBatch>,
-        held: Option<MemoryReservation>,
-    ) -> Result<Self, DataFusionError> {
-        let schema = match groups.first() {
-            Some(first) => first.schema(),
-            None => Arc::new(plan.schema().as_arrow().clone()),
-        };
-        Ok(Self { groups: Arc::new(MemTable::try_new(schema, vec![groups])?), _held: held })
-    }
-
-    fn source(&self) -> Source {
-        Source::Groups(Arc::clone(&self.groups))
-    }
-}

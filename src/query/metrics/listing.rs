@@ -12,8 +12,8 @@ use super::request::Question;
 use super::rows::{self, Tables};
 use super::value;
 use crate::base::TimestampUs;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
+use crate::query::running::Query;
 use crate::wire::{Aggregation, Filter, Measure, MetricValue, MetricsRequest, TimeRange, View};
 
 pub(in crate::query) struct Listing {

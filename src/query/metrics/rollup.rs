@@ -19,7 +19,7 @@ use super::request::{Input, Question};
 use super::rows::Tables;
 use crate::base::TimestampUs;
 use crate::query::functions::{self, HOUR_US};
-use crate::query::rolled_up::empty;
+use crate::query::running::in_memory;
 use crate::wire::{Aggregation, Measure, MetricsRequest, TimeRange, View};
 
 /// Columns of few values, by which dashboards group and filter. A change of them, or of [`MEASURED`], is a new
@@ -69,7 +69,7 @@ static ALL: LazyLock<Question> = LazyLock::new(|| {
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let observations = super::field::table_of(View::Observations).table_schema();
-    let plan = made_of(empty(observations)).expect("its expressions are sound");
+    let plan = in_memory(observations, Vec::new()).and_then(made_of).expect("its expressions are sound");
     std::sync::Arc::new(plan.schema().as_arrow().clone())
 });
 

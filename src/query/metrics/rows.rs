@@ -19,9 +19,9 @@ use super::request::Question;
 use super::rollup;
 use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::rolled_up::RolledUp;
+use crate::query::running::Query;
 use crate::wire::View;
 
 /// A trace or session is looked for this far on both sides of the range: its rows lie no further apart.

@@ -14,9 +14,9 @@ use datafusion::scalar::ScalarValue;
 use super::{RecordKind, RecordsAsked};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::metrics::{GROUP_SPAN_MAX_US, on_columns, scan, within};
+use crate::query::running::Query;
 use crate::wire::{Filter, FilterOperator};
 
 /// `$1` and `$2`: from when and until when; `{of}`: which rows at all.

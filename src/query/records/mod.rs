@@ -11,8 +11,8 @@ mod traces;
 use std::collections::BTreeMap;
 
 use crate::base::TimestampUs;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
+use crate::query::running::Query;
 use crate::wire::{Filter, ObservationText, OrderBy, TimeRange, TraceObservation};
 use base::Base;
 

@@ -9,8 +9,8 @@ use super::base::{Base, having};
 use super::{ObservationRecord, RECORDS_MAX, RecordsAsked};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
+use crate::query::running::Query;
 use crate::query::traces::{Cells, observation, text};
 use crate::wire::ObservationText;
 

@@ -9,8 +9,8 @@ use super::base::{Base, having};
 use super::observations::texts;
 use super::{RECORDS_MAX, RecordsAsked, ScoreRecord, ScoredTrace};
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
+use crate::query::running::Query;
 use crate::query::traces::{Cells, text_of};
 
 pub(super) async fn page(query: &Query, base: &Base, asked: &RecordsAsked) -> Result<Vec<ScoreRecord>, QueryError> {

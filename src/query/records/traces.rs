@@ -10,9 +10,9 @@ use super::base::{Base, having};
 use super::observations::texts;
 use super::{RecordsAsked, SessionRecord, TraceRecord};
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::metrics::GROUP_SPAN_MAX_US;
+use crate::query::running::Query;
 use crate::query::traces::{Cells, text_of};
 
 /// Observations and scores of the traces of one page.

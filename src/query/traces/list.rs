@@ -15,9 +15,9 @@ use datafusion::scalar::ScalarValue;
 use super::cells::Cells;
 use super::cursor::Cursor;
 use crate::base::{Day, TimestampUs};
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::metrics::Listing;
+use crate::query::running::{Kept, Query};
 use crate::wire::{Filter, FilterOperator, ListTracesRequest, ListTracesResponse, Reading, TimeRange, TraceSummary};
 
 const LIMIT_DEFAULT: u32 = 50;
@@ -103,8 +103,11 @@ pub(super) enum Among {
     All,
     /// Few enough to be looked for by their ids.
     These(Vec<String>),
-    /// Those in the plan's one column.
-    Those(LogicalPlanBuilder),
+    /// Those in the plan's one column. It may read rows that are held in memory.
+    Those {
+        traces: LogicalPlanBuilder,
+        _held: Option<Kept>,
+    },
 }
 
 pub(super) const FIRST_US: i64 = Day::US;
@@ -236,13 +239,13 @@ impl Pages<'_> {
 
 impl Among {
     /// Of rows of [`KEYS`] those of these traces.
-    fn of(self, rows: LogicalPlanBuilder) -> Result<LogicalPlanBuilder, DataFusionError> {
+    fn of(&self, rows: LogicalPlanBuilder) -> Result<LogicalPlanBuilder, DataFusionError> {
         let id = Listing::column(0);
         match self {
             Self::All => Ok(rows),
-            Self::These(ids) => rows.filter(ident(id).in_list(ids.into_iter().map(lit).collect(), false)),
-            Self::Those(traces) => {
-                let traces = traces.build()?;
+            Self::These(ids) => rows.filter(ident(id).in_list(ids.iter().map(lit).collect(), false)),
+            Self::Those { traces, .. } => {
+                let traces = traces.clone().build()?;
                 let key = traces.schema().qualified_field(0).1.name().clone();
                 let on = (vec![Column::new_unqualified(id)], vec![Column::new_unqualified(key)]);
                 rows.join(traces, JoinType::LeftSemi, on, None)

@@ -10,9 +10,9 @@ use super::cells::{Cells, long_of, money_of, text_of};
 use super::list::Pages;
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::metrics::{GROUP_SPAN_MAX_US, scan, within};
+use crate::query::running::Query;
 use crate::wire::{
     Filter, FilterOperator, GetTraceRequest, GetTraceResponse, Observation, ObservationText, Reading, Score, TimeRange,
     TraceObservation, score,

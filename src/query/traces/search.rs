@@ -6,26 +6,24 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
-use datafusion::datasource::{MemTable, TableProvider, provider_as_source};
+use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::error::Result as Planned;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions::string::expr_fn::{contains, lower};
 use datafusion::functions::unicode::expr_fn::{strpos, substring};
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, when};
 use datafusion::prelude::ident;
-use parking_lot::Mutex;
 
 use super::cells::Cells;
 use super::cursor::Cursor;
 use super::list::{Among, Chosen, FIRST_US, Pages, limit};
 use crate::base::TimestampUs;
 use crate::model::tables::Table;
-use crate::query::engine::Query;
 use crate::query::error::QueryError;
 use crate::query::functions;
 use crate::query::metrics::{GROUP_SPAN_MAX_US, scan, within};
+use crate::query::running::Query;
 use crate::wire::{FoundTrace, Reading, SearchIn, SearchTracesRequest, SearchTracesResponse, Snippet};
 
 const LIMIT_DEFAULT: u32 = 20;
@@ -54,7 +52,7 @@ pub(in crate::query) async fn search(
         )));
     }
     let io = query.table(Table::ObservationIo).await?;
-    let looked = Looked { request, sides: sides(request)?, io: Arc::clone(&io), held: Mutex::default() };
+    let looked = Looked { request, sides: sides(request)?, io: Arc::clone(&io) };
     let filters = looked.request.filters.as_slice();
     let pages = Pages { range, filters, fields: &[], limit, first_us: FIRST_US, chosen: Some(&looked) };
     let (traces, next_cursor) = pages.page(query, Cursor::parse(&request.cursor)?).await?;
@@ -111,8 +109,6 @@ struct Looked<'a> {
     request: &'a SearchTracesRequest,
     sides: Vec<&'static str>,
     io: Arc<dyn TableProvider>,
-    /// The memory that traces are in which were found.
-    held: Mutex<Option<MemoryReservation>>,
 }
 
 /// Texts are read first, then the traces of those that hold it: joined in one plan, the traces would wait in memory
@@ -124,24 +120,18 @@ impl Chosen for Looked<'_> {
         let none: [Expr; 0] = [];
         let traces = hits.and_then(|hits| hits.aggregate([ident("trace_id").alias(HIT)], none));
         let plan = traces.and_then(LogicalPlanBuilder::build).map_err(|e| query.translate(e))?;
-        // Those of the window before are not looked for any more.
-        self.held.lock().take();
-        let Some((batches, held)) = query.collect_within(&plan, FOUND_SHARE).await? else {
-            return Ok(Among::Those(LogicalPlanBuilder::from(plan)));
+        let Some(found) = query.collect_within(&plan, FOUND_SHARE).await? else {
+            return Ok(Among::Those { traces: LogicalPlanBuilder::from(plan), _held: None });
         };
-        let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if found <= IDS_MAX {
+        if found.batches().iter().map(RecordBatch::num_rows).sum::<usize>() <= IDS_MAX {
             let ids = |batch: &RecordBatch| {
                 let cells = Cells::of(batch);
                 (0..batch.num_rows()).map(|row| cells.key(HIT, row)).collect::<Vec<_>>()
             };
-            return Ok(Among::These(batches.iter().flat_map(ids).collect()));
+            return Ok(Among::These(found.batches().iter().flat_map(ids).collect()));
         }
-        *self.held.lock() = Some(held);
-        let schema = Arc::new(plan.schema().as_arrow().clone());
-        let found = MemTable::try_new(schema, vec![batches]).map_err(|e| query.translate(e))?;
-        let found = LogicalPlanBuilder::scan("found", provider_as_source(Arc::new(found)), None);
-        Ok(Among::Those(found.map_err(|e| query.translate(e))?))
+        let traces = found.table().and_then(|table| LogicalPlanBuilder::scan("found", provider_as_source(table), None));
+        Ok(Among::Those { traces: traces.map_err(|e| query.translate(e))?, _held: Some(found) })
     }
 }
 
