@@ -37,7 +37,7 @@ impl Source {
         }
     }
 
-    fn forget_pages(&self) {
+    fn forget_pages(&mut self) {
         if let Self::File(file) = self {
             file.forget_pages();
         }
@@ -126,8 +126,8 @@ impl<'a> Merge<'a> {
         self.cursors.iter().map(of).sum()
     }
 
-    pub(super) fn forget_pages(&self) {
-        self.cursors.iter().for_each(|cursor| cursor.source.forget_pages());
+    pub(super) fn forget_pages(&mut self) {
+        self.cursors.iter_mut().for_each(|cursor| cursor.source.forget_pages());
     }
 
     /// The next rows in order, or `None` after the last.

@@ -22,12 +22,14 @@ mod ledger;
 mod memory;
 mod merge;
 mod output;
+mod pages;
 pub mod plan;
 mod retire;
 mod rewrite;
 mod role;
 mod sweep;
 mod vacuum;
+mod weights;
 mod worker;
 mod workshop;
 
@@ -36,8 +38,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ByteSize, Kind};
-use crate::catalog::CatalogError;
 use crate::catalog::system::SystemError;
+use crate::catalog::{CatalogError, Rollups};
+use crate::model::tables::Table;
 use crate::store::StoreError;
 
 pub use erase::{EraseSettings, Eraser};
@@ -165,10 +168,15 @@ impl Default for CompactSettings {
 }
 
 impl CompactSettings {
-    fn plan(&self) -> plan::PlanSettings {
+    /// What is planned must be possible also where rows are summed up on the way: else it is planned again and again.
+    fn plan(&self, rollups: &dyn Rollups) -> plan::PlanSettings {
+        let whole = self.memory_of_one();
+        let sums = rollups.memory_max(Table::Observations, u64::MAX);
+        let memory = sums.and_then(|sums| memory::beside_sums(whole, sums)).unwrap_or(whole);
         plan::PlanSettings {
             target_bytes: self.target_bytes,
-            rows_max: memory::Shares::of(self.memory_of_one(), 1).map_or(u64::MAX, |shares| shares.output_rows_max),
+            rows_max: memory::Shares::of(memory, 1, u64::MAX).map_or(u64::MAX, |shares| shares.output_rows_max),
+            rows_max_alone: memory::rows_max_alone(memory),
             files_max: self.files_max,
             quiet_us: self.quiet_s.saturating_mul(1_000_000).min(i64::MAX as u64 / 4) as i64,
         }

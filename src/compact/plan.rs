@@ -30,8 +30,10 @@ const LATE_SHARE: u64 = 8;
 pub struct PlanSettings {
     /// Sealed files have between half of this and twice this, or are all there is of a day.
     pub target_bytes: ByteSize,
-    /// Rows a file can have, however small they are: the memory for its keys allows no more.
+    /// Rows that each of several files of a job can have, however small they are: the memory for its keys allows no more.
     pub rows_max: u64,
+    /// And a file that is all of its job: its keys are dealt with when nothing else is left to do.
+    pub rows_max_alone: u64,
     /// Live files a day may have before some are merged.
     pub files_max: usize,
     /// A day that is over is sealed when no file came for this long.
@@ -122,27 +124,31 @@ fn is_quiet(day: Day, files: &[&Arc<DataFile>], now_us: TimestampUs, settings: &
 }
 
 impl PlanSettings {
-    /// Bytes of a file, or what they would be if rows were as large as makes a file of the most rows one of the most
-    /// bytes: two files of the most rows never become one, however small they are.
-    fn weight(&self, file: &DataFile) -> u64 {
-        let of_rows =
-            u128::from(file.rows) * 2 * u128::from(self.target_bytes.bytes()) / u128::from(self.rows_max.max(1));
+    /// Bytes of a file, or what they would be if rows were as large as makes a file of the most rows one of
+    /// `bytes_of_most`: files that can become no larger are not too small.
+    fn weight(&self, file: &DataFile, bytes_of_most: u64) -> u64 {
+        let of_rows = u128::from(file.rows) * u128::from(bytes_of_most) / u128::from(self.rows_max.max(1));
         file.size_bytes.max(of_rows.try_into().unwrap_or(u64::MAX))
     }
 
-    fn weights(&self, files: &[&Arc<DataFile>]) -> u64 {
-        files.iter().map(|file| self.weight(file)).sum()
+    fn fit_into_one(&self, files: &[&Arc<DataFile>]) -> bool {
+        let of = |what: fn(&DataFile) -> u64| files.iter().map(|file| what(file)).fold(0, u64::saturating_add);
+        of(|file| file.size_bytes) <= self.target_bytes.bytes() * 2 && of(|file| file.rows) <= self.rows_max_alone
     }
 }
 
 /// Of a day that is over: all files that are too small, which become one or few.
 fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a Arc<DataFile>> {
     let (low, high) = (settings.target_bytes.bytes() / 2, settings.target_bytes.bytes() * 2);
-    let (right, small): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| settings.weight(file) >= low);
+    // Several files of a job have at least half of the most rows: then they are of the right size.
+    let weight = |file: &&Arc<DataFile>| settings.weight(file, settings.target_bytes.bytes());
+    let weights = |files: &[&Arc<DataFile>]| files.iter().map(weight).fold(0, u64::saturating_add);
+    let (right, small): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| weight(file) >= low);
     let (sealed, late): (Vec<_>, Vec<_>) = small.iter().copied().partition(|file| file.rewrites == SEALED);
-    if files.iter().any(|file| file.rewrites == SEALED) && !late.is_empty() {
+    let is_sealed = files.iter().any(|file| file.rewrites == SEALED);
+    if is_sealed && !late.is_empty() {
         // A sealed day got late rows: what was sealed is rewritten only when it is worth it.
-        return if settings.weights(&late) * LATE_SHARE >= settings.weights(&sealed) && !sealed.is_empty() {
+        return if weights(&late) * LATE_SHARE >= weights(&sealed) && !sealed.is_empty() {
             small
         } else if late.len() >= LATE_FILES_MIN {
             late
@@ -150,12 +156,16 @@ fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a 
             Vec::new()
         };
     }
+    if !is_sealed && right.iter().any(|file| file.size_bytes < low) && settings.fit_into_one(files) {
+        // Of few bytes and many rows: one file is better than some of the most rows.
+        return files.to_vec();
+    }
     let mut inputs = small;
-    let weight = settings.weights(&inputs);
-    if !inputs.is_empty() && weight < low {
+    let rest = weights(&inputs);
+    if !inputs.is_empty() && rest < low {
         // The rest would be too small by itself: it joins the smallest file that was not sealed.
-        let fits = |file: &&&Arc<DataFile>| file.rewrites != SEALED && settings.weight(file) + weight <= high;
-        let joined = right.iter().filter(fits).min_by_key(|file| settings.weight(file)).copied();
+        let fits = |file: &&&Arc<DataFile>| file.rewrites != SEALED && weight(file) + rest <= high;
+        let joined = right.iter().filter(fits).min_by_key(|file| weight(file)).copied();
         inputs.extend(joined);
     }
     inputs
@@ -164,19 +174,15 @@ fn to_seal<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a 
 /// Of a day that still grows: nothing, until it has too many files.
 fn to_merge<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a Arc<DataFile>> {
     let target = settings.target_bytes.bytes();
-    let is_settled = |file: &&&Arc<DataFile>| {
-        let weight = settings.weight(file);
-        weight >= target || (weight >= target / 2 && file.rewrites >= LEVELS)
-    };
+    let weight = |file: &&Arc<DataFile>| settings.weight(file, 2 * target);
+    let is_settled =
+        |file: &&&Arc<DataFile>| weight(file) >= target || (weight(file) >= target / 2 && file.rewrites >= LEVELS);
     let (settled, mut working): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| is_settled(&file));
-    let small = working.iter().filter(|file| settings.weight(file) < target / 2).count();
+    let small = working.iter().filter(|file| weight(file) < target / 2).count();
     // The first leaves room for what will be left at the end of the day; the others need not.
-    let spared = if settled.iter().any(|file| settings.weight(file) <= 2 * target - target * 3 / 8) {
-        target / 8
-    } else {
-        target / 2
-    };
-    if small >= 2 && settings.weights(&working) >= 2 * target - spared {
+    let spared =
+        if settled.iter().any(|file| weight(file) <= 2 * target - target * 3 / 8) { target / 8 } else { target / 2 };
+    if small >= 2 && working.iter().map(weight).fold(0, u64::saturating_add) >= 2 * target - spared {
         // Enough for a file of nearly the largest size: it is written once and for all.
         return working;
     }
@@ -194,7 +200,7 @@ fn to_merge<'a>(files: &[&'a Arc<DataFile>], settings: &PlanSettings) -> Vec<&'a
         }
     }
     // The levels are full: the cheapest half goes up.
-    working.sort_by_key(|file| settings.weight(file));
+    working.sort_by_key(weight);
     let half = (working.len() / 2).max(2);
     working.truncate(half);
     working

@@ -6,19 +6,21 @@ use std::time::Duration;
 use super::fold::Fold;
 use super::input::FileInput;
 use super::ledger::Sums;
-use super::memory::{LEAST, Shares};
+use super::memory::{KEY_FILTER_BYTES, Shares, beside_sums};
 use super::merge::{Merge, Source};
 use super::output::{Output, Wanted};
 use super::plan::{Job, SEALED};
 use super::{CompactError, Result};
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
-use crate::catalog::{Change, NewFile, NoRollups, Rewrite, Rollups};
+use crate::catalog::{Change, NewFile, Rewrite, Rollups};
 use crate::model::tables::Table;
 use crate::store::Store;
 
 /// Row groups of narrow files that will be merged again: each is fetched by one request then, and held whole. What the
 /// writer holds for its many columns counts: of 4 MiB row groups had 3,300 rows, and were slow to read.
 const ROW_GROUP_TIER: ByteSize = ByteSize::mib(8);
+/// From so many rows on a file is large, however small they are.
+const LARGE_ROWS: u64 = 1_000_000;
 /// How long a merge waits for memory that others of this process hold, before it gives way.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(60);
 /// A merge of little takes no more than this many times its files: text shrinks up to 25-fold.
@@ -73,11 +75,11 @@ pub async fn rewrite(
     job: &Job,
     fold: &dyn Fold,
 ) -> Result<Rewritten> {
-    match rewrite_once(place, tenant, table, job, fold).await {
+    let for_sums = rollup_memory(&place, table, job).await;
+    let has_sums = for_sums.is_some();
+    match rewrite_once(place, tenant, table, job, fold, for_sums).await {
         // The merge lacks what the sums take: it does without them.
-        Err(CompactError::OverBudget { .. }) if place.rollups.memory_max(table, job.rows()).is_some() => {
-            rewrite_once(Workplace { rollups: &NoRollups, ..place }, tenant, table, job, fold).await
-        }
+        Err(CompactError::OverBudget { .. }) if has_sums => rewrite_once(place, tenant, table, job, fold, None).await,
         done => done,
     }
 }
@@ -88,18 +90,21 @@ async fn rewrite_once(
     table: Table,
     job: &Job,
     fold: &dyn Fold,
+    for_sums: Option<Reservation>,
 ) -> Result<Rewritten> {
     let files = job.inputs.len();
     let over = || CompactError::OverBudget { files, limit: place.memory_max };
-    let rollup_held = rollup_memory(&place, table, job).await;
-    let for_merge = ByteSize(place.memory_max.bytes() - rollup_held.as_ref().map_or(0, Reservation::bytes));
-    let shares = Shares::of(for_merge, files).ok_or_else(over)?;
-    let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES)).min(shares.whole);
+    let for_merge = ByteSize(place.memory_max.bytes() - for_sums.as_ref().map_or(0, Reservation::bytes));
+    let replacements: VecDeque<_> = fold.replacements().into();
+    let replaced: u64 = replacements.iter().map(|batch| batch.num_rows() as u64).sum();
+    let rows_in = job.rows();
+    let rows = rows_in + replaced;
+    let shares = Shares::of(for_merge, files, rows).ok_or_else(over)?;
+    let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES));
+    let need = need.saturating_add(rows.saturating_mul(KEY_FILTER_BYTES)).min(shares.whole);
     let held = place.budget.reserve(need, MEMORY_PATIENCE).await.ok_or(CompactError::Busy)?;
     let mut memory = Memory { budget: place.budget, held: vec![held], most: 0, shares, files };
 
-    let replacements: VecDeque<_> = fold.replacements().into();
-    let replaced: u64 = replacements.iter().map(|batch| batch.num_rows() as u64).sum();
     let mut sources = Vec::with_capacity(files + 1);
     for file in &job.inputs {
         let input = FileInput::open(place.store, tenant, table, file.clone(), &shares).await?;
@@ -109,12 +114,10 @@ async fn rewrite_once(
         sources.push(Source::Rows(replacements));
     }
 
-    let rows_in = job.rows();
     let bytes_max = place.target_bytes.bytes().saturating_mul(2);
-    let pieces = job.bytes().div_ceil(bytes_max.max(1)).max(rows_in.div_ceil(shares.output_rows_max)).max(1);
+    let pieces = job.bytes().div_ceil(bytes_max.max(1)).max(rows.div_ceil(shares.output_rows_max)).max(1);
     // Such files are hardly ever merged again.
-    let is_large =
-        job.bytes() / pieces >= place.target_bytes.bytes() / 2 || rows_in / pieces >= shares.output_rows_max / 2;
+    let is_large = job.bytes() / pieces >= place.target_bytes.bytes() / 2 || rows / pieces >= LARGE_ROWS;
     let mut output = Output::begin(Wanted {
         store: place.store,
         clock: place.clock,
@@ -127,9 +130,9 @@ async fn rewrite_once(
             true => shares.row_group,
             false => shares.row_group.min(ROW_GROUP_TIER),
         },
-        rows_per_file: (rows_in + replaced).div_ceil(pieces).max(1),
+        rows_per_file: rows.div_ceil(pieces).max(1),
         bytes_max,
-        rollups: rollup_held.is_some().then_some(place.rollups),
+        rollups: for_sums.is_some().then_some(place.rollups),
     })?;
     let mut rows_out = 0;
     let merged = match table.sort_columns().is_empty() {
@@ -143,7 +146,7 @@ async fn rewrite_once(
             return Err(error);
         }
     };
-    let expected = (rows_in + replaced).checked_sub(dropped);
+    let expected = rows.checked_sub(dropped);
     let adds_up = table.key_columns().is_empty() || expected == Some(rows_out);
     let (true, Some(merged)) = (adds_up, rows_in.checked_sub(rows_out)) else {
         output.abandon().await;
@@ -165,13 +168,11 @@ async fn rewrite_once(
 
 /// What is left for the merge must be enough for it. Sums of a file that will be merged again are worth no waiting.
 async fn rollup_memory(place: &Workplace<'_>, table: Table, job: &Job) -> Option<Reservation> {
-    let memory = place.rollups.memory_max(table, job.rows())?.bytes();
-    if place.memory_max.bytes().checked_sub(memory)? < LEAST.bytes() {
-        return None;
-    }
+    let memory = place.rollups.memory_max(table, job.rows())?;
+    beside_sums(place.memory_max, memory)?;
     match job.rewrites() == SEALED {
-        true => place.budget.reserve(memory, MEMORY_PATIENCE).await,
-        false => place.budget.try_reserve(memory),
+        true => place.budget.reserve(memory.bytes(), MEMORY_PATIENCE).await,
+        false => place.budget.try_reserve(memory.bytes()),
     }
 }
 
@@ -186,7 +187,7 @@ async fn put_in_order(
 ) -> Result<u64> {
     let mut merge = Merge::begin(table, sources, fold).await?;
     loop {
-        memory.check(&merge, output)?;
+        memory.check(&mut merge, output)?;
         let Some(rows) = merge.next().await? else { return Ok(merge.dropped()) };
         *rows_out += rows.num_rows() as u64;
         output.push(rows).await?;
@@ -220,7 +221,7 @@ struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    fn check(&mut self, merge: &Merge<'_>, output: &Output<'_>) -> Result<()> {
+    fn check(&mut self, merge: &mut Merge<'_>, output: &Output<'_>) -> Result<()> {
         if merge.held_bytes() > self.shares.inputs {
             // Pages can be fetched again, decoded rows cannot.
             merge.forget_pages();

@@ -1,5 +1,6 @@
 mod erasing;
 mod folds;
+mod inputs;
 mod leases;
 mod rewrites;
 mod tables;

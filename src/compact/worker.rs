@@ -227,7 +227,11 @@ impl Shared {
             snapshot = self.catalog().snapshot(tenant, table).await?;
         }
         loop {
-            let jobs = plan::plan(&snapshot, self.workshop.clock.now_us(), &self.settings.plan());
+            let jobs = plan::plan(
+                &snapshot,
+                self.workshop.clock.now_us(),
+                &self.settings.plan(self.workshop.rollups.as_ref()),
+            );
             let mut jobs = jobs.into_iter().filter(|job| !left_alone.contains(&job.day));
             let Some(job) = jobs.find(|job| !self.is_parked(tenant, table, job.day)) else { return Ok(looked) };
             // Its files are on their way out.

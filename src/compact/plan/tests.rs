@@ -10,8 +10,13 @@ const MINUTE: i64 = 60_000_000;
 /// A worker looks at a table at least this often while it changes.
 const LOOK_US: i64 = 23_000_000;
 const MERGED_BYTES_A_SECOND: u64 = 20 * MIB;
-const SETTINGS: PlanSettings =
-    PlanSettings { target_bytes: ByteSize::mib(256), rows_max: u64::MAX, files_max: 19, quiet_us: 30 * MINUTE };
+const SETTINGS: PlanSettings = PlanSettings {
+    target_bytes: ByteSize::mib(256),
+    rows_max: u64::MAX,
+    rows_max_alone: u64::MAX,
+    files_max: 19,
+    quiet_us: 30 * MINUTE,
+};
 /// Jobs that any day of these tests needs, by far.
 const JOBS_MOST: usize = 1_000;
 
@@ -36,6 +41,7 @@ struct Days {
 struct SmallRows {
     bytes: u64,
     in_a_file: u64,
+    alone: u64,
 }
 
 impl Days {
@@ -73,15 +79,20 @@ impl Days {
         self.jobs += 1;
         assert!(self.jobs < JOBS_MOST, "the same is done again and again: {job:?}");
         let pieces = job.bytes().div_ceil(2 * SETTINGS.target_bytes.bytes());
-        let pieces = pieces.max(job.rows().div_ceil(self.settings().rows_max)).max(1);
+        let settings = self.settings();
+        let by_rows = match job.rows() <= settings.rows_max_alone {
+            true => 1,
+            false => job.rows().div_ceil(settings.rows_max),
+        };
+        let pieces = pieces.max(by_rows).max(1);
         for _ in 0..pieces {
             self.add(job.bytes() / pieces, job.rewrites(), at_us);
         }
     }
 
     fn settings(&self) -> PlanSettings {
-        let rows_max = self.small_rows.map_or(u64::MAX, |rows| rows.in_a_file);
-        PlanSettings { rows_max, ..SETTINGS }
+        let Some(rows) = self.small_rows else { return SETTINGS };
+        PlanSettings { rows_max: rows.in_a_file, rows_max_alone: rows.alone, ..SETTINGS }
     }
 
     fn plan(&self, at_us: TimestampUs) -> Option<Job> {
@@ -224,9 +235,9 @@ fn three_million_observations_a_day_seal_into_files_of_the_right_size() {
 
 #[test]
 fn a_day_of_many_small_rows_is_sealed_once() {
-    let in_a_file = 2_000_000;
-    for (bytes, rows) in [(10, 2_100_000), (30, 4_000_000), (60, 4_100_000), (60, 20_000_000)] {
-        let mut days = Days { small_rows: Some(SmallRows { bytes, in_a_file }), ..Days::default() };
+    let (in_a_file, alone) = (2_000_000, 3_200_000);
+    for (bytes, rows) in [(10, 2_100_000), (64, 3_000_000), (30, 4_000_000), (60, 4_100_000), (60, 20_000_000)] {
+        let mut days = Days { small_rows: Some(SmallRows { bytes, in_a_file, alone }), ..Days::default() };
         for minute in 0..1440 {
             days.flush(rows / 1440 * bytes, day().start_us() + minute * MINUTE);
         }
@@ -235,7 +246,10 @@ fn a_day_of_many_small_rows_is_sealed_once() {
             days.done(&job, at_us);
         }
         let sealed = days.snapshot.files.len() as u64;
-        assert!((rows / in_a_file + 1..=rows / in_a_file * 2 + 1).contains(&sealed), "{rows} rows in {sealed} files");
+        match rows <= alone {
+            true => assert_eq!(sealed, 1, "{rows} rows"),
+            false => assert!((rows / in_a_file..=rows / in_a_file * 2).contains(&sealed), "{rows} in {sealed} files"),
+        }
         assert!(days.amplification() <= 3.1, "{}", days.amplification());
         // What comes late is sealed beside them, or with the smallest that was not sealed.
         let before = days.rewritten;
@@ -243,7 +257,7 @@ fn a_day_of_many_small_rows_is_sealed_once() {
         while let Some(job) = days.plan(at_us + Day::US) {
             days.done(&job, at_us);
         }
-        assert!(days.rewritten - before <= 2 * in_a_file * bytes, "{} bytes written again", days.rewritten - before);
+        assert!(days.rewritten - before <= alone * bytes, "{} bytes written again", days.rewritten - before);
         assert!(days.snapshot.files.len() as u64 <= sealed + 1);
     }
 }
