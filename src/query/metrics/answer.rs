@@ -13,6 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use super::parts::{UNPRICED, measure_name};
 use super::plan::{self, Source};
 use super::request::{Aggregate, By, Measure, Question};
+use super::rollup;
 use super::rows::Tables;
 use super::value::{self, Value};
 use crate::base::TimestampUs;
@@ -130,10 +131,7 @@ impl Asking<'_> {
             true => self.kept(plan::groups(question, &self.table)).await?,
             false => None,
         };
-        let from = match &kept {
-            Some(kept) => Source::Groups(kept.table().map_err(|e| self.translate(e))?),
-            None => self.table.clone(),
-        };
+        let from = self.source(kept.as_ref())?;
         let (shown, has_others) = self.ranking(&from).await?;
         let mut rows: Vec<Row> =
             (0..shown.num_rows()).map(|row| self.row(None, self.dimensions_of(&shown, row), &shown, row)).collect();
@@ -151,14 +149,21 @@ impl Asking<'_> {
         Ok((rows, total))
     }
 
-    /// With buckets: groups are ranked over the whole range, then all are cut into buckets, the others together.
+    /// With buckets: groups are ranked over the whole range, then all are cut into buckets, the others together. The files
+    /// are read once where the groups are few by what they are of; else once for each, as of many groups few are shown.
     async fn buckets(&self) -> Result<Answered, QueryError> {
         let question = self.question;
         let Some(buckets) = &question.buckets else { return Ok((Vec::new(), None)) };
+        let is_small = question.dimensions.iter().all(|field| rollup::has_few_values(field));
+        let kept = match !question.dimensions.is_empty() && is_small && question.adds_up() {
+            true => self.kept(plan::groups(question, &self.table)).await?,
+            false => None,
+        };
+        let from = self.source(kept.as_ref())?;
         let (groups, shown, has_others) = match question.dimensions.is_empty() {
             true => (vec![Vec::new()], None, false),
             false => {
-                let (shown, has_others) = self.ranking(&self.table).await?;
+                let (shown, has_others) = self.ranking(&from).await?;
                 let groups = (0..shown.num_rows()).map(|row| self.dimensions_of(&shown, row)).collect();
                 (groups, Some(self.shown_group(&shown)?), has_others)
             }
@@ -169,7 +174,7 @@ impl Asking<'_> {
         }
 
         let has_ranks = shown.is_some();
-        let plan = self.planned(plan::by_bucket(question, &self.table, shown))?;
+        let plan = self.planned(plan::by_bucket(question, &from, shown))?;
         let parts = self.query.collect(&plan, question.rows_max).await?;
         let schema = parts.first().map_or_else(|| Arc::new(plan.schema().as_arrow().clone()), RecordBatch::schema);
         let cut = in_memory(schema, parts).map_err(|e| self.translate(e))?;
@@ -219,6 +224,14 @@ impl Asking<'_> {
         let plan = self.planned(plan::total(self.question, from))?;
         let total = self.one(&plan).await?;
         Ok(self.row(None, self.no_dimensions(), &total, 0))
+    }
+
+    /// What is kept, or else the tables.
+    fn source(&self, kept: Option<&Kept>) -> Result<Source, QueryError> {
+        match kept {
+            Some(kept) => kept.table().map(Source::Groups).map_err(|e| self.translate(e)),
+            None => Ok(self.table.clone()),
+        }
     }
 
     /// The groups of a plan, unless they are too many.

@@ -22,13 +22,14 @@ use crate::query::functions::{self, OrNone, ShownGroup};
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     Tables(Tables),
-    /// What a plan of [`groups`] or [`by_bucket`] gave: a row per group with the parts of all measures.
+    /// What a plan of [`groups`] gave: a row per group, or per group and bucket, with the parts of all measures.
     Groups(Arc<dyn TableProvider>),
 }
 
-/// Every group by its dimensions, with the parts of all measures.
+/// Every group by its dimensions, and by its bucket where there are buckets, with the parts of all measures.
 pub(super) fn groups(question: &Question, table: &Source) -> Result<LogicalPlan> {
-    grouped(question, table, true, None, dimensions(question), &all(question))?.build()
+    let groups = bucket(question, table).into_iter().chain(dimensions(question)).collect();
+    grouped(question, table, true, None, groups, &all(question))?.build()
 }
 
 /// Rows grouped by their dimensions, best first, one more than are shown: the ranking, and without buckets the answer.
@@ -38,8 +39,8 @@ pub(super) fn ranked(question: &Question, from: &Source) -> Result<LogicalPlan> 
         Some(_) => question.order.iter().filter_map(|order| measure_of(order.by)).collect(),
     };
     let groups = match from {
-        Source::Tables(_) => grouped(question, from, true, None, dimensions(question), &measures)?,
-        Source::Groups(kept) => kept_groups(kept)?,
+        Source::Groups(kept) if question.buckets.is_none() => kept_groups(kept)?,
+        _ => grouped(question, from, true, None, dimensions(question), &measures)?,
     };
     let order = question.order.iter().filter_map(|order| {
         let name = match order.by {
@@ -64,16 +65,19 @@ pub(super) fn others(question: &Question, from: &Source, shown: ShownGroup, coun
 }
 
 /// Shown groups and the others by bucket: `bucket`, `rank`, parts of all measures. Without dimensions `rank` is missing.
-pub(super) fn by_bucket(question: &Question, table: &Source, shown: Option<ShownGroup>) -> Result<LogicalPlan> {
-    let mut groups = Vec::new();
-    if let Some(buckets) = &question.buckets {
-        let args = vec![lit(buckets.bucket.width()), ident(AT), lit(buckets.bucket.zone())];
-        groups.push(functions::time_bucket().call(args).alias(BUCKET));
-    }
-    if let Some(shown) = shown {
-        groups.push(group_of(question, shown).alias(RANK));
-    }
-    grouped(question, table, true, None, groups, &all(question))?.build()
+pub(super) fn by_bucket(question: &Question, from: &Source, shown: Option<ShownGroup>) -> Result<LogicalPlan> {
+    let rank = shown.map(|shown| group_of(question, shown).alias(RANK));
+    let groups = bucket(question, from).into_iter().chain(rank).collect();
+    grouped(question, from, true, None, groups, &all(question))?.build()
+}
+
+fn bucket(question: &Question, from: &Source) -> Option<Expr> {
+    let buckets = question.buckets.as_ref()?;
+    let args = || vec![lit(buckets.bucket.width()), ident(AT), lit(buckets.bucket.zone())];
+    Some(match from {
+        Source::Tables(_) => functions::time_bucket().call(args()).alias(BUCKET),
+        Source::Groups(_) => ident(BUCKET),
+    })
 }
 
 /// The measures of what [`by_bucket`] gave.

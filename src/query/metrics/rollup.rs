@@ -12,7 +12,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::prelude::ident;
 
-use super::field::time_of;
+use super::field::{Field, time_of};
+use super::fields::FieldKind;
 use super::parts::{self, Part, ROWS};
 use super::plan::{self, AT, Source, dimension_name};
 use super::request::{Input, Question};
@@ -181,6 +182,11 @@ fn column(question: &Question, part: Part) -> Option<String> {
         Part::Distinct(_) | Part::Exact(..) | Part::Stddev(_) | Part::Samples(_) => return None,
     };
     Some(format!("{} {what}", question.inputs[part.input()?].field.name))
+}
+
+/// Whether groups by this field are few.
+pub(super) fn has_few_values(field: &Field) -> bool {
+    DIMENSIONS.contains(&field.name.as_str()) || field.kind == FieldKind::Boolean
 }
 
 fn is_of_dimensions(expr: &Expr) -> bool {

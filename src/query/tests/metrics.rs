@@ -11,7 +11,7 @@ use crate::query::presets::latency_percentiles;
 use crate::wire::metric_value::Value as Wire;
 use crate::wire::{
     Aggregation as A, CostBreakdownRequest, FilterOperator, LatencyPercentilesRequest, Measure, MetricValue,
-    MetricsRow, OrderBy, TimeRange, TimeSeriesRequest, TimeUnit, View,
+    MetricsRow, OrderBy, TimeBucket, TimeRange, TimeSeriesRequest, TimeUnit, View,
 };
 
 pub(super) async fn ask(setting: &Setting, request: MetricsRequest) -> MetricsResponse {
@@ -337,8 +337,9 @@ async fn a_breakdown_with_others_and_total_reads_the_files_once() {
     );
     // A tag stands in several groups, and what was said once would be counted twice: the total is read for itself.
     assert_eq!(gets(&setting, &breakdown(&["tags"])).await.0, 2 * once);
-    let hourly = MetricsRequest { bucket: bucket(TimeUnit::Hour, 1, ""), ..breakdown(&["model"]) };
-    assert_eq!(gets(&setting, &hourly).await.0, 2 * once, "ranked first, then cut");
+    let hourly = |dimension| MetricsRequest { bucket: bucket(TimeUnit::Hour, 1, ""), ..breakdown(&[dimension]) };
+    assert_eq!(gets(&setting, &hourly("model")).await.0, once);
+    assert_eq!(gets(&setting, &hourly("user_id")).await.0, 2 * once, "of many groups: ranked first, then those shown");
     let users = MetricsRequest { measures: measures(true), ..breakdown(&["model"]) };
     assert_eq!(gets(&setting, &users).await.0, 3 * once);
 }
@@ -346,22 +347,29 @@ async fn a_breakdown_with_others_and_total_reads_the_files_once() {
 #[tokio::test]
 async fn groups_that_do_not_fit_into_memory_are_read_again_instead() {
     let rows = observations(13, 3000, 72);
-    let asked = crate::query::presets::cost_breakdown(CostBreakdownRequest {
-        range: request(vec![], &[]).range,
-        top_k: 2,
-        dimensions: vec!["id".to_owned()],
-        ..Default::default()
-    });
-    let mut answers = Vec::new();
-    for memory_max in [ByteSize::mib(512), ByteSize::mib(2)] {
-        let setting = Setting::new(QueryLimits { memory_max, ..Default::default() }).await;
-        setting.add_files("acme", &rows).await;
-        ask(&setting, asked.clone()).await;
-        let before = setting.store.counts().get;
-        let mut answer = ask(&setting, asked.clone()).await;
-        answer.reading = None;
-        answers.push((setting.store.counts().get - before, answer));
+    let of = |dimension: &str| {
+        crate::query::presets::cost_breakdown(CostBreakdownRequest {
+            range: request(vec![], &[]).range,
+            top_k: 2,
+            dimensions: vec![dimension.to_owned()],
+            ..Default::default()
+        })
+    };
+    let by_minute = TimeBucket { skip_gaps: true, ..bucket(TimeUnit::Minute, 1, "").unwrap() };
+    let in_buckets = MetricsRequest { bucket: Some(by_minute), ..of("model") };
+    // The attempt, then ranking, others and total; or ranking and buckets.
+    for (asked, times) in [(of("id"), 4), (in_buckets, 3)] {
+        let mut answers = Vec::new();
+        for memory_max in [ByteSize::mib(512), ByteSize::mib(2)] {
+            let setting = Setting::new(QueryLimits { memory_max, ..Default::default() }).await;
+            setting.add_files("acme", &rows).await;
+            ask(&setting, asked.clone()).await;
+            let before = setting.store.counts().get;
+            let mut answer = ask(&setting, asked.clone()).await;
+            answer.reading = None;
+            answers.push((setting.store.counts().get - before, answer));
+        }
+        assert_eq!(answers[1].0, times * answers[0].0);
+        assert_eq!(answers[1].1, answers[0].1);
     }
-    assert_eq!(answers[1].0, 4 * answers[0].0, "the attempt, then ranking, others and total");
-    assert_eq!(answers[1].1, answers[0].1);
 }
