@@ -1,8 +1,5 @@
 //! What in metadata names each tenant's own customers, projects and flows: `system/dimensions/{number}`, one object for a
 //! change, of which a tenant's last holds.
-//!
-//! What holds now is known in memory; asking for the next number now and then finds the changes of others, at one
-//! request when there is none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use super::numbered::{Changes, Numbered};
 use super::system::{Result, SystemError, SystemObjects};
 use crate::base::{TenantId, TimestampUs};
 use crate::model::DimensionKeys;
@@ -23,17 +21,8 @@ pub struct Dimensions(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     objects: SystemObjects,
-    known: RwLock<Known>,
-    /// Held while changes are read or made.
-    moving: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    is_loaded: bool,
-    /// The number of the last change known; they begin at 1 and have no gaps.
-    last: u64,
-    own: HashMap<TenantId, Arc<DimensionKeys>>,
+    changes: Changes,
+    own: RwLock<HashMap<TenantId, Arc<DimensionKeys>>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,15 +35,22 @@ struct Change {
     made_us: TimestampUs,
 }
 
+impl Numbered for Change {
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl Dimensions {
     /// Knows of no tenant's own keys before it caught up.
     pub fn new(objects: SystemObjects) -> Self {
-        Self(Arc::new(Inner { objects, known: RwLock::default(), moving: tokio::sync::Mutex::default() }))
+        let changes = Changes::new(objects.clone(), DIMENSIONS);
+        Self(Arc::new(Inner { objects, changes, own: RwLock::default() }))
     }
 
     /// A tenant's own keys; `None`: those that hold for all who have none. No request; the same `Arc` until they change.
     pub fn own(&self, tenant: &TenantId) -> Option<Arc<DimensionKeys>> {
-        self.0.known.read().own.get(tenant).cloned()
+        self.0.own.read().get(tenant).cloned()
     }
 
     /// The keys that hold for a tenant. No request.
@@ -65,60 +61,30 @@ impl Dimensions {
     /// Durable and in force here on return, elsewhere within 10 seconds: for rows that get into files from then on.
     pub async fn set(&self, tenant: &TenantId, keys: DimensionKeys, made_by: &str) -> Result<()> {
         keys.check().map_err(SystemError::Invalid)?;
-        let _moving = self.0.moving.lock().await;
-        self.load().await?;
-        loop {
-            let number = self.0.known.read().last + 1;
-            let (made_us, made_by) = (self.0.objects.now_us(), made_by.to_owned());
-            let change = Change { number, tenant: tenant.to_string(), keys: keys.clone(), made_by, made_us };
-            match self.0.objects.create(DIMENSIONS, &name(number), change.clone()).await? {
-                None => return self.learn(change),
-                Some(theirs) => self.learn(theirs)?,
-            }
-        }
+        let change = |number| Change {
+            number,
+            tenant: tenant.to_string(),
+            keys: keys.clone(),
+            made_by: made_by.to_owned(),
+            made_us: self.0.objects.now_us(),
+        };
+        self.0.changes.add(change, |change| self.learn(change)).await
     }
 
-    /// Learns what others changed since. The first time all there is: one LIST, and a request for each change; later one
-    /// request when there is nothing new.
+    /// Learns what others changed since: one request when there is nothing new.
     pub async fn catch_up(&self) -> Result<()> {
-        let _moving = self.0.moving.lock().await;
-        self.load().await?;
-        loop {
-            let next = self.0.known.read().last + 1;
-            match self.0.objects.get(DIMENSIONS, &name(next)).await? {
-                Some(change) => self.learn(change)?,
-                None => return Ok(()),
-            }
-        }
+        self.0.changes.catch_up(|change| self.learn(change)).await
     }
 
     /// As [`Dimensions::catch_up`], once: for those who answer one question and end.
     pub async fn load_once(&self) -> Result<()> {
-        let _moving = self.0.moving.lock().await;
-        self.load().await
-    }
-
-    async fn load(&self) -> Result<()> {
-        if !self.0.known.read().is_loaded {
-            for change in self.0.objects.all::<Change>(DIMENSIONS).await? {
-                self.learn(change)?;
-            }
-            self.0.known.write().is_loaded = true;
-        }
-        Ok(())
+        self.0.changes.load_once(|change| self.learn(change)).await
     }
 
     fn learn(&self, change: Change) -> Result<()> {
-        let tenant: TenantId = change.tenant.parse()?;
-        let mut known = self.0.known.write();
-        known.last = known.last.max(change.number);
-        known.own.insert(tenant, Arc::new(change.keys));
+        self.0.own.write().insert(change.tenant.parse()?, Arc::new(change.keys));
         Ok(())
     }
-}
-
-fn name(number: u64) -> String {
-    format!("{number:020}")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! tenant's last holds. The secret that keys a tenant's hashes is made with its first rules and stays for ever, so that
 //! what was hashed before and after a change joins.
 //!
-//! What holds now is known in memory, ready to run; changes of others are found as those of dimension keys are.
+//! What holds now is known in memory, ready to run.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::numbered::{Changes, Numbered};
 use super::system::{Result, SystemError, SystemObjects};
 use crate::base::{TenantId, TimestampUs};
 use crate::masking::{self, Mask, MaskingRule};
@@ -25,17 +26,8 @@ pub struct Maskings(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     objects: SystemObjects,
-    known: RwLock<Known>,
-    /// Held while changes are read or made.
-    moving: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    is_loaded: bool,
-    /// The number of the last change known; they begin at 1 and have no gaps.
-    last: u64,
-    own: HashMap<TenantId, Own>,
+    changes: Changes,
+    own: RwLock<HashMap<TenantId, Own>>,
 }
 
 #[derive(Debug)]
@@ -74,69 +66,52 @@ struct Change {
     made_us: TimestampUs,
 }
 
+impl Numbered for Change {
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl Maskings {
     /// Knows of no rules before it caught up.
     pub fn new(objects: SystemObjects) -> Self {
-        Self(Arc::new(Inner { objects, known: RwLock::default(), moving: tokio::sync::Mutex::default() }))
+        let changes = Changes::new(objects.clone(), MASKINGS);
+        Self(Arc::new(Inner { objects, changes, own: RwLock::default() }))
     }
 
     /// What a tenant's requests go through; `None`: nothing. No request.
     pub fn mask(&self, tenant: &TenantId) -> Option<Arc<Mask>> {
-        self.0.known.read().own.get(tenant)?.mask.clone()
+        self.0.own.read().get(tenant)?.mask.clone()
     }
 
     /// In the order they were set. No request.
     pub fn rules(&self, tenant: &TenantId) -> Vec<MaskingRule> {
-        self.0.known.read().own.get(tenant).map(|own| own.rules.clone()).unwrap_or_default()
+        self.0.own.read().get(tenant).map(|own| own.rules.clone()).unwrap_or_default()
     }
 
     /// Durable and in force here on return, elsewhere within 10 seconds: for requests that come in from then on. What
     /// stands already stays as it is.
     pub async fn set(&self, tenant: &TenantId, rules: Vec<MaskingRule>, made_by: &str) -> Result<()> {
         masking::check(&rules).map_err(SystemError::Invalid)?;
-        let _moving = self.0.moving.lock().await;
-        self.load().await?;
-        loop {
-            let number = self.0.known.read().last + 1;
-            let kept = self.0.known.read().own.get(tenant).map(|own| own.secret.clone());
-            let (made_us, made_by) = (self.0.objects.now_us(), made_by.to_owned());
-            let secret = kept.unwrap_or_else(Secret::new);
-            let change = Change { number, tenant: tenant.to_string(), rules: rules.clone(), secret, made_by, made_us };
-            match self.0.objects.create(MASKINGS, &name(number), change.clone()).await? {
-                None => return self.learn(change),
-                Some(theirs) => self.learn(theirs)?,
-            }
-        }
+        let change = |number| Change {
+            number,
+            tenant: tenant.to_string(),
+            rules: rules.clone(),
+            secret: self.0.own.read().get(tenant).map_or_else(Secret::new, |own| own.secret.clone()),
+            made_by: made_by.to_owned(),
+            made_us: self.0.objects.now_us(),
+        };
+        self.0.changes.add(change, |change| self.learn(change)).await
     }
 
-    /// Learns what others changed since. The first time all there is: one LIST, and a request for each change; later one
-    /// request when there is nothing new.
+    /// Learns what others changed since: one request when there is nothing new.
     pub async fn catch_up(&self) -> Result<()> {
-        let _moving = self.0.moving.lock().await;
-        self.load().await?;
-        loop {
-            let next = self.0.known.read().last + 1;
-            match self.0.objects.get(MASKINGS, &name(next)).await? {
-                Some(change) => self.learn(change)?,
-                None => return Ok(()),
-            }
-        }
+        self.0.changes.catch_up(|change| self.learn(change)).await
     }
 
     /// As [`Maskings::catch_up`], once: for those who answer one question and end.
     pub async fn load_once(&self) -> Result<()> {
-        let _moving = self.0.moving.lock().await;
-        self.load().await
-    }
-
-    async fn load(&self) -> Result<()> {
-        if !self.0.known.read().is_loaded {
-            for change in self.0.objects.all::<Change>(MASKINGS).await? {
-                self.learn(change)?;
-            }
-            self.0.known.write().is_loaded = true;
-        }
-        Ok(())
+        self.0.changes.load_once(|change| self.learn(change)).await
     }
 
     /// Rules that this program cannot run are an error: it must not let pass what they would mask.
@@ -146,15 +121,9 @@ impl Maskings {
             true => None,
             false => Some(Arc::new(Mask::new(&change.rules, &change.secret.0).map_err(SystemError::Invalid)?)),
         };
-        let mut known = self.0.known.write();
-        known.last = known.last.max(change.number);
-        known.own.insert(tenant, Own { rules: change.rules, mask, secret: change.secret });
+        self.0.own.write().insert(tenant, Own { rules: change.rules, mask, secret: change.secret });
         Ok(())
     }
-}
-
-fn name(number: u64) -> String {
-    format!("{number:020}")
 }
 
 #[cfg(test)]

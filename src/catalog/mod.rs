@@ -21,6 +21,7 @@ mod load;
 mod lookup;
 pub mod maskings;
 pub mod media;
+mod numbered;
 pub mod prices;
 mod reader;
 mod recent;
