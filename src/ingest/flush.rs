@@ -522,7 +522,7 @@ fn write_files(
             time_us: bytes.time_us,
             stats: bytes.delta_stats(table),
             index: (!keys.is_empty()).then(|| index_id.clone()),
-            rollup: None,
+            rollups: Default::default(),
             rewrites: 0,
             undated: rows.undated,
         };

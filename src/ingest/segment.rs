@@ -321,7 +321,8 @@ fn is_whole(entry: &Entry<Observation>) -> bool {
     let whole = |said: &Said<Observation>| {
         said.wanted.has(Table::Observations) && (said.wanted.has(Table::ObservationIo) || !said.packed.has_cold())
     };
-    entry.said.iter().all(whole)
+    // What came again is wanted again by the table that has it: carried, it would be counted as if another brought it.
+    !entry.by_half && entry.said.iter().all(whole)
 }
 
 fn detach<T: Message + Default + Clone>(entry: &mut Arc<Entry<T>>) {

@@ -271,3 +271,20 @@ fn what_comes_again_while_a_freeze_is_undone_is_merged_by_the_books_too() {
     process.flush().unwrap();
     assert_eq!(process.all_books(), once_and_again());
 }
+
+#[test]
+fn what_stands_by_half_and_comes_again_does_not_wait_for_its_root() {
+    let world = World::new();
+    let first = Process::start(&world, "main");
+    // Its root is missing: it could wait.
+    first.append("acme", vec![span("t", "a", Some("r"))]).unwrap();
+    world.break_puts("ledger/_delta_log");
+    first.flush().unwrap_err();
+    drop(first);
+    world.mend();
+    let second = Process::start(&world, "main");
+    second.append("acme", vec![span("t", "a", Some("r"))]).unwrap();
+    second.run(second.ingest.flush(false)).unwrap();
+    second.flush().unwrap();
+    assert_eq!(second.all_books(), once_and_again());
+}
