@@ -90,7 +90,8 @@ fn merge(server: &Server, report: &mut Report) {
     report.value("merged before", done.rows_in as f64 / milliseconds * 1e3, "rows/s");
     for table in [Table::Observations, Table::ObservationIo] {
         let snapshot = server.run(server.catalog.snapshot(&tenant(), table)).expect("the table loads");
-        let rolled_up: u64 = snapshot.files.values().filter_map(|file| Some(file.rollup?.size_bytes)).sum();
+        let rolled_up: u64 =
+            snapshot.files.values().flat_map(|file| file.rollups.all()).map(|(_, facts)| facts.size_bytes).sum();
         report.value(&format!("roll-ups of {}", table.name()), rolled_up as f64, "bytes");
     }
 }

@@ -158,7 +158,7 @@ fn write_day(server: &Server, day: i32) -> u64 {
         time_us: file.time_us,
         stats: file.delta_stats(Table::Scores),
         index: Some(index_id.clone()),
-        rollup: None,
+        rollups: Default::default(),
         rewrites: 0,
         undated: false,
     };

@@ -14,7 +14,7 @@ CREATE TABLE files (
     index_id                VARCHAR,                    -- The _index object that holds its key filter.
     added_version           BIGINT,                     -- The version of the table that made it live; null where it is not known.
     added_at                TIMESTAMP WITH TIME ZONE,   -- When that was.
-    rollup_bytes            BIGINT                      -- Size of its roll-up, which metrics questions are answered by; null where it has none.
+    rollup_bytes            BIGINT                      -- Size of its roll-ups, which metrics questions are answered by; null where it has none.
 );
 
 -- One row per erasure of this tenant's, with its receipt once the last copy is gone.

@@ -168,7 +168,7 @@ const MACHINE_MEMORY_ASSUMED: ByteSize = ByteSize::gib(4);
 /// The defaults of limits that follow the machine do not grow beyond these: more helps nobody.
 const INGEST_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(512);
 const CACHE_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::gib(1);
-const COMPACT_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(256);
+const COMPACT_MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(384);
 /// Less would merge wide rows in many small steps.
 const COMPACT_MEMORY_DEFAULT_MIN: ByteSize = ByteSize::mib(64);
 

@@ -18,14 +18,14 @@ use uuid::Uuid;
 
 use super::snapshot::{DataFile, Snapshot};
 use super::table::{
-    APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_REWRITES, TAG_ROLLUP, TAG_TIME_MAX, TAG_TIME_MIN, TAG_UNDATED, TableState,
-    app_id, next_version,
+    APP_DROPPED, TAG_FOOTER, TAG_INDEX, TAG_REWRITES, TAG_TIME_MAX, TAG_TIME_MIN, TAG_UNDATED, TableState, app_id,
+    next_version, rollup_tag,
 };
 use super::{CatalogError, Result};
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::{self, Action, Add, CommitInfo, MetaData, Remove, Txn};
 use crate::format::late::{self, LateSlots};
-use crate::format::rollup::RollupFacts;
+use crate::format::rollup::RollupSet;
 use crate::store::{self, Created};
 
 /// A tip not looked at for this long may hide a log that was cleaned behind it: it is read again before a commit.
@@ -49,8 +49,8 @@ pub struct NewFile {
     pub stats: String,
     /// The id of the `_index` object that describes it.
     pub index: Option<String>,
-    /// What its roll-up is like, which is in the store already.
-    pub rollup: Option<RollupFacts>,
+    /// What its roll-ups are like, which are in the store already.
+    pub rollups: RollupSet,
     /// How many times its rows were rewritten: 0 as flushed.
     pub rewrites: u8,
     /// It holds rows that did not say when they began: their day follows from something else.
@@ -360,8 +360,8 @@ fn add(file: &NewFile, data_change: bool, now_ms: i64) -> Action {
     if let Some(index) = &file.index {
         tags.insert(TAG_INDEX.to_owned(), Some(index.clone()));
     }
-    if let Some(rollup) = &file.rollup {
-        tags.insert(TAG_ROLLUP.to_owned(), Some(rollup.to_string()));
+    for (kind, rollup) in file.rollups.all() {
+        tags.insert(rollup_tag(kind).to_owned(), Some(rollup.to_string()));
     }
     Action::Add(Add {
         path: file.path.clone(),

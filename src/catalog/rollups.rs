@@ -8,15 +8,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::base::ByteSize;
-use crate::format::rollup::RollupFacts;
+use crate::format::rollup::{RollupFacts, RollupKind};
 use crate::model::tables::Table;
 
 pub trait Rollups: Send + Sync + Debug {
-    /// Memory that a file of so many rows takes at most while it is summed up. `None`: such files are not.
-    fn memory_max(&self, table: Table, rows: u64) -> Option<ByteSize>;
+    /// Memory that a file of so many rows takes at most while it is summed up so. `None`: such files are not.
+    fn memory_max(&self, kind: RollupKind, table: Table, rows: u64) -> Option<ByteSize>;
 
     /// Begins to sum up a file of `table`.
-    fn begin(&self, table: Table) -> Box<dyn RollupWriter>;
+    fn begin(&self, kind: RollupKind, table: Table) -> Box<dyn RollupWriter>;
 }
 
 #[async_trait]
@@ -34,11 +34,11 @@ pub trait RollupWriter: Send {
 pub struct NoRollups;
 
 impl Rollups for NoRollups {
-    fn memory_max(&self, _: Table, _: u64) -> Option<ByteSize> {
+    fn memory_max(&self, _: RollupKind, _: Table, _: u64) -> Option<ByteSize> {
         None
     }
 
-    fn begin(&self, _: Table) -> Box<dyn RollupWriter> {
+    fn begin(&self, _: RollupKind, _: Table) -> Box<dyn RollupWriter> {
         Box::new(NoRollups)
     }
 }

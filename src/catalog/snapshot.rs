@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::{Day, TimestampUs, WriterId};
 use crate::format::delta::MetaData;
 use crate::format::late::LateSlots;
-use crate::format::rollup::RollupFacts;
+use crate::format::rollup::RollupSet;
 
 /// Up to which sequence of each writer's log a table holds everything.
 pub type Positions = BTreeMap<WriterId, u64>;
@@ -50,8 +50,8 @@ pub struct DataFile {
     pub footer_bytes: Option<u64>,
     /// The `_index` object that belongs to it, by id.
     pub index: Option<String>,
-    /// Its rows are summed up in a file beside it.
-    pub rollup: Option<RollupFacts>,
+    /// Its rows are summed up in files beside it.
+    pub rollups: RollupSet,
     /// The version that made it live; `None` if only another engine's checkpoint tells of it.
     pub added_version: Option<u64>,
     /// How many times its rows were rewritten: 0 as flushed. The upkeep plans by it.
@@ -68,7 +68,7 @@ pub struct RemovedFile {
     pub path: String,
     pub size_bytes: u64,
     pub index: Option<String>,
-    pub rollup: Option<RollupFacts>,
+    pub rollups: RollupSet,
     /// The version that removed it, or a later one.
     pub removed_version: u64,
     pub removed_us: TimestampUs,

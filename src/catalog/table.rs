@@ -18,6 +18,7 @@ use crate::base::{Clock, TenantId, TimestampUs, WriterId};
 use crate::format::checkpoint::TAG_VERSION;
 use crate::format::delta::{self, Action, Add, Remove};
 use crate::format::late;
+use crate::format::rollup::{RollupKind, RollupSet};
 use crate::model::tables::Table;
 use crate::store::{self, Store};
 
@@ -35,7 +36,6 @@ pub(super) const TAG_FOOTER: &str = "tracelake.footer_bytes";
 pub(super) const TAG_TIME_MIN: &str = "tracelake.time_min_us";
 pub(super) const TAG_TIME_MAX: &str = "tracelake.time_max_us";
 pub(super) const TAG_INDEX: &str = "tracelake.index";
-pub(super) const TAG_ROLLUP: &str = "tracelake.rollup";
 /// The `txn.appId` that counts the rows retention has dropped.
 pub(super) const APP_DROPPED: &str = "tracelake-dropped-rows";
 pub(super) const TAG_REWRITES: &str = "tracelake.rewrites";
@@ -358,6 +358,24 @@ pub(super) fn app_id(writer: &WriterId) -> String {
     format!("{APP_PREFIX}{writer}")
 }
 
+/// The tag of an add action that tells of a roll-up.
+pub(super) fn rollup_tag(kind: RollupKind) -> &'static str {
+    match kind {
+        RollupKind::Hours => "tracelake.rollup",
+        RollupKind::Traces => "tracelake.rollup_traces",
+    }
+}
+
+fn rollups(tag: impl Fn(&str) -> Option<String>) -> RollupSet {
+    let mut rollups = RollupSet::default();
+    for kind in RollupKind::ALL {
+        if let Some(facts) = tag(rollup_tag(kind)).and_then(|said| said.parse().ok()) {
+            rollups.put(kind, facts);
+        }
+    }
+    rollups
+}
+
 /// An add action as planning needs it. Files of other engines lack our tags: nothing is pruned by what is not known.
 fn data_file(add: &Add, version: u64) -> Option<DataFile> {
     let tag = |name: &str| add.tags.as_ref()?.get(name)?.clone();
@@ -371,7 +389,7 @@ fn data_file(add: &Add, version: u64) -> Option<DataFile> {
         time_us: number(TAG_TIME_MIN).zip(number(TAG_TIME_MAX)),
         footer_bytes: number(TAG_FOOTER).map(|bytes| bytes.max(0) as u64),
         index: tag(TAG_INDEX),
-        rollup: tag(TAG_ROLLUP).and_then(|said| said.parse().ok()),
+        rollups: rollups(tag),
         rewrites: number(TAG_REWRITES).map_or(0, |rewrites| rewrites.clamp(0, 255) as u8),
         undated: tag(TAG_UNDATED).is_some(),
         added_version: number(TAG_VERSION).map_or(Some(version), |version| Some(version.max(0) as u64)),
@@ -386,7 +404,7 @@ fn removed_file(remove: &Remove, file: Option<&DataFile>, version: u64) -> Remov
         path: remove.path.clone(),
         size_bytes: file.map_or(remove.size.unwrap_or(0).max(0) as u64, |file| file.size_bytes),
         index: file.map_or_else(|| tagged(TAG_INDEX), |file| file.index.clone()),
-        rollup: file.map_or_else(|| tagged(TAG_ROLLUP)?.parse().ok(), |file| file.rollup),
+        rollups: file.map_or_else(|| rollups(tagged), |file| file.rollups),
         removed_version: version,
         removed_us: remove.deletion_timestamp.unwrap_or(0) * 1000,
     }

@@ -46,7 +46,7 @@ fn file(day: i32, rows: u64) -> NewFile {
         time_us: Some((1, 2)),
         stats: format!("{{\"numRecords\":{rows}}}"),
         index: None,
-        rollup: None,
+        rollups: Default::default(),
         rewrites: 0,
         undated: false,
     }

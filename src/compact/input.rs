@@ -22,7 +22,7 @@ use crate::store::{self, Store};
 
 /// Rows decoded at once, however narrow they are.
 const WINDOW_ROWS_MAX: usize = 65_536;
-/// Fewer at once are not worth a decoder of their own.
+/// Where windows have fewer, each is decoded by itself: rows are large then, and few of them share a page.
 const STEPS_ROWS_MIN: usize = 512;
 /// Footer, page index and what stands between, of files whose footer's length is not known.
 const FOOTER_BYTES_GUESSED: u64 = 256 << 10;
@@ -252,8 +252,15 @@ impl FileInput {
         let columns = group.columns().iter().enumerate().map(|(at, column)| {
             let pages = places.and_then(|places| places.get(at)).map_or(1, |index| index.page_locations().len().max(1));
             let whole = column.uncompressed_size().max(0) as u64;
-            // Which part of the column is its dictionary is not said.
-            if pages > 2 { 2 * whole / pages as u64 } else { whole }
+            // The dictionary stays, decoded: its values, and a view of each.
+            let dictionary = match column.dictionary_page_offset() {
+                Some(at) => {
+                    let share = (column.data_page_offset() - at) as f64 / column.compressed_size().max(1) as f64;
+                    (whole as f64 * share.clamp(0.0, 1.0)) as u64
+                }
+                None => 0,
+            };
+            (whole - dictionary).div_ceil(pages as u64) + 2 * dictionary
         });
         columns.sum()
     }

@@ -10,15 +10,18 @@ const INPUT_LEAST: u64 = 1 << 20;
 /// Row groups of what is written: large ones prune badly, small ones press badly.
 const ROW_GROUP_LEAST: u64 = 4 << 20;
 const ROW_GROUP_MOST: u64 = 128 << 20;
-/// Bytes a row's key takes until its file's filter is made, and while it is made.
-pub(super) const KEY_BYTES: u64 = 8;
-pub(super) const KEY_FILTER_BYTES: u64 = 48;
+/// Bytes the hashes of a row's key and of its trace take until its file's filters are made, and while they are made.
+pub(super) const KEY_BYTES: u64 = 2 * HASH_BYTES;
+pub(super) const KEY_FILTER_BYTES: u64 = 56;
+pub(super) const HASH_BYTES: u64 = 8;
 
 /// Of the memory of a merge whose rows become one file, what their keys may take while rows are read. When they are
 /// made a filter, nothing else is held.
-const KEYS_SHARE_ALONE: u64 = 8;
+const KEYS_SHARE_ALONE: u64 = 5;
+/// Of one with several outputs, those of the open one.
+const KEYS_SHARE_IN_TURN: u64 = 8;
 
-/// What is left for a merge when its rows are summed up on the way. `None`: too little.
+/// What is left for a merge whose rows are summed up on the way. `None`: too little.
 pub(super) fn beside_sums(whole: ByteSize, sums: ByteSize) -> Option<ByteSize> {
     whole.bytes().checked_sub(sums.bytes()).map(ByteSize).filter(|left| *left >= LEAST)
 }
@@ -44,17 +47,18 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// The shares of a merge of so many files and rows; `None` if it would have too little for each.
-    pub(super) fn of(whole: ByteSize, files: usize, rows: u64) -> Option<Self> {
-        let fits_one = rows <= rows_max_alone(whole);
+    /// The shares of a merge of so many files; `None` if it would have too little for each. `alone`: all its rows, if
+    /// they become one file.
+    pub(super) fn of(whole: ByteSize, files: usize, alone: Option<u64>) -> Option<Self> {
+        let alone = alone.filter(|rows| *rows <= rows_max_alone(whole));
         let whole = whole.bytes();
         let row_group = (whole / 8).clamp(ROW_GROUP_LEAST, ROW_GROUP_MOST);
         let upload = ((PARTS_AT_ONCE + 1) * PART_BYTES) as u64;
         // The open row group, and its copy on the way out.
         let writing = 2 * row_group + upload;
         // Keys are made a filter when the row group is gone.
-        let in_turn = (writing / KEY_FILTER_BYTES).max(1);
-        let output_rows_max = if fits_one { rows.max(in_turn) } else { in_turn };
+        let in_turn = (writing / KEY_FILTER_BYTES).min(whole / KEYS_SHARE_IN_TURN / KEY_BYTES).max(1);
+        let output_rows_max = alone.unwrap_or(in_turn).max(in_turn);
         let keys = output_rows_max * KEY_BYTES;
         let inputs = whole.checked_sub(writing + keys)?;
         let input = inputs / files.max(1) as u64;
@@ -83,30 +87,32 @@ mod tests {
 
     #[test]
     fn shares_never_add_up_to_more_than_the_whole() {
-        for (mib, files, rows) in [48, 64, 100, 256, 1024, 8192]
+        for (mib, files, alone) in [48, 64, 100, 256, 1024, 8192]
             .into_iter()
             .flat_map(|mib| [1, 2, 8, 20, 32].map(|files| (mib, files)))
-            .flat_map(|(mib, files)| [1_000, 3_000_000, u64::MAX].map(|rows| (mib, files, rows)))
+            .flat_map(|(mib, files)| [Some(1_000), Some(3_000_000), None].map(|alone| (mib, files, alone)))
         {
             let whole = ByteSize::mib(mib);
-            let Some(shares) = Shares::of(whole, files, rows) else { continue };
+            let Some(shares) = Shares::of(whole, files, alone) else { continue };
             let upload = ((PARTS_AT_ONCE + 1) * PART_BYTES) as u64;
             let keys = shares.output_rows_max * KEY_BYTES;
             let writing = 2 * shares.row_group.bytes() + upload;
             let sum = writing + keys + shares.input * files as u64;
-            assert!(sum <= whole.bytes(), "{mib} MiB, {files} files of {rows} rows: {shares:?}");
-            let room = if rows <= shares.output_rows_max { whole.bytes() } else { writing };
+            assert!(sum <= whole.bytes(), "{mib} MiB, {files} files of {alone:?} rows: {shares:?}");
+            let is_alone = alone.is_some_and(|rows| rows <= shares.output_rows_max);
+            let room = if is_alone { whole.bytes() } else { writing };
             assert!(shares.output_rows_max * KEY_FILTER_BYTES <= room, "{shares:?}");
         }
-        assert!(Shares::of(LEAST, 2, u64::MAX).is_some());
-        assert!(Shares::of(ByteSize::mib(20), 2, u64::MAX).is_none());
+        assert!(Shares::of(LEAST, 2, None).is_some());
+        assert!(Shares::of(ByteSize::mib(20), 2, None).is_none());
     }
 
     #[test]
     fn a_day_of_three_million_rows_is_one_file_at_the_default_memory() {
         let settings = crate::compact::CompactSettings::default();
-        let whole = beside_sums(settings.memory_of_one(), ByteSize::mib(56)).unwrap();
-        let shares = Shares::of(whole, 18, 3_000_000).unwrap();
+        let sums = ByteSize::mib(56 + 72);
+        let whole = beside_sums(settings.memory_of_one(), sums).unwrap();
+        let shares = Shares::of(whole, 18, Some(3_000_000)).unwrap();
         assert!(shares.output_rows_max >= 3_000_000, "{shares:?}");
     }
 }

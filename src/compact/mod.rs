@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{ByteSize, Kind};
 use crate::catalog::system::SystemError;
 use crate::catalog::{CatalogError, Rollups};
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
 use crate::store::StoreError;
 
@@ -155,7 +156,7 @@ impl Default for CompactSettings {
     fn default() -> Self {
         Self {
             target_bytes: ByteSize::mib(256),
-            memory_max: ByteSize::mib(256),
+            memory_max: ByteSize::mib(384),
             files_max: 19,
             quiet_s: 1800,
             fold_today_s: 600,
@@ -170,12 +171,13 @@ impl Default for CompactSettings {
 impl CompactSettings {
     /// What is planned must be possible also where rows are summed up on the way: else it is planned again and again.
     fn plan(&self, rollups: &dyn Rollups) -> plan::PlanSettings {
-        let whole = self.memory_of_one();
-        let sums = rollups.memory_max(Table::Observations, u64::MAX);
-        let memory = sums.and_then(|sums| memory::beside_sums(whole, sums)).unwrap_or(whole);
+        let memory = RollupKind::ALL.into_iter().fold(self.memory_of_one(), |whole, kind| {
+            let sums = rollups.memory_max(kind, Table::Observations, u64::MAX);
+            sums.and_then(|sums| memory::beside_sums(whole, sums)).unwrap_or(whole)
+        });
         plan::PlanSettings {
             target_bytes: self.target_bytes,
-            rows_max: memory::Shares::of(memory, 1, u64::MAX).map_or(u64::MAX, |shares| shares.output_rows_max),
+            rows_max: memory::Shares::of(memory, 1, None).map_or(u64::MAX, |shares| shares.output_rows_max),
             rows_max_alone: memory::rows_max_alone(memory),
             files_max: self.files_max,
             quiet_us: self.quiet_s.saturating_mul(1_000_000).min(i64::MAX as u64 / 4) as i64,

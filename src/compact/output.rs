@@ -5,13 +5,13 @@ use arrow::array::RecordBatch;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use uuid::Uuid;
 
-use super::memory::KEY_BYTES;
+use super::memory::HASH_BYTES;
 use super::{CompactError, Result};
 use crate::base::{ByteSize, Clock, Day, TenantId};
 use crate::catalog::{NewFile, RollupWriter, Rollups};
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
 use crate::format::parquet::{self, FileWriter};
-use crate::format::rollup::RollupFacts;
+use crate::format::rollup::{RollupKind, RollupSet};
 use crate::model::tables::Table;
 use crate::store::{self, Store, Upload};
 
@@ -33,8 +33,9 @@ pub(super) struct Wanted<'a> {
     pub(super) rows_per_file: u64,
     /// Or when it is as large as this.
     pub(super) bytes_max: u64,
-    /// Who sums up the files, if they are to be.
-    pub(super) rollups: Option<&'a dyn Rollups>,
+    /// Who sums up the files, and how they are to be.
+    pub(super) rollups: &'a dyn Rollups,
+    pub(super) sums: Vec<RollupKind>,
 }
 
 pub(super) struct Output<'a> {
@@ -53,7 +54,7 @@ struct OpenFile {
     upload: Upload,
     key_hashes: Vec<u64>,
     trace_hashes: Vec<u64>,
-    rollup: Option<Box<dyn RollupWriter>>,
+    rollups: Vec<(RollupKind, Box<dyn RollupWriter>)>,
     last: Option<OwnedRow>,
 }
 
@@ -74,7 +75,7 @@ impl<'a> Output<'a> {
     pub(super) fn held_bytes(&self) -> u64 {
         let open = self.open.as_ref();
         open.map_or(0, |open| {
-            open.writer.held_bytes() + (open.key_hashes.len() + open.trace_hashes.len()) as u64 * KEY_BYTES
+            open.writer.held_bytes() + (open.key_hashes.len() + open.trace_hashes.len()) as u64 * HASH_BYTES
         })
     }
 
@@ -146,8 +147,8 @@ impl<'a> Output<'a> {
             let writer = FileWriter::new(table, row_group).map_err(|e| CompactError::reading(&path, e))?;
             let upload = store.upload(store::data_object(tenant, table.name(), &path));
             let (key_hashes, trace_hashes) = (Vec::new(), Vec::new());
-            let rollup = rollups.map(|rollups| rollups.begin(table));
-            self.open = Some(OpenFile { path, writer, upload, key_hashes, trace_hashes, rollup, last: None });
+            let rollups = self.wanted.sums.iter().map(|kind| (*kind, rollups.begin(*kind, table))).collect();
+            self.open = Some(OpenFile { path, writer, upload, key_hashes, trace_hashes, rollups, last: None });
         }
         let last = match &self.converter {
             Some(converter) => {
@@ -166,7 +167,7 @@ impl<'a> Output<'a> {
         if table.has_trace_filters() {
             open.trace_hashes.extend(parquet::trace_hashes(rows));
         }
-        if let Some(rollup) = &mut open.rollup {
+        for (_, rollup) in &mut open.rollups {
             rollup.push(rows).await;
         }
         let ready = open.writer.take_ready();
@@ -175,7 +176,7 @@ impl<'a> Output<'a> {
 
     async fn end_file(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let OpenFile { path, writer, mut upload, key_hashes, trace_hashes, rollup, .. } = open;
+        let OpenFile { path, writer, mut upload, key_hashes, trace_hashes, rollups, .. } = open;
         let (facts, end) = writer.finish().map_err(|e| CompactError::reading(&path, e))?;
         let put = async {
             upload.push(end).await?;
@@ -192,7 +193,7 @@ impl<'a> Output<'a> {
             let traces = table.has_trace_filters().then(|| KeyFilter::of(trace_hashes)).flatten();
             self.indexes.push(FileIndex { path: path.clone(), keys: KeyFilter::of(key_hashes), traces });
         }
-        let rollup = put_rollup(&self.wanted, &path, rollup).await?;
+        let rollups = put_rollups(&self.wanted, &path, rollups).await?;
         self.files.push(NewFile {
             path,
             day: self.wanted.day,
@@ -201,7 +202,7 @@ impl<'a> Output<'a> {
             time_us: facts.time_us,
             stats: facts.delta_stats(table),
             index: has_keys.then(|| self.index_id.to_string()),
-            rollup,
+            rollups,
             rewrites: self.wanted.rewrites,
             undated: self.wanted.undated,
         });
@@ -210,15 +211,19 @@ impl<'a> Output<'a> {
 }
 
 /// Puts what the rows of a file add up to beside it: durable on return.
-async fn put_rollup(
+async fn put_rollups(
     wanted: &Wanted<'_>,
     path: &str,
-    rollup: Option<Box<dyn RollupWriter>>,
-) -> Result<Option<RollupFacts>> {
-    let Some(rollup) = rollup else { return Ok(None) };
-    let Some((bytes, facts)) = rollup.finish().await else { return Ok(None) };
-    wanted.store.put(&store::rollup_object(wanted.tenant, wanted.table.name(), path), bytes).await?;
-    Ok(Some(facts))
+    rollups: Vec<(RollupKind, Box<dyn RollupWriter>)>,
+) -> Result<RollupSet> {
+    let mut put = RollupSet::default();
+    for (kind, rollup) in rollups {
+        if let Some((bytes, facts)) = rollup.finish().await {
+            wanted.store.put(&store::rollup_object(wanted.tenant, kind, wanted.table.name(), path), bytes).await?;
+            put.put(kind, facts);
+        }
+    }
+    Ok(put)
 }
 
 fn failed(table: Table, source: arrow::error::ArrowError) -> CompactError {

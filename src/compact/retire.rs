@@ -59,8 +59,8 @@ impl Step<'_> {
 
         let mut gone = Vec::with_capacity(due.len());
         for file in &due {
-            if file.rollup.is_some() {
-                self.delete(&store::rollup_object(self.tenant, self.table.name(), &file.path)).await?;
+            for (kind, _) in file.rollups.all() {
+                self.delete(&store::rollup_object(self.tenant, kind, self.table.name(), &file.path)).await?;
             }
             self.delete(&store::data_object(self.tenant, self.table.name(), &file.path)).await?;
             report.retired.add(file.size_bytes);

@@ -6,21 +6,20 @@ use std::time::Duration;
 use super::fold::Fold;
 use super::input::FileInput;
 use super::ledger::Sums;
-use super::memory::{KEY_FILTER_BYTES, Shares, beside_sums};
+use super::memory::{KEY_FILTER_BYTES, Shares, beside_sums, rows_max_alone};
 use super::merge::{Merge, Source};
 use super::output::{Output, Wanted};
 use super::plan::{Job, SEALED};
 use super::{CompactError, Result};
 use crate::base::{Budget, ByteSize, Clock, Reservation, TenantId};
 use crate::catalog::{Change, NewFile, Rewrite, Rollups};
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
 use crate::store::Store;
 
 /// Row groups of narrow files that will be merged again: each is fetched by one request then, and held whole. What the
 /// writer holds for its many columns counts: of 4 MiB row groups had 3,300 rows, and were slow to read.
 const ROW_GROUP_TIER: ByteSize = ByteSize::mib(8);
-/// From so many rows on a file is large, however small they are.
-const LARGE_ROWS: u64 = 1_000_000;
 /// How long a merge waits for memory that others of this process hold, before it gives way.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(60);
 /// A merge of little takes no more than this many times its files: text shrinks up to 25-fold.
@@ -75,11 +74,13 @@ pub async fn rewrite(
     job: &Job,
     fold: &dyn Fold,
 ) -> Result<Rewritten> {
-    let for_sums = rollup_memory(&place, table, job).await;
-    let has_sums = for_sums.is_some();
+    let for_sums = memory_for_sums(&place, table, job).await;
+    let has_sums = !for_sums.is_empty();
     match rewrite_once(place, tenant, table, job, fold, for_sums).await {
         // The merge lacks what the sums take: it does without them.
-        Err(CompactError::OverBudget { .. }) if has_sums => rewrite_once(place, tenant, table, job, fold, None).await,
+        Err(CompactError::OverBudget { .. }) if has_sums => {
+            rewrite_once(place, tenant, table, job, fold, Vec::new()).await
+        }
         done => done,
     }
 }
@@ -90,18 +91,21 @@ async fn rewrite_once(
     table: Table,
     job: &Job,
     fold: &dyn Fold,
-    for_sums: Option<Reservation>,
+    for_sums: Vec<(RollupKind, Reservation)>,
 ) -> Result<Rewritten> {
     let files = job.inputs.len();
     let over = || CompactError::OverBudget { files, limit: place.memory_max };
-    let for_merge = ByteSize(place.memory_max.bytes() - for_sums.as_ref().map_or(0, Reservation::bytes));
+    let sums: u64 = for_sums.iter().map(|(_, held)| held.bytes()).sum();
+    let for_merge = ByteSize(place.memory_max.bytes() - sums);
     let replacements: VecDeque<_> = fold.replacements().into();
     let replaced: u64 = replacements.iter().map(|batch| batch.num_rows() as u64).sum();
     let rows_in = job.rows();
-    let rows = rows_in + replaced;
-    let shares = Shares::of(for_merge, files, rows).ok_or_else(over)?;
+    let bytes_max = place.target_bytes.bytes().saturating_mul(2);
+    // What is replaced is dropped: there are never more rows than before.
+    let alone = (job.bytes() <= bytes_max && rows_in <= rows_max_alone(for_merge)).then_some(rows_in);
+    let shares = Shares::of(for_merge, files, alone).ok_or_else(over)?;
     let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES));
-    let need = need.saturating_add(rows.saturating_mul(KEY_FILTER_BYTES)).min(shares.whole);
+    let need = need.saturating_add(rows_in.saturating_mul(KEY_FILTER_BYTES)).min(shares.whole);
     let held = place.budget.reserve(need, MEMORY_PATIENCE).await.ok_or(CompactError::Busy)?;
     let mut memory = Memory { budget: place.budget, held: vec![held], most: 0, shares, files };
 
@@ -114,10 +118,10 @@ async fn rewrite_once(
         sources.push(Source::Rows(replacements));
     }
 
-    let bytes_max = place.target_bytes.bytes().saturating_mul(2);
-    let pieces = job.bytes().div_ceil(bytes_max.max(1)).max(rows.div_ceil(shares.output_rows_max)).max(1);
-    // Such files are hardly ever merged again.
-    let is_large = job.bytes() / pieces >= place.target_bytes.bytes() / 2 || rows / pieces >= LARGE_ROWS;
+    let pieces = match alone {
+        Some(_) => 1,
+        None => job.bytes().div_ceil(bytes_max.max(1)).max(rows_in.div_ceil(shares.output_rows_max)).max(1),
+    };
     let mut output = Output::begin(Wanted {
         store: place.store,
         clock: place.clock,
@@ -126,13 +130,15 @@ async fn rewrite_once(
         day: job.day,
         rewrites: job.rewrites(),
         undated: job.inputs.iter().any(|file| file.undated),
-        row_group: match table == Table::ObservationIo || job.rewrites() == SEALED || is_large {
+        row_group: match table == Table::ObservationIo || is_last(&place, job) {
             true => shares.row_group,
             false => shares.row_group.min(ROW_GROUP_TIER),
         },
-        rows_per_file: rows.div_ceil(pieces).max(1),
-        bytes_max,
-        rollups: for_sums.is_some().then_some(place.rollups),
+        rows_per_file: rows_in.div_ceil(pieces).max(1),
+        // A file that is alone is not cut: its filter is made when the inputs are gone.
+        bytes_max: if alone.is_some() { u64::MAX } else { bytes_max },
+        rollups: place.rollups,
+        sums: for_sums.iter().map(|(kind, _)| *kind).collect(),
     })?;
     let mut rows_out = 0;
     let merged = match table.sort_columns().is_empty() {
@@ -146,7 +152,7 @@ async fn rewrite_once(
             return Err(error);
         }
     };
-    let expected = rows.checked_sub(dropped);
+    let expected = (rows_in + replaced).checked_sub(dropped);
     let adds_up = table.key_columns().is_empty() || expected == Some(rows_out);
     let (true, Some(merged)) = (adds_up, rows_in.checked_sub(rows_out)) else {
         output.abandon().await;
@@ -166,14 +172,33 @@ async fn rewrite_once(
     })
 }
 
-/// What is left for the merge must be enough for it. Sums of a file that will be merged again are worth no waiting.
-async fn rollup_memory(place: &Workplace<'_>, table: Table, job: &Job) -> Option<Reservation> {
-    let memory = place.rollups.memory_max(table, job.rows())?;
-    beside_sums(place.memory_max, memory)?;
-    match job.rewrites() == SEALED {
-        true => place.budget.reserve(memory.bytes(), MEMORY_PATIENCE).await,
-        false => place.budget.try_reserve(memory.bytes()),
+/// What comes out is hardly ever merged again.
+fn is_last(place: &Workplace<'_>, job: &Job) -> bool {
+    let target = place.target_bytes.bytes();
+    let pieces = job.bytes().div_ceil(target.saturating_mul(2).max(1)).max(1);
+    job.rewrites() == SEALED || job.bytes() / pieces >= target / 2
+}
+
+/// What is left for the merge must be enough for it. Sums of a file that will be merged again are worth no waiting, and
+/// those of traces are not made of it.
+async fn memory_for_sums(place: &Workplace<'_>, table: Table, job: &Job) -> Vec<(RollupKind, Reservation)> {
+    let (mut left, mut held) = (place.memory_max, Vec::new());
+    for kind in RollupKind::ALL {
+        if kind == RollupKind::Traces && !is_last(place, job) {
+            continue;
+        }
+        let Some(memory) = place.rollups.memory_max(kind, table, job.rows()) else { continue };
+        let Some(beside) = beside_sums(left, memory) else { continue };
+        let reserved = match job.rewrites() == SEALED {
+            true => place.budget.reserve(memory.bytes(), MEMORY_PATIENCE).await,
+            false => place.budget.try_reserve(memory.bytes()),
+        };
+        if let Some(reserved) = reserved {
+            held.push((kind, reserved));
+            left = beside;
+        }
     }
+    held
 }
 
 /// Returns the rows that were dropped for replacements.

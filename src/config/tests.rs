@@ -100,11 +100,11 @@ fn mistakes_are_refused_and_named() {
 #[test]
 fn limits_that_do_not_fit_the_machine_are_refused_with_their_names_and_sum() {
     let error = refused(settings(&["--query-memory-max", "15GiB"]));
-    for says in ["query_memory_max 15GiB", "ingest_memory_max 512MiB", "compact_memory_max 256MiB", "16.8GiB", "16GiB"]
+    for says in ["query_memory_max 15GiB", "ingest_memory_max 512MiB", "compact_memory_max 384MiB", "16.9GiB", "16GiB"]
     {
         assert!(error.contains(says), "{error}");
     }
-    assert!(settings(&["--query-memory-max", "15GiB", "--cache-memory-max", "200MiB"]).is_ok());
+    assert!(settings(&["--query-memory-max", "15GiB", "--cache-memory-max", "64MiB"]).is_ok());
     let unknown_machine = args(&["--query-memory-max", "15GiB"]).settings_on(None, |_| None);
     assert!(unknown_machine.is_ok(), "what is not known is not checked");
 }
@@ -174,7 +174,7 @@ fn files_outlast_the_longest_query_and_logs_a_day() {
 #[test]
 fn files_are_merged_unless_told_otherwise() {
     let compact = settings(&[]).unwrap().compact.unwrap();
-    assert_eq!((compact.workers, compact.memory_max), (1, ByteSize::mib(256)));
+    assert_eq!((compact.workers, compact.memory_max), (1, ByteSize::mib(384)));
     assert!(settings(&["--compact", "false"]).unwrap().compact.is_none());
     assert!(settings(&["--compact=false"]).unwrap().compact.is_none());
     let given = settings(&["--compact-workers", "2", "--compact-memory-max", "1GiB"]).unwrap().compact.unwrap();

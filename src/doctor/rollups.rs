@@ -19,20 +19,21 @@ impl Round {
     pub(super) async fn rollups(&mut self, tenant: &TenantId, table: Table, snapshot: &Snapshot) -> Result<()> {
         let place = Place::table(tenant, table);
         for file in snapshot.files.values() {
-            let Some(facts) = file.rollup.filter(RollupFacts::is_known) else { continue };
-            let path = store::rollup_object(tenant, table.name(), &file.path);
-            let Some(body) = self.store.get(&path).await? else {
-                let what =
-                    format!("the roll-up of {} is missing: questions go to its rows, at a second try", file.path);
-                self.found.warning(&place, what);
-                continue;
-            };
-            let Some(wrong) = wrong(file, facts, body) else { continue };
-            if self.fix {
-                self.store.delete(&path).await?;
+            for (kind, facts) in file.rollups.all().filter(|(_, facts)| facts.is_known()) {
+                let path = store::rollup_object(tenant, kind, table.name(), &file.path);
+                let which = format!("the {} of {}", kind.name(), file.path);
+                let Some(body) = self.store.get(&path).await? else {
+                    let what = format!("{which} is missing: questions go to its rows, at a second try");
+                    self.found.warning(&place, what);
+                    continue;
+                };
+                let Some(wrong) = wrong(file, facts, body) else { continue };
+                if self.fix {
+                    self.store.delete(&path).await?;
+                }
+                let what = format!("{which} {wrong}");
+                self.found.error(&place, what).mend("delete it: questions then go to the rows", self.fix);
             }
-            let what = format!("the roll-up of {} {wrong}", file.path);
-            self.found.error(&place, what).mend("delete it: questions then go to the rows", self.fix);
         }
         Ok(())
     }

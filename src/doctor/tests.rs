@@ -145,7 +145,7 @@ impl World {
             time_us: file.time_us,
             stats: format!("{{\"numRecords\":{}}}", file.rows),
             index: None,
-            rollup: None,
+            rollups: Default::default(),
             rewrites: 0,
             undated: false,
         }

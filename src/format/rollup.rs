@@ -18,13 +18,39 @@ use crate::base::ByteSize;
 /// Of what is summed up, and how: what was written by another version is not read, and the rows themselves are.
 pub const VERSION: u32 = 1;
 
+/// By what the rows of a file are brought together. Each has an object of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollupKind {
+    /// By hour and by columns of few values: what a question of observations asks for.
+    Hours,
+    /// By trace and hour: what a question of traces asks for.
+    Traces,
+}
+
+impl RollupKind {
+    pub const ALL: [Self; 2] = [Self::Hours, Self::Traces];
+
+    /// As a sentence names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hours => "roll-up",
+            Self::Traces => "roll-up of traces",
+        }
+    }
+
+    /// Row groups are small, so that little is held of what is not encoded yet; of traces there are many.
+    fn row_group(self) -> ByteSize {
+        match self {
+            Self::Hours => ByteSize::mib(4),
+            Self::Traces => ByteSize::mib(12),
+        }
+    }
+}
+
 /// The column that says how many rows of the file a row stands for.
 pub const ROWS: &str = "rows";
 
-/// Row groups are small, so that little is held of what is not encoded yet.
-const ROW_GROUP_BYTES: ByteSize = ByteSize::mib(4);
-
-/// What an add action says of its file's roll-up, as `version/rows/size_bytes/footer_bytes`.
+/// What an add action says of a roll-up of its file, as `version/rows/size_bytes/footer_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollupFacts {
     pub version: u32,
@@ -37,6 +63,33 @@ impl RollupFacts {
     /// It says what this tracelake asks for.
     pub fn is_known(&self) -> bool {
         self.version == VERSION
+    }
+}
+
+/// The roll-ups of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RollupSet {
+    hours: Option<RollupFacts>,
+    traces: Option<RollupFacts>,
+}
+
+impl RollupSet {
+    pub fn of(&self, kind: RollupKind) -> Option<RollupFacts> {
+        match kind {
+            RollupKind::Hours => self.hours,
+            RollupKind::Traces => self.traces,
+        }
+    }
+
+    pub fn put(&mut self, kind: RollupKind, facts: RollupFacts) {
+        match kind {
+            RollupKind::Hours => self.hours = Some(facts),
+            RollupKind::Traces => self.traces = Some(facts),
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (RollupKind, RollupFacts)> {
+        RollupKind::ALL.into_iter().filter_map(|kind| Some((kind, self.of(kind)?)))
     }
 }
 
@@ -66,12 +119,12 @@ pub struct RollupEncoder {
 }
 
 impl RollupEncoder {
-    pub fn new(schema: SchemaRef) -> Result<Self, ParquetError> {
+    pub fn new(kind: RollupKind, schema: SchemaRef) -> Result<Self, ParquetError> {
         let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level zstd has");
         let properties = WriterProperties::builder()
             .set_created_by(format!("tracelake {}", env!("CARGO_PKG_VERSION")))
             .set_compression(Compression::ZSTD(level))
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES.as_usize()))
+            .set_max_row_group_bytes(Some(kind.row_group().as_usize()))
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .build();
         Ok(Self { arrow: ArrowWriter::try_new(Vec::new(), schema, Some(properties))?, rows: 0 })

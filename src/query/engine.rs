@@ -254,7 +254,7 @@ impl Engine {
             let mut answered = first.await;
             // Whatever became of a roll-up, its file's rows are there.
             let is_once_more =
-                |error: &QueryError| error.is_gone() || (rolled_up.load(Ordering::Acquire) && error.is_of_a_file());
+                |error: &QueryError| error.is_gone() || (rolled_up.load(Ordering::Acquire) && error.says_of_a_file());
             if answered.as_ref().is_err_and(is_once_more) {
                 answered = match engine.open(&whose, false) {
                     Ok(query) => work(query).await,

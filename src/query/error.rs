@@ -59,8 +59,8 @@ impl QueryError {
     }
 
     /// Whether a file, or the store that has it, is why there is no answer.
-    pub(super) fn is_of_a_file(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Gone)
+    pub(super) fn says_of_a_file(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
     }
 
     /// The limit that was reached, by name.

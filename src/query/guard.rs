@@ -26,8 +26,9 @@ use super::functions;
 use super::memory::Outputs;
 use super::patch::PatchExec;
 use super::provider::OBJECTS_URL;
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
-use crate::store::ROLLUPS;
+use crate::store;
 
 /// Operators, joins, SELECTs and the like in one statement. Each may put the rest one level deeper, and planning goes
 /// down level by level on one stack: too deep a statement would end the process, everyone's.
@@ -145,7 +146,8 @@ const LEAVES: [&str; 4] = ["EmptyExec", "PlaceholderRowExec", "ExplainExec", "St
 
 /// A file of a table, or the roll-up of one.
 fn is_ours(path: &str) -> bool {
-    let data_file = path.strip_prefix(ROLLUPS).and_then(|path| path.strip_prefix('/')).unwrap_or(path);
+    let of_rollup = |kind| path.strip_prefix(store::rollups(kind))?.strip_prefix('/');
+    let data_file = RollupKind::ALL.into_iter().find_map(of_rollup).unwrap_or(path);
     data_file.split_once("/day=").is_some_and(|(table, _)| Table::from_name(table).is_some())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Promises: a question sees one tenant, by construction (I5); all that was acked before it on this node (I4), each row
 //! once (I2); money to the last digit (I6); and it stops at a named limit of time, memory, rows or bytes (I7).
-//! What can be answered by the roll-ups of merged files is, to the same last digit: `metrics::rollup` says what that is,
-//! `summing` makes them for who merges, `rolled_up` reads them.
+//! What can be answered by the roll-ups of merged files is, to the same last digit: `metrics::rollup` and
+//! `metrics::trace_rows` say what that is, `summing` makes them for who merges, `rolled_up` reads them.
 //! Must never know: the protocol it was asked by, or how rows come in.
 
 mod bound;
@@ -14,6 +14,7 @@ mod footers;
 mod functions;
 mod guard;
 mod inlining;
+mod kept;
 mod limits;
 mod memory;
 mod metrics;

@@ -33,6 +33,7 @@ use super::patch::{Patch, PatchExec};
 use super::prune::Window;
 use crate::base::RowSet;
 use crate::catalog::{Changes, DataFile, FreshTable, Snapshot};
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
 
 /// The only place a query's files can be: below the prefix of its tenant.
@@ -118,8 +119,8 @@ impl TableAt {
     }
 
     /// Files whose roll-up says all there is about their rows: no open change may touch them.
-    pub(super) fn with_rollups(&self) -> impl Iterator<Item = &Arc<DataFile>> {
-        let has_known = |file: &&Arc<DataFile>| file.rollup.is_some_and(|rollup| rollup.is_known());
+    pub(super) fn with_rollups(&self, kind: RollupKind) -> impl Iterator<Item = &Arc<DataFile>> {
+        let has_known = move |file: &&Arc<DataFile>| file.rollups.of(kind).is_some_and(|rollup| rollup.is_known());
         let is_touched = |file: &Arc<DataFile>| self.changes.touched.contains(&file.path);
         self.snapshot.files.values().filter(has_known).filter(move |file| !is_touched(file))
     }

@@ -137,7 +137,7 @@ mod tests {
             time_us: Some((first_us, last_us)),
             footer_bytes: None,
             index: None,
-            rollup: None,
+            rollups: Default::default(),
             added_version: None,
             rewrites: 0,
             undated: false,

@@ -17,10 +17,11 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::functions::HOUR_US;
-use super::metrics::rollup;
+use super::metrics::Sums;
 use super::provider::{OBJECTS_URL, Part, TableAt, parquet_source};
 use crate::base::TimestampUs;
 use crate::catalog::DataFile;
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
 use crate::store;
 
@@ -51,12 +52,17 @@ impl RolledUp {
 
 impl TableAt {
     /// What of a range roll-ups stand for, and the rest of the table. `None`: for nothing.
-    pub(super) fn rolled_up(&self, from_us: TimestampUs, to_us: TimestampUs) -> Option<(Self, RolledUp)> {
+    pub(super) fn rolled_up(
+        &self,
+        kind: RollupKind,
+        from_us: TimestampUs,
+        to_us: TimestampUs,
+    ) -> Option<(Self, RolledUp)> {
         // A file without times is of another engine, and has no roll-up.
         let times = |file: &Arc<DataFile>| file.time_us.unwrap_or((TimestampUs::MIN, TimestampUs::MAX));
         let has_some = |file: &&Arc<DataFile>| times(file).0 < to_us && from_us <= times(file).1;
         let is_whole = |file: &Arc<DataFile>| from_us <= times(file).0 && times(file).1 < to_us;
-        let (whole, cut): (Vec<_>, Vec<_>) = self.with_rollups().filter(has_some).partition(|file| is_whole(file));
+        let (whole, cut): (Vec<_>, Vec<_>) = self.with_rollups(kind).filter(has_some).partition(|file| is_whole(file));
         let hours = (hour_after(from_us), to_us.saturating_sub(to_us.rem_euclid(HOUR_US)));
         let has_hours = |file: &&Arc<DataFile>| times(file).0 < hours.1 && hours.0 <= times(file).1;
         let cut: Vec<_> = cut.into_iter().filter(|_| hours.0 < hours.1).filter(has_hours).collect();
@@ -65,7 +71,7 @@ impl TableAt {
         }
         let sums = |files: &[&Arc<DataFile>]| -> Arc<dyn TableProvider> {
             let files = files.iter().map(|file| Arc::clone(file)).collect();
-            Arc::new(RollupsAt { table: self.table(), files, reader: self.reader() })
+            Arc::new(RollupsAt { kind, table: self.table(), files, reader: self.reader() })
         };
         let paths = |files: &[&Arc<DataFile>]| Arc::new(files.iter().map(|file| file.path.clone()).collect());
         let rolled_up = RolledUp {
@@ -90,6 +96,7 @@ fn hour_after(at_us: TimestampUs) -> TimestampUs {
 /// The roll-ups of these files.
 #[derive(Debug)]
 struct RollupsAt {
+    kind: RollupKind,
     table: Table,
     files: Vec<Arc<DataFile>>,
     reader: Arc<dyn ParquetFileReaderFactory>,
@@ -98,7 +105,7 @@ struct RollupsAt {
 #[async_trait]
 impl TableProvider for RollupsAt {
     fn schema(&self) -> SchemaRef {
-        rollup::schema()
+        Sums::of(self.kind).schema()
     }
 
     fn table_type(&self) -> TableType {
@@ -116,12 +123,12 @@ impl TableProvider for RollupsAt {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let source = parquet_source(session, TableSchema::builder(rollup::schema()).build(), &self.reader);
+        let source = parquet_source(session, TableSchema::builder(self.schema()).build(), &self.reader);
         let mut groups = vec![FileGroup::default(); session.config().target_partitions().min(self.files.len()).max(1)];
         let count = groups.len();
         for (at, file) in self.files.iter().enumerate() {
-            let Some(rollup) = file.rollup else { continue };
-            let path = store::rollup(self.table.name(), &file.path);
+            let Some(rollup) = file.rollups.of(self.kind) else { continue };
+            let path = store::rollup(self.kind, self.table.name(), &file.path);
             let part = PartitionedFile::new(path, rollup.size_bytes);
             groups[at % count].push(part.with_metadata_size_hint(rollup.footer_bytes as usize));
         }

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::datasource::MemTable;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -17,6 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
 use super::error::{QueryError, translate};
+use super::kept::Kept;
 use super::memory::QueryPool;
 use super::provider::Touched;
 use super::rolled_up::RolledUp;
@@ -24,6 +27,7 @@ use super::stream::bytes_of;
 use super::tenant::TenantTables;
 use super::{guard, inlining};
 use crate::base::{ByteSize, TimestampUs};
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
 use crate::wire;
 
@@ -62,6 +66,14 @@ impl Scanned {
     }
 }
 
+/// Whether what does not fit into memory may go to disk on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spilling {
+    Allowed,
+    /// The plan is an attempt: there is another way for what is large.
+    Refused,
+}
+
 pub(super) type Rows = futures::stream::BoxStream<'static, Result<RecordBatch, DataFusionError>>;
 
 impl Query {
@@ -82,12 +94,13 @@ impl Query {
     /// whoever asks sees a part of the rows.
     pub(super) async fn rolled_up(
         &self,
+        kind: RollupKind,
         table: Table,
         from_us: TimestampUs,
         to_us: TimestampUs,
     ) -> Result<Option<(Arc<dyn TableProvider>, RolledUp)>, QueryError> {
         let Some(tables) = self.told.as_ref().filter(|_| self.rollups) else { return Ok(None) };
-        let rest = tables.at(table).await?.rolled_up(from_us, to_us);
+        let rest = tables.at(table).await?.rolled_up(kind, from_us, to_us);
         self.rolled_up.fetch_or(rest.is_some(), Ordering::AcqRel);
         Ok(rest.map(|(rest, rolled_up)| (Arc::new(rest) as Arc<dyn TableProvider>, rolled_up)))
     }
@@ -166,53 +179,53 @@ impl Query {
         }
     }
 
-    /// All rows of a plan, within a share of the query's memory. `None`: they do not fit.
-    pub(super) async fn collect_within(&self, plan: &LogicalPlan, share: f64) -> Result<Option<Kept>, QueryError> {
-        let bytes_max = (self.memory_max.bytes() as f64 * share) as usize;
+    /// All rows of a plan, within a share of the query's memory. `None`: they do not fit, or what makes them does not.
+    pub(super) async fn collect_within(
+        &self,
+        plan: &LogicalPlan,
+        share: f64,
+        spilling: Spilling,
+    ) -> Result<Option<Kept>, QueryError> {
         let physical = self.physical(plan).await?;
-        let context = self.state.task_ctx();
+        let context = match spilling {
+            Spilling::Allowed => self.state.task_ctx(),
+            Spilling::Refused => self.without_disk().map_err(|e| self.translate(e))?,
+        };
+        let kept = self.keep(&physical, context, (self.memory_max.bytes() as f64 * share) as usize).await;
+        self.note(&physical);
+        match kept {
+            Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => Ok(None),
+            kept => kept.map_err(|e| self.translate(e)),
+        }
+    }
+
+    async fn keep(
+        &self,
+        physical: &Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+        bytes_max: usize,
+    ) -> Result<Option<Kept>, DataFusionError> {
         let held = MemoryConsumer::new("kept rows").register(context.memory_pool());
-        let mut stream = execute_stream(Arc::clone(&physical), context).map_err(|e| self.translate(e))?;
+        let mut stream = execute_stream(Arc::clone(physical), context)?;
         let mut batches = Vec::new();
-        while let Some(batch) = stream.try_next().await.map_err(|e| self.translate(e))? {
+        while let Some(batch) = stream.try_next().await? {
             let bytes = bytes_of(&batch) as usize;
-            if held.size() + bytes > bytes_max || held.try_grow(bytes).is_err() {
-                self.note(&physical);
+            if held.size() + bytes > bytes_max {
                 return Ok(None);
             }
+            held.try_grow(bytes)?;
             batches.push(batch);
         }
-        self.note(&physical);
-        Ok(Some(Kept { schema: physical.schema(), batches, _held: held }))
+        Ok(Some(Kept::new(physical.schema(), batches, held)))
+    }
+
+    fn without_disk(&self) -> Result<Arc<TaskContext>, DataFusionError> {
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled).build()?;
+        let runtime = RuntimeEnv { disk_manager: Arc::new(disk), ..RuntimeEnv::clone(self.state.runtime_env()) };
+        Ok(Arc::new(TaskContext::from(&self.state).with_runtime(Arc::new(runtime))))
     }
 
     pub(super) fn translate(&self, error: DataFusionError) -> QueryError {
         translate(error, self.memory.refusal())
     }
-}
-
-/// Rows in memory, which is the query's until they are dropped.
-pub(super) struct Kept {
-    schema: SchemaRef,
-    batches: Vec<RecordBatch>,
-    _held: MemoryReservation,
-}
-
-impl Kept {
-    pub(super) fn batches(&self) -> &[RecordBatch] {
-        &self.batches
-    }
-
-    /// To be asked again. Whoever asks keeps `self` until the answer is there.
-    pub(super) fn table(&self) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-        in_memory(Arc::clone(&self.schema), self.batches.clone())
-    }
-}
-
-/// Rows as a table.
-pub(super) fn in_memory(
-    schema: SchemaRef,
-    batches: Vec<RecordBatch>,
-) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
 }

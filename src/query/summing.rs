@@ -1,4 +1,4 @@
-//! Sums up files while they are written: the roll-ups that [`super::metrics::rollup`] asks for. One plan a file, over its
+//! Sums up files while they are written, as [`Sums`] says. One plan a roll-up, over the file's
 //! rows as they come. They come by time: no more than an hour's groups are held, and what is done is encoded at once.
 
 use std::fmt;
@@ -24,41 +24,57 @@ use tokio::task::JoinHandle;
 
 use super::error::QueryError;
 use super::limits::QueryLimits;
-use super::metrics::rollup;
+use super::metrics::Sums;
 use super::session::Template;
 use super::stream::Task;
 use crate::base::ByteSize;
 use crate::catalog::{RollupWriter, Rollups};
-use crate::format::rollup::{RollupEncoder, RollupFacts};
+use crate::format::rollup::{RollupEncoder, RollupFacts, RollupKind};
 use crate::model::tables::Table;
 
-/// What the groups of an hour, with their sketches, may take.
-const GROUPS_MAX: ByteSize = ByteSize::mib(32);
-/// And what is encoded of the hours before.
-const ENCODED_MAX: ByteSize = ByteSize::mib(24);
+/// What the groups of an hour, with their sketches, may take, and what is encoded of the hours before.
+const HOURS_MAX: Limits = Limits { groups: ByteSize::mib(32), encoded: ByteSize::mib(24) };
+const TRACES_MAX: Limits = Limits { groups: ByteSize::mib(40), encoded: ByteSize::mib(32) };
 /// Files of fewer rows are read as fast as their sums.
 const ROWS_MIN: u64 = 10_000;
 /// A roll-up has at most this share of its file's rows: else reading them costs little more.
 const ROWS_SHARE: u64 = 4;
 
+#[derive(Clone, Copy)]
+struct Limits {
+    groups: ByteSize,
+    encoded: ByteSize,
+}
+
+fn limits(kind: RollupKind) -> Limits {
+    match kind {
+        RollupKind::Hours => HOURS_MAX,
+        RollupKind::Traces => TRACES_MAX,
+    }
+}
+
 pub struct FileRollups {
-    template: Arc<Template>,
+    hours: Arc<Template>,
+    traces: Arc<Template>,
     rows_min: u64,
     rows_share: u64,
 }
 
 impl FileRollups {
     pub fn new() -> Result<Self, QueryError> {
-        let limits = QueryLimits {
-            memory_max: GROUPS_MAX,
-            // Of each file alone: who merges has as much set aside for each.
-            memory_all: ByteSize(u64::MAX >> 1),
-            spill_max: ByteSize(0),
-            partitions: 1,
-            ..QueryLimits::default()
+        let template = |kind| {
+            let limits = QueryLimits {
+                memory_max: limits(kind).groups,
+                // Of each file alone: who merges has as much set aside for each.
+                memory_all: ByteSize(u64::MAX >> 1),
+                spill_max: ByteSize(0),
+                partitions: 1,
+                ..QueryLimits::default()
+            };
+            Template::new(&limits).map(Arc::new).map_err(|e| QueryError::Internal(e.to_string()))
         };
-        let template = Template::new(&limits).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(Self { template: Arc::new(template), rows_min: ROWS_MIN, rows_share: ROWS_SHARE })
+        let (hours, traces) = (template(RollupKind::Hours)?, template(RollupKind::Traces)?);
+        Ok(Self { hours, traces, rows_min: ROWS_MIN, rows_share: ROWS_SHARE })
     }
 
     /// Of all files, whether or not it is worth while.
@@ -68,17 +84,21 @@ impl FileRollups {
 }
 
 impl Rollups for FileRollups {
-    fn memory_max(&self, table: Table, rows: u64) -> Option<ByteSize> {
-        let memory = ByteSize(GROUPS_MAX.bytes() + ENCODED_MAX.bytes());
+    fn memory_max(&self, kind: RollupKind, table: Table, rows: u64) -> Option<ByteSize> {
+        let Limits { groups, encoded } = limits(kind);
+        let memory = ByteSize(groups.bytes() + encoded.bytes());
         (table == Table::Observations && rows >= self.rows_min).then_some(memory)
     }
 
-    fn begin(&self, _: Table) -> Box<dyn RollupWriter> {
+    fn begin(&self, kind: RollupKind, _: Table) -> Box<dyn RollupWriter> {
         let (sender, rows) = mpsc::channel(0);
-        let template = Arc::clone(&self.template);
-        let encoded = tokio::spawn(async move { encoded(&template, rows).await });
+        let template = Arc::clone(match kind {
+            RollupKind::Hours => &self.hours,
+            RollupKind::Traces => &self.traces,
+        });
+        let encoded = tokio::spawn(async move { encoded(kind, &template, rows).await });
         let task = Task(encoded.abort_handle());
-        let (columns, rows_share) = (rollup::sources(), self.rows_share);
+        let (columns, rows_share) = (Sums::of(kind).sources(), self.rows_share);
         Box::new(Summing { columns, rows: 0, rows_share, sender: Some(sender), encoded, _task: task })
     }
 }
@@ -128,29 +148,34 @@ impl RollupWriter for Summing {
     }
 }
 
-async fn encoded(template: &Template, rows: mpsc::Receiver<RecordBatch>) -> Result<RollupEncoder> {
+async fn encoded(kind: RollupKind, template: &Template, rows: mpsc::Receiver<RecordBatch>) -> Result<RollupEncoder> {
+    let (schema, encoded_max) = (Sums::of(kind).schema(), limits(kind).encoded);
     let session = template.session(Arc::new(MemorySchemaProvider::new()), None, &template.memory())?;
-    let physical = summing(&session, rows).await?;
+    let physical = summing(kind, &session, rows).await?;
     let mut sums = execute_stream(physical, session.task_ctx())?;
-    let mut encoder = RollupEncoder::new(rollup::schema())?;
+    let mut encoder = RollupEncoder::new(kind, Arc::clone(&schema))?;
     while let Some(batch) = sums.try_next().await? {
-        encoder.write(&RecordBatch::try_new(rollup::schema(), batch.columns().to_vec())?)?;
-        if encoder.held_bytes() > ENCODED_MAX.bytes() {
-            return Err(DataFusionError::ResourcesExhausted(format!("sums of more than {ENCODED_MAX}")));
+        encoder.write(&RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?)?;
+        if encoder.held_bytes() > encoded_max.bytes() {
+            return Err(DataFusionError::ResourcesExhausted(format!("sums of more than {encoded_max}")));
         }
     }
     Ok(encoder)
 }
 
-async fn summing(session: &SessionState, rows: mpsc::Receiver<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {
-    let columns = rollup::sources();
+async fn summing(
+    kind: RollupKind,
+    session: &SessionState,
+    rows: mpsc::Receiver<RecordBatch>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let columns = Sums::of(kind).sources();
     let schema = Table::Observations.table_schema();
     let places = columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
     let schema = Arc::new(schema.project(&places)?);
     let in_order = columns.first().map(|time| ident(time).sort(true, false));
     let partition = Arc::new(Coming { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
     let coming = StreamingTable::try_new(schema, vec![partition])?.with_sort_order(in_order.into_iter().collect());
-    session.create_physical_plan(&rollup::made_of(Arc::new(coming))?).await
+    session.create_physical_plan(&Sums::of(kind).made_of(Arc::new(coming))?).await
 }
 
 /// Rows that another makes.
@@ -184,11 +209,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_hour_is_done_when_the_next_begins() {
-        let template = FileRollups::new().unwrap().template;
-        let session = template.session(Arc::new(MemorySchemaProvider::new()), None, &template.memory()).unwrap();
-        let plan = summing(&session, mpsc::channel(0).1).await.unwrap();
-        let plan = displayable(plan.as_ref()).indent(false).to_string();
-        assert!(plan.contains("ordering_mode=PartiallySorted([0])"), "{plan}");
-        assert!(!plan.contains("SortExec") && !plan.contains("RepartitionExec"), "{plan}");
+        let FileRollups { hours, traces, .. } = FileRollups::new().unwrap();
+        for (kind, template) in [(RollupKind::Hours, hours), (RollupKind::Traces, traces)] {
+            let session = template.session(Arc::new(MemorySchemaProvider::new()), None, &template.memory()).unwrap();
+            let plan = summing(kind, &session, mpsc::channel(0).1).await.unwrap();
+            let plan = displayable(plan.as_ref()).indent(false).to_string();
+            assert!(plan.contains("ordering_mode=PartiallySorted([0])"), "{plan}");
+            assert!(!plan.contains("SortExec") && !plan.contains("RepartitionExec"), "{plan}");
+        }
     }
 }

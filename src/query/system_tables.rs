@@ -56,7 +56,11 @@ const FILES: SystemTable = SystemTable {
         ("index_id", TEXT, "The _index object that holds its key filter."),
         ("added_version", LONG, "The version of the table that made it live; null where it is not known."),
         ("added_at", TIMESTAMP, "When that was."),
-        ("rollup_bytes", LONG, "Size of its roll-up, which metrics questions are answered by; null where it has none."),
+        (
+            "rollup_bytes",
+            LONG,
+            "Size of its roll-ups, which metrics questions are answered by; null where it has none.",
+        ),
     ],
 };
 
@@ -370,7 +374,7 @@ fn files(live: &[(Table, Arc<Snapshot>)]) -> Result<RecordBatch> {
         Arc::new(rows().map(|(_, file)| file.index.as_deref()).collect::<StringViewArray>()),
         long(rows(), |file| file.added_version),
         time(rows(), |file| Some(file.added_us)),
-        long(rows(), |file| file.rollup.map(|rollup| rollup.size_bytes)),
+        long(rows(), |file| file.rollups.all().map(|(_, rollup)| rollup.size_bytes).reduce(|a, b| a + b)),
     ];
     Ok(RecordBatch::try_new(schema(&FILES), columns)?)
 }

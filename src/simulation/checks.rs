@@ -10,7 +10,7 @@ use super::node::Node;
 use crate::base::{Day, TimestampUs};
 use crate::model::tables::Table;
 use crate::price::PriceBook;
-use crate::wire::{Aggregation, Measure, MetricsRequest, TimeBucket, TimeRange, TimeUnit};
+use crate::wire::{Aggregation, Measure, MetricsRequest, TimeBucket, TimeRange, TimeUnit, View};
 
 const STATEMENTS: [(Table, &str); 4] = [
     (
@@ -160,9 +160,15 @@ fn rollups(node: &Node, client: &Client) -> Result<u64, String> {
     let part = TimeRange { from_unix_micros: first / 2 + last / 2 - last / 1_000, to_unix_micros: last };
     let bucket = Some(TimeBucket { unit: TimeUnit::Day.into(), count: 1, skip_gaps: true, ..Default::default() });
     let of_part = MetricsRequest { range: Some(part), bucket, ..asked.clone() };
+    let of_traces = [&asked, &of_part].map(|asked| MetricsRequest {
+        view: View::Traces.into(),
+        dimensions: vec!["name".to_owned(), "user_id".to_owned()],
+        ..asked.clone()
+    });
     let mut files = 0;
     for asked in [asked, of_part]
         .iter()
+        .chain(&of_traces)
         .filter(|asked| asked.range.is_some_and(|range| range.from_unix_micros < range.to_unix_micros))
     {
         let [summed, plain] = node.summed(&client.tenant, asked);

@@ -28,10 +28,10 @@ use crate::base::{Kind, TenantId, TimestampUs};
 pub use fault::{Call, Fault, Faults, SeededFaults};
 pub use location::Location;
 pub use paths::{
-    MediaObject, ROLLUPS, TenantObject, data_file, data_file_made_us, data_object, day_of_data_file, delta_checkpoint,
+    MediaObject, TenantObject, data_file, data_file_made_us, data_object, day_of_data_file, delta_checkpoint,
     delta_checkpoint_version, delta_log, delta_version, index_file, last_checkpoint, late_object, lease, log_object,
-    log_sequence, logs, low_mark, media, media_content, media_mention, media_object, rollup, rollup_object, system,
-    table_root, tenant_object, tenant_root, tenants, timed_id,
+    log_sequence, logs, low_mark, media, media_content, media_mention, media_object, rollup, rollup_object, rollups,
+    system, table_root, tenant_object, tenant_root, tenants, timed_id,
 };
 pub use upload::{PART_BYTES, PARTS_AT_ONCE, Upload};
 pub use watched::{Counts, Operation};

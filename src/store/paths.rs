@@ -4,6 +4,7 @@ use object_store::path::Path;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::base::{Day, TenantId, TimestampUs, WriterId};
+use crate::format::rollup::RollupKind;
 
 /// `tenants/{id}`
 pub fn tenant_root(tenant: &TenantId) -> Path {
@@ -84,18 +85,24 @@ pub fn index_file(tenant: &TenantId, table: &str, id: &str) -> Path {
     Path::from(format!("tenants/{tenant}/_index/{table}/{id}"))
 }
 
-/// `tenants/{id}/_rollup/{table}/day=…/{uuid}.parquet`: the roll-up of a data file, by the file's path.
-pub fn rollup_object(tenant: &TenantId, table: &str, data_file: &str) -> Path {
-    rollup(table, data_file).split('/').fold(tenant_root(tenant), |path, part| path.join(part))
+/// `tenants/{id}/_rollup/{table}/day=…/{uuid}.parquet`: a roll-up of a data file, by the file's path; those of traces below
+/// `_rollup_traces`.
+pub fn rollup_object(tenant: &TenantId, kind: RollupKind, table: &str, data_file: &str) -> Path {
+    rollup(kind, table, data_file).split('/').fold(tenant_root(tenant), |path, part| path.join(part))
 }
 
 /// The same below the tenant's prefix.
-pub fn rollup(table: &str, data_file: &str) -> String {
-    format!("{ROLLUPS}/{table}/{data_file}")
+pub fn rollup(kind: RollupKind, table: &str, data_file: &str) -> String {
+    format!("{}/{table}/{data_file}", rollups(kind))
 }
 
 /// The folder of roll-ups below a tenant's prefix.
-pub const ROLLUPS: &str = "_rollup";
+pub fn rollups(kind: RollupKind) -> &'static str {
+    match kind {
+        RollupKind::Hours => "_rollup",
+        RollupKind::Traces => "_rollup_traces",
+    }
+}
 
 /// `tenants/{id}/_late/{table}/{number}`: late changes not folded in yet; without a number the folder.
 pub fn late_object(tenant: &TenantId, table: &str, number: Option<u64>) -> Path {
@@ -155,7 +162,7 @@ pub enum TenantObject {
     Data(String),
     /// An index object, by its id.
     Index(String),
-    /// The roll-up of a data file, by the file's path relative to its table's root.
+    /// A roll-up of a data file, by the file's path relative to its table's root.
     Rollup(String),
     /// A late object, by its number.
     Late(u64),
@@ -172,7 +179,7 @@ pub fn tenant_object(tenant: &TenantId, path: &Path) -> Option<(String, TenantOb
             let (table, id) = rest.split_once('/')?;
             (!id.contains('/')).then(|| (table.to_owned(), TenantObject::Index(id.to_owned())))
         }
-        ROLLUPS => {
+        folder if RollupKind::ALL.into_iter().any(|kind| rollups(kind) == folder) => {
             let (table, data_file) = rest.split_once('/')?;
             is_data_file(data_file).then(|| (table.to_owned(), TenantObject::Rollup(data_file.to_owned())))
         }
@@ -256,8 +263,10 @@ mod tests {
         assert_eq!(of(index), Some((true, TenantObject::Index("an-id".to_owned()))));
         assert_eq!(of(delta_log(&tenant, "scores", Some(3))), Some((true, TenantObject::Log)));
         let data = data_file(day, Uuid::nil());
-        let rollup = rollup_object(&tenant, "scores", &data);
-        assert_eq!(of(rollup), Some((true, TenantObject::Rollup(data))));
+        for kind in RollupKind::ALL {
+            let rollup = rollup_object(&tenant, kind, "scores", &data);
+            assert_eq!(of(rollup), Some((true, TenantObject::Rollup(data.clone()))));
+        }
         let late = late_object(&tenant, "scores", Some(7));
         assert_eq!(of(late), Some((true, TenantObject::Late(7))));
         for other in [

@@ -56,7 +56,7 @@ impl Days {
             time_us: None,
             footer_bytes: None,
             index: None,
-            rollup: None,
+            rollups: Default::default(),
             rewrites,
             added_version: None,
             undated: false,

@@ -40,13 +40,13 @@ async fn windows(table: Table, shares: &Shares, short: Option<usize>) -> (usize,
 #[tokio::test]
 async fn pages_that_windows_share_are_decompressed_once_where_there_is_memory() {
     let shares = |inputs: u64| {
-        let whole = Shares::of(ByteSize::mib(256), 1, 1).unwrap();
+        let whole = Shares::of(ByteSize::mib(256), 1, None).unwrap();
         Shares { inputs, input: inputs, ..whole }
     };
-    let (count, went_on) = windows(Table::Observations, &shares(12 << 20), None).await;
+    let (count, went_on) = windows(Table::Observations, &shares(24 << 20), None).await;
     assert!(count > 2, "{count} windows");
     assert_eq!(went_on, count - 1, "of {count} windows");
-    let (count, went_on) = windows(Table::Observations, &shares(12 << 20), Some(2)).await;
+    let (count, went_on) = windows(Table::Observations, &shares(24 << 20), Some(2)).await;
     assert_eq!(went_on, 2, "of {count} windows, two before memory was short");
     // Large pages of text are not held, nor any where there is too little.
     for (table, inputs) in [(Table::ObservationIo, 12 << 20), (Table::Observations, 2 << 20)] {

@@ -173,7 +173,7 @@ pub(super) async fn flush_as(catalog: &Catalog, table: Table, rows: &RecordBatch
         time_us: written.time_us,
         stats: written.delta_stats(table),
         index: Some(index_id.to_string()),
-        rollup: None,
+        rollups: Default::default(),
         rewrites: 0,
         undated: false,
     };

@@ -12,7 +12,7 @@ use crate::catalog::retention::{Retention, Retentions};
 use crate::catalog::system::SystemObjects;
 use crate::catalog::tenants::Tenants;
 use crate::catalog::{Append, Catalog, Change, NewFile, Rewrite};
-use crate::format::rollup::RollupFacts;
+use crate::format::rollup::{RollupFacts, RollupKind, RollupSet};
 use crate::model::tables::Table;
 use crate::store::{self, Location, Store};
 
@@ -74,8 +74,12 @@ impl World {
         for day in days {
             let path = store::data_file(*day, Uuid::new_v4());
             self.store.put(&self.object(&path), Bytes::from("0123456789")).await.unwrap();
-            let rollup = store::rollup_object(&acme(), TABLE.name(), &path);
-            self.store.put(&rollup, Bytes::from("sums")).await.unwrap();
+            let mut rollups = RollupSet::default();
+            for kind in RollupKind::ALL {
+                let rollup = store::rollup_object(&acme(), kind, TABLE.name(), &path);
+                self.store.put(&rollup, Bytes::from("sums")).await.unwrap();
+                rollups.put(kind, RollupFacts { version: 1, rows: 1, size_bytes: 4, footer_bytes: 2 });
+            }
             files.push(NewFile {
                 path,
                 day: *day,
@@ -84,7 +88,7 @@ impl World {
                 time_us: Some((day.start_us(), day.start_us())),
                 stats: r#"{"numRecords":3}"#.to_owned(),
                 index: Some(index.clone()),
-                rollup: Some(RollupFacts { version: 1, rows: 1, size_bytes: 4, footer_bytes: 2 }),
+                rollups,
                 rewrites: 0,
                 undated: false,
             });
@@ -99,8 +103,10 @@ impl World {
     /// Its roll-up is where it is.
     async fn is_there(&self, path: &str) -> bool {
         let is_there = self.store.get(&self.object(path)).await.unwrap().is_some();
-        let rollup = store::rollup_object(&acme(), TABLE.name(), path);
-        assert_eq!(self.store.get(&rollup).await.unwrap().is_some(), is_there, "the roll-up of {path}");
+        for kind in RollupKind::ALL {
+            let rollup = store::rollup_object(&acme(), kind, TABLE.name(), path);
+            assert_eq!(self.store.get(&rollup).await.unwrap().is_some(), is_there, "the {} of {path}", kind.name());
+        }
         is_there
     }
 
@@ -238,7 +244,7 @@ async fn orphans_go_when_a_day_old_and_what_is_not_ours_never() {
     world.clock.advance_us(25 * HOUR_US);
     assert_eq!(world.vacuum(Vacuum { listing: false, ..NOW }).await.orphans.objects, 0, "only by listing");
     let report = world.vacuum(NOW).await;
-    assert_eq!(report.orphans, Gone { objects: 5, bytes: 33 }, "two files, their roll-ups and their index object");
+    assert_eq!(report.orphans, Gone { objects: 7, bytes: 41 }, "two files, their roll-ups and their index object");
     assert!(!world.is_there(&orphans[0].path).await && world.is_there(&live[0]).await);
     assert_eq!(world.indexes().await, 1);
     assert!(world.store.get(&foreign).await.unwrap().is_some());

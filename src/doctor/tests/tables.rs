@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use super::*;
 use crate::format::checkpoint;
 use crate::format::index::{self, FileIndex, IndexObject, KeyFilter};
-use crate::format::rollup::{self, RollupEncoder};
+use crate::format::rollup::{self, RollupEncoder, RollupKind};
 use crate::store::{delta_checkpoint, delta_log, index_file, last_checkpoint, late_object, rollup_object};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,14 +196,14 @@ async fn a_roll_up_that_is_missing_or_wrong() {
         let schema = Arc::new(Schema::new(vec![Field::new(rollup::ROWS, DataType::Int64, false)]));
         let column: ArrayRef = Arc::new(Int64Array::from(vec![rows - 1, 1]));
         let sums = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-        let mut encoder = RollupEncoder::new(schema).unwrap();
+        let mut encoder = RollupEncoder::new(RollupKind::Traces, schema).unwrap();
         encoder.write(&sums).unwrap();
         encoder.finish().unwrap()
     };
     let (body, facts) = sums(rows);
     let mut copy = world.copied(OBSERVATIONS).await;
-    copy.rollup = Some(facts);
-    let path = rollup_object(&acme(), OBSERVATIONS.name(), &copy.path);
+    copy.rollups.put(RollupKind::Traces, facts);
+    let path = rollup_object(&acme(), RollupKind::Traces, OBSERVATIONS.name(), &copy.path);
     world.commit(OBSERVATIONS, vec![copy], None).await;
     let found = async |fix| {
         let found = world.examine(fix).await;

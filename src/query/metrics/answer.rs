@@ -19,7 +19,8 @@ use super::value::{self, Value};
 use crate::base::TimestampUs;
 use crate::query::error::QueryError;
 use crate::query::functions::ShownGroup;
-use crate::query::running::{Kept, Query, in_memory};
+use crate::query::kept::{Kept, in_memory};
+use crate::query::running::{Query, Spilling};
 use crate::wire::{MeasureColumn, MetricsResponse, MetricsRow, Reading};
 
 pub(in crate::query) async fn answer(query: &Query, question: Question) -> Result<MetricsResponse, QueryError> {
@@ -128,7 +129,7 @@ impl Asking<'_> {
             return Ok((vec![total.clone()], question.with_total.then_some(total)));
         }
         let kept = match question.adds_up() && (question.with_total || question.is_cut) {
-            true => self.kept(plan::groups(question, &self.table)).await?,
+            true => self.kept(plan::groups(question, &self.table), Spilling::Allowed).await?,
             false => None,
         };
         let from = self.source(kept.as_ref())?;
@@ -154,9 +155,9 @@ impl Asking<'_> {
     async fn buckets(&self) -> Result<Answered, QueryError> {
         let question = self.question;
         let Some(buckets) = &question.buckets else { return Ok((Vec::new(), None)) };
-        let is_small = question.dimensions.iter().all(|field| rollup::has_few_values(field));
+        let is_small = question.dimensions.iter().all(rollup::has_few_values);
         let kept = match !question.dimensions.is_empty() && is_small && question.adds_up() {
-            true => self.kept(plan::groups(question, &self.table)).await?,
+            true => self.kept(plan::groups(question, &self.table), Spilling::Refused).await?,
             false => None,
         };
         let from = self.source(kept.as_ref())?;
@@ -235,8 +236,12 @@ impl Asking<'_> {
     }
 
     /// The groups of a plan, unless they are too many.
-    async fn kept(&self, plan: Result<LogicalPlan, DataFusionError>) -> Result<Option<Kept>, QueryError> {
-        self.query.collect_within(&self.planned(plan)?, KEPT_SHARE).await
+    async fn kept(
+        &self,
+        plan: Result<LogicalPlan, DataFusionError>,
+        spilling: Spilling,
+    ) -> Result<Option<Kept>, QueryError> {
+        self.query.collect_within(&self.planned(plan)?, KEPT_SHARE, spilling).await
     }
 
     /// The groups that are shown, best first, and whether there are others.

@@ -1,5 +1,6 @@
 //! The metrics compiler: one request type, checked (`request`, by the table of `fields`), turned into plans (`plan`, of
-//! `rows`, `rollup` and `parts`), run and put together (`answer`). Built from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
+//! `rows` and `parts`, and of `rollup` and `trace_rows`, which are `sums` of files), run and put together (`answer`). Built
+//! from expressions, never from SQL text: what a client sends is only ever a name looked up or a value.
 
 mod answer;
 mod field;
@@ -12,6 +13,8 @@ pub mod presets;
 mod request;
 pub(super) mod rollup;
 mod rows;
+mod sums;
+mod trace_rows;
 mod value;
 
 pub(super) use answer::answer;
@@ -21,4 +24,5 @@ pub(super) use filter::on_columns;
 pub(super) use listing::Listing;
 pub(super) use request::Question;
 pub(super) use rows::{GROUP_SPAN_MAX_US, scan, within};
+pub(super) use sums::Sums;
 pub(super) use value::amount;

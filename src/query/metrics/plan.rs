@@ -1,6 +1,6 @@
 //! From a checked question to plans. Those over the table read the same rows: `base`, with a column per dimension,
 //! `at`, and a column per input. Those over kept groups read no file: what was grouped once is put together
-//! again for the ranking, the others and the total.
+//! again for the ranking, the others, the buckets and the total.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ use crate::query::functions::{self, OrNone, ShownGroup};
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     Tables(Tables),
-    /// What a plan of [`groups`] gave: a row per group, or per group and bucket, with the parts of all measures.
+    /// What a plan of [`groups`] gave: a row per group, or per group and bucket, with the parts of all measures. A total
+    /// is also made of what [`by_bucket`] gave.
     Groups(Arc<dyn TableProvider>),
 }
 
@@ -176,7 +177,7 @@ pub(super) fn grouped(
         return Ok(of_rows);
     }
     let columns: Vec<Expr> = groups.iter().cloned().chain(parts.iter().map(|part| ident(part.name()))).collect();
-    for sums in rows::rolled_up(tables)? {
+    for sums in rows::sums(&tables.rolled_up)? {
         let sums = passing(rollup::base(question, sums, &parts)?)?.project(columns.clone())?;
         of_rows = of_rows.union(sums.build()?)?;
     }

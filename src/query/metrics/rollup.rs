@@ -4,23 +4,24 @@
 //! plan that fills it and the plan that reads it are made of the same expressions. It says nothing of single rows, so it
 //! answers what asks for nothing finer than an hour, and for no other column.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::SchemaRef;
 use datafusion::datasource::TableProvider;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::prelude::ident;
 
-use super::field::{Field, time_of};
+use super::field::Field;
 use super::fields::FieldKind;
 use super::parts::{self, Part, ROWS};
 use super::plan::{self, AT, Source, dimension_name};
 use super::request::{Input, Question};
 use super::rows::Tables;
+use super::sums::Sums;
 use crate::base::TimestampUs;
+use crate::format::rollup::RollupKind;
+use crate::model::tables::Table;
 use crate::query::functions::{self, HOUR_US};
-use crate::query::running::in_memory;
 use crate::wire::{Aggregation, Measure, MetricsRequest, TimeRange, View};
 
 /// Columns of few values, by which dashboards group and filter. A change of them, or of [`MEASURED`], is a new
@@ -48,7 +49,7 @@ const MEASURED: [(&str, &[Aggregation]); 13] = [
     ("total_tokens", SUM),
 ];
 
-const HOUR: &str = "hour";
+pub(super) const HOUR: &str = "hour";
 
 /// What a roll-up is made by: everything at once, of all times.
 static ALL: LazyLock<Question> = LazyLock::new(|| {
@@ -68,26 +69,10 @@ static ALL: LazyLock<Question> = LazyLock::new(|| {
     Question::parse(&request, 1).expect("its fields are known")
 });
 
-static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let observations = super::field::table_of(View::Observations).table_schema();
-    let plan = in_memory(observations, Vec::new()).and_then(made_of).expect("its expressions are sound");
-    std::sync::Arc::new(plan.schema().as_arrow().clone())
-});
-
-/// The columns of a roll-up.
-pub(in crate::query) fn schema() -> SchemaRef {
-    std::sync::Arc::clone(&SCHEMA)
-}
-
-/// The columns of `observations` that a roll-up is made of, its time first.
-pub(in crate::query) fn sources() -> Vec<String> {
+/// What it takes of observations.
+pub(super) fn expressions() -> Vec<Expr> {
     let fields = ALL.inputs.iter().map(|input| &input.field).chain(&ALL.dimensions);
-    let mut columns: Vec<String> =
-        fields.flat_map(|field| field.expr.column_refs()).map(|column| column.name.clone()).collect();
-    columns.sort();
-    columns.dedup();
-    let time = time_of(View::Observations).qualified_name().1;
-    std::iter::once(time).chain(columns).collect()
+    fields.map(|field| field.expr.clone()).collect()
 }
 
 /// What is summed up that is no column, as it is computed.
@@ -100,13 +85,12 @@ pub(in crate::query) fn formulas() -> Vec<String> {
     ALL.inputs.iter().filter_map(formula).collect()
 }
 
-/// The roll-up of these observations.
-pub(in crate::query) fn made_of(observations: std::sync::Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+pub(super) fn made_of(observations: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let question: &Question = &ALL;
     let measures: Vec<usize> = (0..question.measures.len()).collect();
     let hour = functions::hour_of().call(vec![ident(AT)]).alias(HOUR);
     let groups: Vec<Expr> = std::iter::once(hour).chain(plan::dimensions(question)).collect();
-    let source = Source::Tables(Tables::over(observations));
+    let source = Source::Tables(Tables::over((Table::Observations, observations)));
     let dimensions = DIMENSIONS.iter().enumerate().map(|(at, name)| ident(dimension_name(at)).alias(*name));
     let sums = parts::of(question, &measures).into_iter().map(|part| match column(question, part) {
         Some(name) => ident(part.name()).alias(name),
@@ -166,7 +150,7 @@ fn sum(question: &Question, part: Part) -> Option<Expr> {
         return passing(input, said);
     }
     let column = column(question, part)?;
-    SCHEMA.column_with_name(&column)?;
+    Sums::of(RollupKind::Hours).schema().column_with_name(&column)?;
     passing(input, ident(column))
 }
 

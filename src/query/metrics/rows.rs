@@ -16,8 +16,9 @@ use datafusion::scalar::ScalarValue;
 
 use super::field::{self, SCORES_GIVEN, label_name, of_observation_name, of_trace_name, score_name, step_name};
 use super::request::Question;
-use super::rollup;
+use super::{rollup, trace_rows};
 use crate::base::{Day, TimestampUs};
+use crate::format::rollup::RollupKind;
 use crate::model::tables::Table;
 use crate::query::error::QueryError;
 use crate::query::rolled_up::RolledUp;
@@ -34,19 +35,27 @@ pub(super) struct Tables {
     scores: Option<Arc<dyn TableProvider>>,
     facts: Option<Arc<dyn TableProvider>>,
     observations: Option<Arc<dyn TableProvider>>,
-    /// What is answered without rows of `main`, which has only the others.
+    /// All rows of `main`.
+    whole: Arc<dyn TableProvider>,
+    /// What is answered without rows of `main`, which has only the others: sums by the hour, or by trace.
     pub(super) rolled_up: RolledUp,
+    of_traces: RolledUp,
 }
 
 impl Tables {
     pub(super) async fn of(question: &Question, query: &Query) -> Result<Self, QueryError> {
         let main = field::table_of(question.view);
-        let main = (main, query.table(main).await?);
-        let mut this = Self { main, scores: None, facts: None, observations: None, rolled_up: RolledUp::default() };
-        if rollup::answers(question)
-            && let Some((rows, rolled_up)) = query.rolled_up(this.main.0, question.from_us, question.to_us).await?
-        {
-            (this.main.1, this.rolled_up) = (rows, rolled_up);
+        let mut this = Self::over((main, query.table(main).await?));
+        if rollup::answers(question) {
+            let (from_us, to_us) = (question.from_us, question.to_us);
+            if let Some((rows, sums)) = query.rolled_up(RollupKind::Hours, main, from_us, to_us).await? {
+                (this.main.1, this.rolled_up) = (rows, sums);
+            }
+        } else if trace_rows::answers(question) {
+            let (from_us, to_us) = around(question);
+            if let Some((rows, sums)) = query.rolled_up(RollupKind::Traces, main, from_us, to_us).await? {
+                (this.main.1, this.of_traces) = (rows, sums);
+            }
         }
         // Who is bound to one account or user sees of traces only those with observations of that one.
         let has_bare_traces = question.view == View::Traces && query.sees_all();
@@ -62,18 +71,19 @@ impl Tables {
         Ok(this)
     }
 
-    /// Observations alone.
-    pub(super) fn over(observations: Arc<dyn TableProvider>) -> Self {
-        let (main, rolled_up) = ((Table::Observations, observations), RolledUp::default());
-        Self { main, scores: None, facts: None, observations: None, rolled_up }
+    /// The rows of one table alone.
+    pub(super) fn over(main: (Table, Arc<dyn TableProvider>)) -> Self {
+        let whole = Arc::clone(&main.1);
+        let (rolled_up, of_traces) = (RolledUp::default(), RolledUp::default());
+        Self { main, scores: None, facts: None, observations: None, whole, rolled_up, of_traces }
     }
 }
 
 /// The roll-ups that stand for rows: of files that lie in the range, and of others the hours that do.
-pub(super) fn rolled_up(tables: &Tables) -> Result<Vec<LogicalPlanBuilder>> {
+pub(super) fn sums(rolled_up: &RolledUp) -> Result<Vec<LogicalPlanBuilder>> {
     let scan =
         |sums: &Arc<dyn TableProvider>| LogicalPlanBuilder::scan("sums", provider_as_source(Arc::clone(sums)), None);
-    let RolledUp { whole, cut } = &tables.rolled_up;
+    let RolledUp { whole, cut } = rolled_up;
     let whole = whole.iter().map(&scan);
     let cut = cut.iter().map(|cut| scan(&cut.sums)?.filter(rollup::is_within(cut.from_us, cut.to_us)));
     whole.chain(cut).collect()
@@ -83,29 +93,21 @@ pub(super) fn rolled_up(tables: &Tables) -> Result<Vec<LogicalPlanBuilder>> {
 pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuilder> {
     let (from_us, to_us) = (question.from_us, question.to_us);
     let (main, provider) = &tables.main;
-    let mut rows = scan(*main, provider)?;
     let time = field::time_of(question.view);
-    rows = match field::group_of(question.view) {
-        None => {
-            let rows = rows.filter(within(&time, from_us, to_us))?;
-            match &tables.rolled_up.cut {
-                // Rows of the first and the last hour, of which the range has only a part.
-                Some(cut) => {
-                    let rest = [(from_us, cut.from_us), (cut.to_us, to_us)];
-                    rest.into_iter().filter(|(from, to)| from < to).try_fold(rows, |rows, (from_us, to_us)| {
-                        rows.union(scan(*main, &cut.rows)?.filter(within(&time, from_us, to_us))?.build()?)
-                    })?
-                }
-                None => rows,
-            }
-        }
+    // What no sums stand for: other files, and rows of the first and the last hour, of which a range has only a part.
+    let rest = |(from_us, to_us): (TimestampUs, TimestampUs), sums: &RolledUp| {
+        let rows = scan(*main, provider)?.filter(within(&time, from_us, to_us))?;
+        let Some(cut) = &sums.cut else { return Ok(rows) };
+        let ends = [(from_us, cut.from_us), (cut.to_us, to_us)];
+        ends.into_iter().filter(|(from, to)| from < to).try_fold(rows, |rows, (from_us, to_us)| {
+            rows.union(scan(*main, &cut.rows)?.filter(within(&time, from_us, to_us))?.build()?)
+        })
+    };
+    let mut rows = match field::group_of(question.view) {
+        None => rest((from_us, to_us), &tables.rolled_up)?,
         Some(by) => {
             // First all rows that may belong to a group of the range, then the groups that begin in it.
-            let around = match question.view {
-                View::Users => 0,
-                _ => GROUP_SPAN_MAX_US,
-            };
-            let around = (from_us.saturating_sub(around), to_us.saturating_add(around));
+            let around = around(question);
             let needs = &question.needs;
             let aggregates = needs.aggregates.iter().filter(|(name, _)| name != by);
             let aggregates: Vec<Expr> = aggregates.map(|(name, part)| part.clone().alias(name)).collect();
@@ -114,11 +116,14 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
                 let rows = if needs.steps { reached(question, rows, by)? } else { rows };
                 rows.aggregate(vec![ident(by)], aggregates.clone())
             };
-            let mut groups = together(rows.filter(within(&time, around.0, around.1))?)?;
+            let mut groups = together(rest(around, &tables.of_traces)?)?;
+            if !tables.of_traces.is_empty() {
+                groups = trace_rows::put_together(question, groups, sums(&tables.of_traces)?)?;
+            }
             if let Some(facts) = tables.facts.as_ref().filter(|_| question.view == View::Traces) {
                 // Others than those of the range are asked for only by what looks at the traces before.
                 let of = if needs.windows.is_empty() { (from_us, to_us) } else { around };
-                groups = groups.union(together(bare_traces(facts, provider, of)?)?.build()?)?;
+                groups = groups.union(together(bare_traces(facts, &tables.whole, of)?)?.build()?)?;
             }
             if !needs.windows.is_empty() {
                 groups = groups.window(needs.windows.iter().map(|(name, window)| window.clone().alias(name)))?;
@@ -144,6 +149,15 @@ pub(super) fn of(question: &Question, tables: &Tables) -> Result<LogicalPlanBuil
         Some(condition) => rows.filter(condition.clone()),
         None => Ok(rows),
     }
+}
+
+/// Where rows lie that may belong to a group of the range.
+fn around(question: &Question) -> (TimestampUs, TimestampUs) {
+    let around = match question.view {
+        View::Users => 0,
+        _ => GROUP_SPAN_MAX_US,
+    };
+    (question.from_us.saturating_sub(around), question.to_us.saturating_add(around))
 }
 
 pub(in crate::query) fn scan(table: Table, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {

@@ -18,7 +18,7 @@ async fn commit(catalog: &Catalog, tenant: &TenantId, table: Table, rows: Record
         time_us: written.time_us,
         stats: written.delta_stats(table),
         index: None,
-        rollup: None,
+        rollups: Default::default(),
         rewrites: 0,
         undated: false,
     };

@@ -271,9 +271,10 @@ async fn metrics_are_those_of_a_table_written_clean() {
     let twins = Twins::new(6, share, QueryLimits::default()).await;
     for (dimensions, view, users) in [
         (vec!["user_id", "model"], View::Observations, true),
-        (vec!["trace_name"], View::Traces, true),
+        (vec!["models"], View::Traces, true),
         (vec![], View::Observations, true),
         // What roll-ups answer of the files that no change touches.
+        (vec!["trace_name"], View::Traces, false),
         (vec!["trace_name", "model"], View::Observations, false),
         (vec!["environment"], View::Observations, false),
     ] {

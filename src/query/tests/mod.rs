@@ -37,7 +37,7 @@ use super::{FileRollups, QueryError, QueryLimits, Scope, SqlLimits};
 use crate::base::{Clock, Day, Money, SystemClock, TenantId, TimestampUs};
 use crate::catalog::{CatalogError, Changes, DataFile, FreshRows, FreshTable, PinnedRows, Rollups, Snapshot};
 use crate::format::parquet;
-use crate::format::rollup::RollupFacts;
+use crate::format::rollup::{RollupKind, RollupSet};
 use crate::model::tables::{OBSERVATIONS, ObservationRow, RowCost, SCORES, ScoreRow, Table, batch};
 use crate::model::{CostSource, Level, Observation, ObservationType, Score, ScoreDataType, Status};
 use crate::store::{Location, Store, data_file, rollup_object, table_root};
@@ -121,7 +121,7 @@ impl Setting {
     pub(super) async fn add_file(&self, tenant: &str, table: Table, day: Day, rows: RecordBatch) -> String {
         let path = data_file(day, Uuid::new_v4());
         let sorted = parquet::sort(table, &rows).unwrap();
-        let rollup = self.roll_up(tenant, table, &path, &sorted).await;
+        let rollups = self.roll_up(tenant, table, &path, &sorted).await;
         let written = parquet::write(table, [sorted]).unwrap();
         let file = DataFile {
             path: path.clone(),
@@ -131,7 +131,7 @@ impl Setting {
             time_us: written.time_us,
             footer_bytes: Some(written.footer_bytes),
             index: None,
-            rollup,
+            rollups,
             added_version: Some(0),
             rewrites: 0,
             undated: false,
@@ -147,15 +147,22 @@ impl Setting {
     }
 
     /// As who merges files does it.
-    async fn roll_up(&self, tenant: &str, table: Table, path: &str, rows: &RecordBatch) -> Option<RollupFacts> {
-        self.rollups.memory_max(table, rows.num_rows() as u64)?;
-        let mut rollup = self.rollups.begin(table);
-        for at in (0..rows.num_rows()).step_by(100) {
-            rollup.push(&rows.slice(at, 100.min(rows.num_rows() - at))).await;
+    async fn roll_up(&self, tenant: &str, table: Table, path: &str, rows: &RecordBatch) -> RollupSet {
+        let mut rollups = RollupSet::default();
+        for kind in RollupKind::ALL {
+            if self.rollups.memory_max(kind, table, rows.num_rows() as u64).is_none() {
+                continue;
+            }
+            let mut rollup = self.rollups.begin(kind, table);
+            for at in (0..rows.num_rows()).step_by(100) {
+                rollup.push(&rows.slice(at, 100.min(rows.num_rows() - at))).await;
+            }
+            let (bytes, facts) = rollup.finish().await.unwrap();
+            let path = rollup_object(&tenant.parse().unwrap(), kind, table.name(), path);
+            self.store.put(&path, bytes).await.unwrap();
+            rollups.put(kind, facts);
         }
-        let (bytes, facts) = rollup.finish().await.unwrap();
-        self.store.put(&rollup_object(&tenant.parse().unwrap(), table.name(), path), bytes).await.unwrap();
-        Some(facts)
+        rollups
     }
 
     pub(super) fn change(&self, tenant: &str, table: Table, changes: Changes) {

@@ -39,8 +39,10 @@ async fn engine_behind(snapshots: u32) -> Engine {
     for path in old.files.keys() {
         let object = data_object(&"acme".parse().unwrap(), Table::Observations.name(), path);
         setting.store.delete(&object).await.unwrap();
-        let rollup = rollup_object(&"acme".parse().unwrap(), Table::Observations.name(), path);
-        setting.store.delete(&rollup).await.unwrap();
+        for kind in RollupKind::ALL {
+            let rollup = rollup_object(&"acme".parse().unwrap(), kind, Table::Observations.name(), path);
+            setting.store.delete(&rollup).await.unwrap();
+        }
     }
     let behind = Behind { world: setting.world.clone(), old, times: Mutex::new(snapshots + 1) };
     Engine::over(Arc::new(behind), setting.store, Arc::new(setting.world), QueryLimits::default(), None).unwrap()

@@ -16,8 +16,9 @@ use super::cells::Cells;
 use super::cursor::Cursor;
 use crate::base::{Day, TimestampUs};
 use crate::query::error::QueryError;
+use crate::query::kept::Kept;
 use crate::query::metrics::Listing;
-use crate::query::running::{Kept, Query};
+use crate::query::running::Query;
 use crate::wire::{Filter, FilterOperator, ListTracesRequest, ListTracesResponse, Reading, TimeRange, TraceSummary};
 
 const LIMIT_DEFAULT: u32 = 50;

@@ -23,7 +23,7 @@ use crate::model::tables::Table;
 use crate::query::error::QueryError;
 use crate::query::functions;
 use crate::query::metrics::{GROUP_SPAN_MAX_US, scan, within};
-use crate::query::running::Query;
+use crate::query::running::{Query, Spilling};
 use crate::wire::{FoundTrace, Reading, SearchIn, SearchTracesRequest, SearchTracesResponse, Snippet};
 
 const LIMIT_DEFAULT: u32 = 20;
@@ -120,7 +120,7 @@ impl Chosen for Looked<'_> {
         let none: [Expr; 0] = [];
         let traces = hits.and_then(|hits| hits.aggregate([ident("trace_id").alias(HIT)], none));
         let plan = traces.and_then(LogicalPlanBuilder::build).map_err(|e| query.translate(e))?;
-        let Some(found) = query.collect_within(&plan, FOUND_SHARE).await? else {
+        let Some(found) = query.collect_within(&plan, FOUND_SHARE, Spilling::Allowed).await? else {
             return Ok(Among::Those { traces: LogicalPlanBuilder::from(plan), _held: None });
         };
         if found.batches().iter().map(RecordBatch::num_rows).sum::<usize>() <= IDS_MAX {
