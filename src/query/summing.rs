@@ -33,17 +33,17 @@ use crate::format::rollup::{RollupEncoder, RollupFacts, RollupKind};
 use crate::model::tables::Table;
 
 /// What the groups of an hour, with their sketches, may take, and what is encoded of the hours before.
-const HOURS_MAX: Limits = Limits { groups: ByteSize::mib(32), encoded: ByteSize::mib(24) };
-const TRACES_MAX: Limits = Limits { groups: ByteSize::mib(40), encoded: ByteSize::mib(32) };
+const HOURS_MAX: Limits = Limits { groups: ByteSize::mib(32), encoded: ByteSize::mib(24), rows_share: 4 };
+const TRACES_MAX: Limits = Limits { groups: ByteSize::mib(40), encoded: ByteSize::mib(32), rows_share: 2 };
 /// Files of fewer rows are read as fast as their sums.
 const ROWS_MIN: u64 = 10_000;
-/// A roll-up has at most this share of its file's rows: else reading them costs little more.
-const ROWS_SHARE: u64 = 4;
 
 #[derive(Clone, Copy)]
 struct Limits {
     groups: ByteSize,
     encoded: ByteSize,
+    /// A roll-up has at most this share of its file's rows: else reading them costs little more.
+    rows_share: u64,
 }
 
 fn limits(kind: RollupKind) -> Limits {
@@ -57,7 +57,7 @@ pub struct FileRollups {
     hours: Arc<Template>,
     traces: Arc<Template>,
     rows_min: u64,
-    rows_share: u64,
+    of_all: bool,
 }
 
 impl FileRollups {
@@ -74,18 +74,18 @@ impl FileRollups {
             Template::new(&limits).map(Arc::new).map_err(|e| QueryError::Internal(e.to_string()))
         };
         let (hours, traces) = (template(RollupKind::Hours)?, template(RollupKind::Traces)?);
-        Ok(Self { hours, traces, rows_min: ROWS_MIN, rows_share: ROWS_SHARE })
+        Ok(Self { hours, traces, rows_min: ROWS_MIN, of_all: false })
     }
 
     /// Of all files, whether or not it is worth while.
     pub fn of_all(self) -> Self {
-        Self { rows_min: 0, rows_share: 1, ..self }
+        Self { rows_min: 0, of_all: true, ..self }
     }
 }
 
 impl Rollups for FileRollups {
     fn memory_max(&self, kind: RollupKind, table: Table, rows: u64) -> Option<ByteSize> {
-        let Limits { groups, encoded } = limits(kind);
+        let Limits { groups, encoded, .. } = limits(kind);
         let memory = ByteSize(groups.bytes() + encoded.bytes());
         (table == Table::Observations && rows >= self.rows_min).then_some(memory)
     }
@@ -98,7 +98,7 @@ impl Rollups for FileRollups {
         });
         let encoded = tokio::spawn(async move { encoded(kind, &template, rows).await });
         let task = Task(encoded.abort_handle());
-        let (columns, rows_share) = (Sums::of(kind).sources(), self.rows_share);
+        let (columns, rows_share) = (Sums::of(kind).sources(), if self.of_all { 1 } else { limits(kind).rows_share });
         Box::new(Summing { columns, rows: 0, rows_share, sender: Some(sender), encoded, _task: task })
     }
 }

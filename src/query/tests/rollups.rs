@@ -242,7 +242,8 @@ async fn who_sees_a_part_of_the_rows_sees_no_sums_of_all() {
 
 #[tokio::test]
 async fn rows_that_differ_too_much_are_not_summed_up() {
-    let rows = observations(5, 900, 72);
+    // One of each trace.
+    let rows: Vec<ObservationRow> = observations(5, 900, 72).into_iter().step_by(3).collect();
     let rows = batch(Table::Observations, OBSERVATIONS, &rows);
     let rows = parquet::sort(Table::Observations, &rows).unwrap();
     let rollups = FileRollups::new().unwrap();
@@ -281,4 +282,16 @@ fn a_version_says_what_is_summed_up_and_how() {
     let speed =
         "CASE WHEN latency_ms > Float64(0) THEN CAST(output_tokens AS Float64) / latency_ms / Float64(1000) END";
     assert!(rollup::formulas().contains(&speed.to_owned()), "{:?}", rollup::formulas());
+}
+
+#[tokio::test]
+async fn traces_of_a_busy_hour_are_summed_up() {
+    let rows = batch(Table::Observations, OBSERVATIONS, &observations(5, 60_000, 2));
+    let rows = parquet::sort(Table::Observations, &rows).unwrap();
+    let mut rollup = FileRollups::new().unwrap().begin(RollupKind::Traces, Table::Observations);
+    for at in (0..rows.num_rows()).step_by(8_192) {
+        rollup.push(&rows.slice(at, 8_192.min(rows.num_rows() - at))).await;
+    }
+    let (_, facts) = rollup.finish().await.unwrap();
+    assert!(facts.rows >= 60_000 / 8, "{facts}");
 }
