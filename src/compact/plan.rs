@@ -14,6 +14,8 @@ use crate::catalog::{DataFile, Snapshot};
 
 /// Rewrites of a sealed file's rows, as its tag says them: more than any other file has.
 pub const SEALED: u8 = u8::MAX;
+/// A file of so many rows is left alone at the default memory, however small they are.
+const SETTLED_ROWS: u64 = 750_000;
 /// Files one job opens at once. More wait for the next: each costs memory.
 pub const INPUTS_MAX: usize = 32;
 /// From this level on a file of the right size is left alone until the day is sealed, and then too.
@@ -78,6 +80,13 @@ impl Job {
                 most.unwrap_or(0).saturating_add(1).min(SEALED - 1)
             }
         }
+    }
+
+    /// What comes of it is hardly ever merged again: it is sealed, or large enough to be left alone by bytes or rows.
+    pub fn is_last(&self, target: ByteSize) -> bool {
+        let pieces = self.bytes().div_ceil(target.bytes().saturating_mul(2).max(1)).max(1);
+        let is_large = self.bytes() / pieces >= target.bytes() / 2 || self.rows() / pieces >= SETTLED_ROWS;
+        self.rewrites() == SEALED || is_large
     }
 
     /// Half of the files, for when all of them take too much memory. `None`: it is as small as a job can be.

@@ -103,7 +103,11 @@ async fn rewrite_once(
     let bytes_max = place.target_bytes.bytes().saturating_mul(2);
     // What is replaced is dropped: there are never more rows than before.
     let alone = (job.bytes() <= bytes_max && rows_in <= rows_max_alone(for_merge)).then_some(rows_in);
-    let shares = Shares::of(for_merge, files, alone).ok_or_else(over)?;
+    let (alone, shares) = match Shares::of(for_merge, files, alone) {
+        Some(shares) => (alone, shares),
+        // Its keys leave too little to read so many files: it becomes several.
+        None => (None, Shares::of(for_merge, files, None).ok_or_else(over)?),
+    };
     let need = MEMORY_FOR_ANY.saturating_add(job.bytes().saturating_mul(MEMORY_FOR_BYTES));
     let need = need.saturating_add(rows_in.saturating_mul(KEY_FILTER_BYTES)).min(shares.whole);
     let held = place.budget.reserve(need, MEMORY_PATIENCE).await.ok_or(CompactError::Busy)?;
@@ -130,7 +134,7 @@ async fn rewrite_once(
         day: job.day,
         rewrites: job.rewrites(),
         undated: job.inputs.iter().any(|file| file.undated),
-        row_group: match table == Table::ObservationIo || is_last(&place, job) {
+        row_group: match table == Table::ObservationIo || job.is_last(place.target_bytes) {
             true => shares.row_group,
             false => shares.row_group.min(ROW_GROUP_TIER),
         },
@@ -172,19 +176,12 @@ async fn rewrite_once(
     })
 }
 
-/// What comes out is hardly ever merged again.
-fn is_last(place: &Workplace<'_>, job: &Job) -> bool {
-    let target = place.target_bytes.bytes();
-    let pieces = job.bytes().div_ceil(target.saturating_mul(2).max(1)).max(1);
-    job.rewrites() == SEALED || job.bytes() / pieces >= target / 2
-}
-
 /// What is left for the merge must be enough for it. Sums of a file that will be merged again are worth no waiting, and
 /// those of traces are not made of it.
 async fn memory_for_sums(place: &Workplace<'_>, table: Table, job: &Job) -> Vec<(RollupKind, Reservation)> {
     let (mut left, mut held) = (place.memory_max, Vec::new());
     for kind in RollupKind::ALL {
-        if kind == RollupKind::Traces && !is_last(place, job) {
+        if kind == RollupKind::Traces && !job.is_last(place.target_bytes) {
             continue;
         }
         let Some(memory) = place.rollups.memory_max(kind, table, job.rows()) else { continue };

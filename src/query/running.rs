@@ -179,7 +179,8 @@ impl Query {
         }
     }
 
-    /// All rows of a plan, within a share of the query's memory. `None`: they do not fit, or what makes them does not.
+    /// All rows of a plan, within a share of the query's memory. `None`: they do not fit, or, of an attempt, what makes
+    /// them does not.
     pub(super) async fn collect_within(
         &self,
         plan: &LogicalPlan,
@@ -194,7 +195,7 @@ impl Query {
         let kept = self.keep(&physical, context, (self.memory_max.bytes() as f64 * share) as usize).await;
         self.note(&physical);
         match kept {
-            Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => Ok(None),
+            Err(error) if spilling == Spilling::Refused && is_exhausted(&error) => Ok(None),
             kept => kept.map_err(|e| self.translate(e)),
         }
     }
@@ -210,10 +211,9 @@ impl Query {
         let mut batches = Vec::new();
         while let Some(batch) = stream.try_next().await? {
             let bytes = bytes_of(&batch) as usize;
-            if held.size() + bytes > bytes_max {
+            if held.size() + bytes > bytes_max || held.try_grow(bytes).is_err() {
                 return Ok(None);
             }
-            held.try_grow(bytes)?;
             batches.push(batch);
         }
         Ok(Some(Kept::new(physical.schema(), batches, held)))
@@ -228,4 +228,8 @@ impl Query {
     pub(super) fn translate(&self, error: DataFusionError) -> QueryError {
         translate(error, self.memory.refusal())
     }
+}
+
+fn is_exhausted(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }

@@ -35,6 +35,8 @@ struct Days {
     jobs: usize,
     /// None: rows of 100 bytes, of which a file can have any number.
     small_rows: Option<SmallRows>,
+    /// What came of jobs that were not taken for the last of their rows.
+    young: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +89,9 @@ impl Days {
         let pieces = pieces.max(by_rows).max(1);
         for _ in 0..pieces {
             self.add(job.bytes() / pieces, job.rewrites(), at_us);
+            if !job.is_last(SETTINGS.target_bytes) {
+                self.young.extend(self.snapshot.files.last_key_value().map(|(path, _)| path.clone()));
+            }
         }
     }
 
@@ -251,6 +256,8 @@ fn a_day_of_many_small_rows_is_sealed_once() {
             false => assert!((rows / in_a_file..=rows / in_a_file * 2).contains(&sealed), "{rows} in {sealed} files"),
         }
         assert!(days.amplification() <= 3.1, "{}", days.amplification());
+        let young = days.young.iter().filter(|path| days.snapshot.files.contains_key(*path));
+        assert_eq!(young.count(), 0, "of {rows} rows some were not summed up as those of a sealed day are");
         // What comes late is sealed beside them, or with the smallest that was not sealed.
         let before = days.rewritten;
         (0..LATE_FILES_MIN).for_each(|_| days.flush(1_000, at_us));
